@@ -1,0 +1,282 @@
+r"""The label algebra: a log-density never travels without its claim.
+
+A latent-variable model cannot say :math:`\log p(x)`; it can say a number whose expectation lies below it. Such
+numbers are added, subtracted and averaged when models nest, and what may be claimed of the result follows from what
+was claimed of the parts:
+
+* a sum of lower bounds is a lower bound, :math:`-` turns a lower bound into an upper bound, a lower plus an upper
+  bound claims nothing;
+* :math:`\log \frac1k \sum_i e^{v_i}` of noisy :math:`v_i` is pushed upwards by the noise (Jensen), so a lower bound
+  survives it only if each term is *proper*, :math:`\mathbb E\, e^{v} = p(x)` (Burda, Grosse & Salakhutdinov, 2016);
+  upper bounds survive because log-sum-exp is convex and increasing.
+
+Base measures behave like physical units. A density in three real coordinates has the measure ``lebesgue=3``; adding
+log-densities adds the measures, subtracting subtracts them, and a sum whose units do not cancel (a prior over
+integers under a posterior over reals) is an error rather than a number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Unavailable(ValueError):
+    """A number that does not exist was asked for; the message says why, and what to ask for instead."""
+
+
+class Kind(Enum):
+    """What a log-density claims, in expectation over its own randomness.
+
+    EXACT     value = log p(x).
+    LOWER     E[value] <= log p(x).
+    UPPER     E[value] >= log p(x).
+    UNBIASED  E[value] = log p(x), but random (Russian roulette, exact trace identities with random probes).
+    ESTIMATE  near log p(x), on an unknown side (solver tolerance, mixed bounds).
+    NONE      there is no number.
+    """
+
+    EXACT = "EXACT"
+    LOWER = "LOWER"
+    UPPER = "UPPER"
+    UNBIASED = "UNBIASED"
+    ESTIMATE = "ESTIMATE"
+    NONE = "NONE"
+
+    def __add__(self, other: Kind) -> Kind:
+        return _SUM[frozenset((self, other))]
+
+    def __neg__(self) -> Kind:
+        return {Kind.LOWER: Kind.UPPER, Kind.UPPER: Kind.LOWER}.get(self, self)
+
+    @property
+    def relation(self) -> str:
+        """Sign between log p(x) and the value, read left to right: ``log p(x) >= value`` for LOWER."""
+        return {Kind.EXACT: "=", Kind.LOWER: ">=", Kind.UPPER: "<=", Kind.NONE: "n/a"}.get(self, "~")
+
+
+def _sum_table() -> dict[frozenset[Kind], Kind]:
+    """Neutral elements first (EXACT, then UNBIASED beside bounds); NONE and then ESTIMATE absorb."""
+    table = {}
+    for a in Kind:
+        for b in Kind:
+            pair = frozenset((a, b))
+            rest = pair - {Kind.EXACT}
+            rest = rest - {Kind.UNBIASED} or rest
+            if Kind.NONE in pair:
+                table[pair] = Kind.NONE
+            elif Kind.ESTIMATE in pair or len(rest) > 1:
+                table[pair] = Kind.ESTIMATE
+            else:
+                table[pair] = next(iter(rest), Kind.EXACT)
+    return table
+
+
+_SUM = _sum_table()
+
+
+class Measure(NamedTuple):
+    """Base measure of a density, as a unit: number of Lebesgue and of counting coordinates."""
+
+    lebesgue: int = 0
+    counting: int = 0
+
+    def plus(self, other: Measure, sign: int = 1) -> Measure:
+        return Measure(self.lebesgue + sign * other.lebesgue, self.counting + sign * other.counting)
+
+    @property
+    def pure(self) -> bool:
+        """True unless one unit is owed while the other is held (units that did not cancel)."""
+        return self.lebesgue * self.counting >= 0
+
+    def __str__(self) -> str:
+        parts = [f"{n} {name}" for n, name in zip(self, ("Lebesgue", "counting"), strict=True) if n]
+        return " + ".join(parts) or "none"
+
+
+def lebesgue(dims: int) -> Measure:
+    """Measure of a density over `dims` real coordinates."""
+    return Measure(dims, 0)
+
+
+def counting(dims: int) -> Measure:
+    """Measure of a mass function over `dims` discrete coordinates."""
+    return Measure(0, dims)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    r"""A log-density with its claim; ``+`` and ``-`` act on both at once.
+
+    value:    (\*S, \*B) nats.
+    kind:     what the value claims, see :class:`Kind`.
+    how:      "ELBO, 1 sample", printed beside the number.
+    proper:   from ``density()``: E exp(value) = p(x); from ``draw()``: E[exp(-value) | sample] = 1 / q(sample).
+              Negation swaps the two. Sums stay proper only where the noises are independent given the hidden
+              variables, which holds for nested parts that draw their own. Never true for UNBIASED and ESTIMATE.
+    stderr:   standard error where the value is a Monte Carlo mean, same shape as value.
+    measure:  base measure as a unit.
+    """
+
+    value: Tensor
+    kind: Kind
+    how: str = ""
+    proper: bool = False
+    stderr: Tensor | None = None
+    measure: Measure = Measure()
+
+    @staticmethod
+    def exact(value: Tensor, how: str = "", measure: Measure = Measure()) -> Evidence:
+        """log p(x) itself; shapes (\\*S, \\*B)."""
+        return Evidence(value, Kind.EXACT, how, True, None, measure)
+
+    @staticmethod
+    def none(how: str, shape: tuple[int, ...] = ()) -> Evidence:
+        """The absence of a number, with its reason; the value is NaN so that no arithmetic revives it."""
+        return Evidence(torch.full(shape, math.nan), Kind.NONE, how)
+
+    def __add__(self, other: Evidence) -> Evidence:
+        return self.plus(other)
+
+    def plus(self, other: Evidence, settled: bool = False) -> Evidence:
+        """The sum; `settled=True` where units are knowingly left open (layers that have not met their base yet)."""
+        if self.value.shape != other.value.shape:
+            raise ValueError(
+                f"log-densities of shapes {tuple(self.value.shape)} ({self.how}) and {tuple(other.value.shape)} "
+                f"({other.how}) do not add; a distribution over vectors may lack torch.distributions.Independent"
+            )
+        measure = self.measure.plus(other.measure)
+        if not (measure.pure or settled):
+            raise ValueError(
+                f"base measures {self.measure} ({self.how}) and {other.measure} ({other.how}) do not add: one side is a "
+                "mass function and the other a density over the same variable; give both parts the same kind of data"
+            )
+        kind = self.kind + other.kind
+        return Evidence(
+            self.value + other.value,
+            kind,
+            join_words(self.how, other.how),
+            self.proper and other.proper and kind in _CAN_BE_PROPER,
+            _combine_stderr(self.stderr, other.stderr),
+            measure,
+        )
+
+    def __neg__(self) -> Evidence:
+        negative = Measure().plus(self.measure, -1)
+        return replace(self, value=-self.value, kind=-self.kind, measure=negative)
+
+    def __sub__(self, other: Evidence) -> Evidence:
+        return self + (-other)
+
+    def below(self, how: str, proper: bool = True) -> Evidence:
+        """The same number after a hidden variable was imputed: adds a LOWER of zero size (Jensen)."""
+        return self._weakened(Kind.LOWER, how, proper)
+
+    def above(self, how: str, proper: bool = True) -> Evidence:
+        """The mirror image of :meth:`below`, for ``draw()``."""
+        return self._weakened(Kind.UPPER, how, proper)
+
+    def estimated(self, how: str, stderr: Tensor | None = None) -> Evidence:
+        """The same number with an error of unknown side."""
+        return replace(self._weakened(Kind.ESTIMATE, how, False), stderr=_combine_stderr(self.stderr, stderr))
+
+    def _weakened(self, kind: Kind, how: str, proper: bool) -> Evidence:
+        result = self.kind + kind
+        keeps = self.proper and proper and result in _CAN_BE_PROPER
+        return replace(self, kind=result, how=how or self.how, proper=keeps)
+
+    @property
+    def available(self) -> Tensor:
+        """The value; raises :class:`Unavailable` with the reason where kind is NONE."""
+        if self.kind is Kind.NONE:
+            raise Unavailable(f"no density: {self.how}")
+        return self.value
+
+    def bits_per_dim(self, dims: int) -> Tensor:
+        """-value / (dims ln 2). A LOWER bound on log p is an upper bound on this number."""
+        return -self.available / (dims * math.log(2.0))
+
+    def __str__(self) -> str:
+        if self.kind is Kind.NONE:
+            return f"n/a ({self.how})"
+        number = f"{self.value.mean().item():.4g}" if self.value.numel() else "(empty)"
+        return f"log p(x) {self.kind.relation} {number} nats ({self.kind.value}; {self.how or 'closed form'})"
+
+
+_CAN_BE_PROPER = frozenset((Kind.EXACT, Kind.LOWER, Kind.UPPER))
+
+
+def join_words(a: str, b: str) -> str:
+    """Both descriptions, once each."""
+    return a if (not b or b in a) else (b if (not a or a in b) else f"{a}; {b}")
+
+
+def _combine_stderr(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Independent errors add in quadrature."""
+    if a is None or b is None:
+        return b if a is None else a
+    return (a.square() + b.square()).sqrt()
+
+
+def _mixed_kind(kinds: set[Kind], proper: bool) -> Kind:
+    """Kind of a log-sum-exp: noise pushes upwards, so LOWER survives only if every term is proper."""
+    if Kind.NONE in kinds:
+        return Kind.NONE
+    if kinds == {Kind.EXACT}:
+        return Kind.EXACT
+    if kinds <= {Kind.EXACT, Kind.LOWER} and proper:
+        return Kind.LOWER
+    if kinds <= {Kind.EXACT, Kind.UPPER, Kind.UNBIASED}:
+        return Kind.UPPER
+    return Kind.ESTIMATE
+
+
+def log_mean_exp(evidence: Evidence, dim: int = 0, how: str = "") -> Evidence:
+    r"""Average of k densities of the same x: :math:`\log \frac1k \sum_i e^{v_i}` along `dim`.
+
+    LOWER and proper: E of the average is still p(x), so the label stays LOWER and rises to log p(x) with k.
+    """
+    k = evidence.value.shape[dim]
+    kind = _mixed_kind({evidence.kind}, evidence.proper)
+    value = evidence.value.logsumexp(dim) - math.log(k)
+    proper = evidence.proper and kind in (Kind.EXACT, Kind.LOWER)
+    return Evidence(value, kind, how or f"{evidence.how}, mean of {k}", proper, None, evidence.measure)
+
+
+def log_sum_exp(terms: list[Evidence], how: str = "") -> Evidence:
+    r"""Mixture :math:`\log \sum_i e^{v_i}` of log-weighted components (each v_i already holds log w_i).
+
+    Raises ValueError where base measures or shapes differ.
+    """
+    first = terms[0]
+    for term in terms[1:]:
+        if term.measure != first.measure or term.value.shape != first.value.shape:
+            raise ValueError(
+                f"a mixture's components must share base measure and shape: found {first.measure} {tuple(first.value.shape)} "
+                f"and {term.measure} {tuple(term.value.shape)}; give every component the same kind of data"
+            )
+    kind = _mixed_kind({term.kind for term in terms}, all(term.proper for term in terms))
+    proper = all(term.proper for term in terms) and kind in (Kind.EXACT, Kind.LOWER)
+    value = torch.stack([term.value for term in terms]).logsumexp(0)
+    words = how or first.how
+    return Evidence(value, kind, words, proper, None, first.measure)
+
+
+def own_draw(terms: Evidence, chosen: Evidence, how: str = "") -> Evidence:
+    r"""Log-sum-exp for a mixture's own draw: the chosen term by ``draw()``, the others by ``density()``.
+
+    Given the sample, E[1 / sum] = 1 / p(x) (integrate the choice out), so the result is UPPER and proper where every
+    ingredient is proper; EXACT where all are exact. `terms` has the component axis first and already contains the
+    chosen term's value.
+    """
+    exact = terms.kind is Kind.EXACT and chosen.kind is Kind.EXACT
+    good = terms.proper and chosen.proper
+    kind = Kind.EXACT if exact else (Kind.UPPER if good else Kind.ESTIMATE)
+    if Kind.NONE in (terms.kind, chosen.kind):
+        kind = Kind.NONE
+    return Evidence(terms.value.logsumexp(0), kind, how or terms.how, good, None, terms.measure)

@@ -1,0 +1,141 @@
+r"""Heads for integers 0..K-1, stored as floats: Bernoulli, categorical, and discretised logistic mixtures.
+
+Discretised logistic (Salimans et al., 2017): the mass of level k is the logistic's mass between k - 1/2 and k + 1/2, the
+two outermost levels taking the tails, so the masses sum to one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genalloy.distribution import Shape
+from genalloy.heads.head import Factorised, Head
+
+
+class Bernoulli(Head):
+    """One logit an element, for data in {0, 1}. Grey values never meet it: other values have density -inf."""
+
+    width = 1
+    discrete = True
+
+    def forward(self, parameters: Tensor, event_dims: int) -> BernoulliDistribution:
+        return BernoulliDistribution(parameters.squeeze(-1), event_dims)
+
+
+class BernoulliDistribution(Factorised):
+    r"""Independent bits with logits (\*B, \*E)."""
+
+    discrete = True
+    has_rsample = False
+
+    def __init__(self, logits: Tensor, event_dims: int) -> None:
+        super().__init__(tuple(logits.shape), event_dims)
+        self.logits = logits
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.sigmoid(self.logits)
+
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        return x * self.logits - F.softplus(self.logits)
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        p = self.mean.expand(*sample_shape, *self.logits.shape)
+        return (torch.rand_like(p) < p).to(p.dtype)
+
+
+class Categorical(Head):
+    """K logits an element."""
+
+    discrete = True
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = self.width = levels
+
+    def forward(self, parameters: Tensor, event_dims: int) -> CategoricalDistribution:
+        return CategoricalDistribution(parameters, event_dims)
+
+
+class CategoricalDistribution(Factorised):
+    r"""Independent K-way choices with logits (\*B, \*E, K)."""
+
+    discrete = True
+    has_rsample = False
+
+    def __init__(self, logits: Tensor, event_dims: int) -> None:
+        super().__init__(tuple(logits.shape[:-1]), event_dims)
+        self.logits = logits
+
+    @property
+    def mean(self) -> Tensor:
+        levels = torch.arange(self.logits.shape[-1], dtype=self.logits.dtype, device=self.logits.device)
+        return (self.logits.softmax(-1) * levels).sum(-1)
+
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        logits = self.logits.log_softmax(-1)
+        index = x.long().unsqueeze(-1)
+        shape = torch.broadcast_shapes(index.shape[:-1], logits.shape[:-1])
+        found = logits.expand(*shape, -1).gather(-1, index.expand(*shape, 1).clamp(0, logits.shape[-1] - 1)).squeeze(-1)
+        return found.masked_fill((x != x.round()) | (x < 0) | (x > logits.shape[-1] - 1), -torch.inf)
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        gumbel = -torch.empty((*sample_shape, *self.logits.shape), device=self.logits.device).exponential_().log()
+        return (self.logits + gumbel).argmax(-1).to(self.logits.dtype)
+
+
+class LogisticMixture(Head):
+    """Mixture of `components` discretised logistics over `levels` integers; width 3 x components."""
+
+    discrete = True
+
+    def __init__(self, levels: int, components: int = 1) -> None:
+        super().__init__()
+        self.levels, self.components = levels, components
+        self.width = 3 * components
+
+    def forward(self, parameters: Tensor, event_dims: int) -> LogisticMixtureDistribution:
+        weights, centre, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
+        half = (self.levels - 1) / 2
+        centre = half + half * (centre + 0.0)
+        scale = F.softplus(raw) * (self.levels / 8) + 1e-2
+        return LogisticMixtureDistribution(weights, centre, scale, self.levels, event_dims)
+
+
+class LogisticMixtureDistribution(Factorised):
+    r"""See :class:`LogisticMixture`; weights (logits), centres and scales (\*B, \*E, M), in units of levels."""
+
+    discrete = True
+    has_rsample = False
+
+    def __init__(self, weights: Tensor, centre: Tensor, scale: Tensor, levels: int, event_dims: int) -> None:
+        super().__init__(tuple(centre.shape[:-1]), event_dims)
+        self.weights, self.centre, self.scale, self.levels = weights, centre, scale, levels
+
+    @property
+    def mean(self) -> Tensor:
+        centre = self.centre.clamp(0, self.levels - 1)
+        return (self.weights.softmax(-1) * centre).sum(-1)
+
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(-1)
+        upper = (x + 0.5 - self.centre) / self.scale
+        lower = (x - 0.5 - self.centre) / self.scale
+        # log(sigmoid(u) - sigmoid(l)) = log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)), stable in both tails
+        middle = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-1.0 / self.scale))
+        mass = torch.where(x < 0.5, F.logsigmoid(upper), torch.where(x > self.levels - 1.5, F.logsigmoid(-lower), middle))
+        log_prob = (self.weights.log_softmax(-1) + mass).logsumexp(-1)
+        x = x.squeeze(-1)
+        return log_prob.masked_fill((x != x.round()) | (x < 0) | (x > self.levels - 1), -torch.inf)
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = (*sample_shape, *self.centre.shape)
+        gumbel = -torch.empty(shape, device=self.centre.device).exponential_().log()
+        chosen = (self.weights + gumbel).argmax(-1, keepdim=True)
+        u = torch.rand((*shape[:-1], 1), device=self.centre.device).clamp(1e-6, 1 - 1e-6)
+        centre = self.centre.expand(shape).gather(-1, chosen)
+        scale = self.scale.expand(shape).gather(-1, chosen)
+        value = centre + scale * (u.log() - torch.log1p(-u))
+        return value.squeeze(-1).round().clamp(0, self.levels - 1)

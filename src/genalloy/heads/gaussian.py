@@ -1,0 +1,74 @@
+"""Gaussian heads and the standard normal Part."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genalloy.capabilities import Context
+from genalloy.distribution import Shape
+from genalloy.heads.head import Factorised, Head
+from genalloy.part import Part
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Gaussian(Head):
+    """N(mean, scale^2) with features (mean, raw scale); scale = floor + softplus(raw + 0.54), about 1 at raw = 0."""
+
+    width = 2
+
+    def __init__(self, floor: float = 1e-4) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(self, parameters: Tensor, event_dims: int) -> GaussianDistribution:
+        mean, raw = parameters.unbind(-1)
+        return GaussianDistribution(mean, F.softplus(raw + 0.5413248546) + self.floor, event_dims)
+
+
+class GaussianDistribution(Factorised):
+    r"""Independent normals; mean and scale (\*B, \*E)."""
+
+    def __init__(self, mean: Tensor, scale: Tensor, event_dims: int) -> None:
+        super().__init__(tuple(mean.shape), event_dims)
+        self.loc, self.scale = mean, scale
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        return -0.5 * ((x - self.loc) / self.scale).square() - self.scale.log() - HALF_LOG_2PI
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        noise = torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self.scale * noise
+
+    def tempered(self, temperature: float) -> GaussianDistribution:
+        """p^(1/T), normalised: variance times T."""
+        return GaussianDistribution(self.loc, self.scale * temperature**0.5, len(self.event_shape))
+
+    def kl(self, other: object) -> Tensor | None:
+        r"""KL(self || other) in closed form, (\*B); None where the other is not Gaussian."""
+        if type(other) is not GaussianDistribution:
+            return None
+        ratio = (self.scale / other.scale).square()
+        terms = 0.5 * (ratio + ((self.loc - other.loc) / other.scale).square() - 1.0 - ratio.log())
+        return terms.flatten(-len(self.event_shape)).sum(-1)
+
+
+class StandardNormal(Part):
+    """N(0, I) over events of a shape; takes no context."""
+
+    def __init__(self, event_shape: Shape) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        self.register_buffer("zero", torch.zeros(self.event_shape), persistent=False)
+        self.register_buffer("one", torch.ones(self.event_shape), persistent=False)
+
+    def forward(self, context: Context = None) -> GaussianDistribution:
+        return GaussianDistribution(self.zero, self.one, len(self.event_shape))

@@ -1,0 +1,204 @@
+"""Objectives compose by adding; rivals are the other players of the game.
+
+`a + b` and `w * a` are objectives, and print(objective) is a formula. A :class:`Rival` (a GAN's critic) is found by
+walking the objective's submodules; scaling an objective never scales its rivals' own problems. A :class:`Play` is one
+evaluation: it holds model, batch and step, and `once` lets summed terms share one encoding, one fake batch, one trace.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution as TorchDistribution
+
+from genalloy.capabilities import Batch, Reached, reach
+from genalloy.evidence import Unavailable
+from genalloy.schedules import Number, number
+from genalloy.spec import Module, arguments
+
+
+@dataclass
+class Play:
+    """One evaluation of an objective. `shard` of `shards` tells which slice of the step's batch this is."""
+
+    model: nn.Module
+    batch: Batch
+    step: int = 0
+    shard: int = 0
+    shards: int = 1
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    store: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The value under `key`, made at the first request."""
+        if key not in self.store:
+            self.store[key] = make()
+        return self.store[key]
+
+    @property
+    def distribution(self) -> TorchDistribution:
+        """model(context), once."""
+        return self.once("distribution", lambda: self.model(self.batch.context))
+
+    def reach(self, capability: str) -> Reached:
+        """The distribution that has a capability, and the batch as it sees it, once."""
+        return self.once(("reach", capability), lambda: reach(self.distribution, self.batch.x, capability))
+
+    def differentiable(self) -> Reached:
+        """The first distribution inwards whose samples carry gradients, and the batch as it sees it, once."""
+        return self.once("differentiable", self._differentiable)
+
+    def _differentiable(self) -> Reached:
+        distribution: Any = self.distribution
+        x = self.batch.x
+        while not distribution.has_rsample:
+            step = distribution.unwrap(x) if hasattr(distribution, "unwrap") else None
+            if step is None:
+                raise Unavailable(
+                    f"{type(distribution).__name__} draws samples without gradients, so a critic cannot teach it; "
+                    "use a relaxed head (Gumbel-softmax) or a score-function estimator"
+                )
+            distribution, x, _ = step
+        return Reached(distribution, x, None)
+
+
+class Objective(Module, ABC):
+    """What the model minimises; forward(play) is a scalar, the mean over the batch. Never shown as a likelihood.
+
+    needs: capabilities that the model's distribution must offer, checked before step 0.
+    couples: True where the value is not a mean over rows (batch statistics), so that shards do not simply add.
+    """
+
+    needs: tuple[str, ...] = ()
+    couples: bool = False
+
+    @abstractmethod
+    def forward(self, play: Play) -> Tensor:
+        """Scalar to minimise, mean over the batch; nats where that has a meaning."""
+
+    def check(self, play: Play) -> None:
+        """Raise in one sentence where the model cannot serve this objective."""
+        for capability in self.needs:
+            try:
+                play.reach(capability)
+            except Unavailable as error:
+                raise Unavailable(f"{self!r} cannot train this model: {error}") from None
+
+    def __add__(self, other: Objective) -> Objective:
+        return Sum(self, other)
+
+    def __rmul__(self, weight: Number) -> Objective:
+        return Scaled(weight, self)
+
+    def __repr__(self) -> str:
+        return formula(self)
+
+
+class Sum(Objective):
+    """a + b + ...; each term's value is noted in the play under its formula."""
+
+    def __init__(self, *terms: Objective) -> None:
+        super().__init__()
+        self.terms = nn.ModuleList(terms)
+
+    def forward(self, play: Play) -> Tensor:
+        total = torch.zeros(())
+        for term in self.terms:
+            total = total + term(play)
+        return total
+
+    def check(self, play: Play) -> None:
+        for term in self.terms:
+            term.check(play)
+
+    def __repr__(self) -> str:
+        return " + ".join(repr(t) for t in self.terms)
+
+
+class Scaled(Objective):
+    """w * a, with w a float or a schedule; a's rivals keep their own problem unchanged."""
+
+    def __init__(self, weight: Number, term: Objective) -> None:
+        super().__init__()
+        self.weight, self.term = weight, term
+
+    def forward(self, play: Play) -> Tensor:
+        return number(self.weight, play.step) * self.term(play)
+
+    def check(self, play: Play) -> None:
+        self.term.check(play)
+
+    def __repr__(self) -> str:
+        inner = f"({self.term!r})" if " + " in repr(self.term) else repr(self.term)
+        return f"{self.weight:g} * {inner}" if isinstance(self.weight, (int, float)) else f"{self.weight!r} * {inner}"
+
+
+class Rival(Module, ABC):
+    """Another player with a problem of its own, found by walking objective.modules().
+
+    turns: steps it takes before each of the model's. rate: its learning rate relative to the model's.
+    """
+
+    turns: int = 1
+    rate: float = 1.0
+
+    def owns(self, model: nn.Module) -> Iterable[nn.Parameter]:
+        """The parameters it moves; by default its own."""
+        return self.parameters()
+
+    @abstractmethod
+    def loss(self, play: Play) -> Tensor:
+        """Scalar to minimise; penalties are added here."""
+
+
+class Turn(Rival):
+    """A part of the model with an objective of its own: lagging inference, VAE-GAN's encoder, wake-sleep.
+
+    objective: what the part minimises. part: dotted path inside the model ("posterior"). turns: steps before each of the
+    model's. Owns the part and whatever the objective itself holds (He et al., 2019, for lagging inference).
+    """
+
+    def __init__(self, objective: Objective, part: str, turns: int = 1) -> None:
+        super().__init__()
+        self.objective, self.part, self.turns = objective, part, turns
+
+    def owns(self, model: nn.Module) -> Iterable[nn.Parameter]:
+        rivals = {id(p) for m in self.objective.modules() if hasattr(m, "owns") for p in m.parameters()}
+        own = [p for p in self.objective.parameters() if id(p) not in rivals]
+        return [*model.get_submodule(self.part).parameters(), *own]
+
+    def loss(self, play: Play) -> Tensor:
+        return self.objective(play)
+
+
+class WithTurn(Objective):
+    """`objective` for the model, plus a :class:`Turn` for one of its parts."""
+
+    def __init__(self, objective: Objective, turn: Turn) -> None:
+        super().__init__()
+        self.objective, self.turn = objective, turn
+
+    def forward(self, play: Play) -> Tensor:
+        return self.objective(play)
+
+    def check(self, play: Play) -> None:
+        self.objective.check(play)
+
+
+def formula(thing: Any) -> str:
+    """Constructor call in one line: modules by class name alone, arguments at their defaults left out."""
+    signature = inspect.signature(type(thing).__init__).parameters
+    parts = []
+    for name in arguments(type(thing)):
+        value, default = getattr(thing, name), signature[name].default
+        if isinstance(value, nn.Module):
+            parts.append(name)
+        elif value is not default and value != default:
+            parts.append(f"{name}={value!r}")
+    return f"{type(thing).__name__}({', '.join(parts)})"

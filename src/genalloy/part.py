@@ -1,0 +1,111 @@
+"""Part, the only type that nests, and the small wrappers.
+
+A Part is a module that, given a context, returns a distribution: parameters live in modules, probability lives in
+values, conditioning is a function call. Whatever wants a distribution (a prior, a likelihood, a posterior, a flow's
+base) takes any Part, and any torch module of the same shape, such as zuko's lazy distributions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributions import Distribution as TorchDistribution
+
+from genalloy.capabilities import Context
+from genalloy.distribution import Distribution, Shape, draw, leading, measure_of
+from genalloy.evidence import Evidence, Unavailable
+from genalloy.spec import Module
+
+
+class Part(Module, ABC):
+    """A conditional distribution p(x | c) with parameters.
+
+    context_shapes: event shapes of the context's parts, () where the part takes none (it then ignores any context).
+    """
+
+    context_shapes: tuple[Shape, ...] = ()
+
+    @abstractmethod
+    def forward(self, context: Context = None) -> TorchDistribution:
+        r"""context: parts of shape (\*B, \*C), or None. Returns a distribution with batch_shape B (or ())."""
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:  # noqa: B027
+        """One data-dependent pass without gradients before step 0 (ActNorm, codebooks); nothing by default."""
+
+
+class From(Part):
+    """p(x | c) = head(network(c)): a network's features turned into a simple distribution.
+
+    network: context -> (\\*B, \\*E, head.width); head: features -> distribution with events of shape E.
+    """
+
+    def __init__(self, head: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: tuple[Shape, ...]) -> None:
+        super().__init__()
+        self.head, self.network = head, network
+        self.event_shape, self.context_shapes = tuple(event_shape), tuple(tuple(s) for s in context_shapes)
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        features = self.network(context)
+        return self.head(features.unflatten(-1, (*self.event_shape, -1)), len(self.event_shape))
+
+
+class Estimated(Part):
+    """The same weights under another estimator: density(x) becomes estimator(distribution, x), with its label."""
+
+    def __init__(self, part: nn.Module, estimator: Callable[[TorchDistribution, Tensor], Evidence]) -> None:
+        super().__init__()
+        self.part, self.estimator = part, estimator
+        self.context_shapes = getattr(part, "context_shapes", ())
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        return EstimatedDistribution(self.part(context), self.estimator)
+
+
+class EstimatedDistribution(Distribution):
+    """See :class:`Estimated`; every other capability is the inner distribution's, through ``unwrap``."""
+
+    def __init__(self, inner: Any, estimator: Callable[[TorchDistribution, Tensor], Evidence]) -> None:
+        super().__init__(inner.batch_shape, inner.event_shape, measure_of(inner))
+        self.inner, self.estimator = inner, estimator
+        self.has_rsample = inner.has_rsample
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        return self.inner.rsample(sample_shape)
+
+    def density(self, x: Tensor) -> Evidence:
+        return self.estimator(self.inner, x)
+
+    def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        return draw(self.inner, sample_shape)
+
+    def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence]:
+        return self.inner, x, Evidence.exact(x.new_zeros(leading(x, self.event_shape)))
+
+
+class Tempered(Part):
+    """p(x)^(1/T), normalised where the part knows how (a Gaussian: variance times T); otherwise an error says so."""
+
+    def __init__(self, part: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.part, self.temperature = part, temperature
+        self.context_shapes = getattr(part, "context_shapes", ())
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        inner = self.part(context)
+        if not hasattr(inner, "tempered"):
+            raise Unavailable(f"{type(inner).__name__} has no normalised p^(1/T); temper its base or its Gaussian parts")
+        return inner.tempered(self.temperature)
+
+
+class Unconditional(Part):
+    """Drops the context on purpose: p(z) in a model whose other parts are conditional."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        return self.part(None)

@@ -1,0 +1,1 @@
+"""A self-contained HTML page from a comparison's directory: `page.write_page`."""

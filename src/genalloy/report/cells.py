@@ -1,0 +1,101 @@
+"""A cell as a reader sees it: a relation sign, a number, an error, a label, and the words behind them.
+
+The label is about log p(x); the sign is about the printed number. A lower bound of log p is an *upper* bound of bits/dim = -log p / (d log 2),
+so LOWER prints "\u2265" where high is better and "\u2264" where low is better.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genalloy.report.charts import number
+from genalloy.report.comparison import Cell, Column, Row
+
+SIGNS = {"<=": "\u2264", ">=": "\u2265", "=": "=", "~": "\u2248", "~=": "\u2248", "\u2264": "\u2264", "\u2265": "\u2265", "\u2248": "\u2248"}
+SAID = {"\u2264": "at most", "\u2265": "at least", "=": "exactly", "\u2248": "about"}
+BADGES = {"EXACT": "exact", "LOWER": "lower bound", "UPPER": "upper bound", "UNBIASED": "unbiased", "ESTIMATE": "estimate", "NONE": "none"}
+DEFAULT_LABELS = {
+    "EXACT": "The number is log p(x) itself, up to rounding.",
+    "LOWER": "On average the number lies at or below log p(x): the model is at least this good.",
+    "UPPER": "On average the number lies at or above log p(x): the model may be worse than this.",
+    "UNBIASED": "Right on average, but random; trusted to two standard errors.",
+    "ESTIMATE": "Near log p(x), on an unknown side. Never ranked.",
+    "NONE": "There is no such number for this model.",
+}
+_TEXT = re.compile(r"^\s*(<=|>=|~=|~|=|\u2264|\u2265|\u2248)?\s*(.*?)\s*$", re.DOTALL)
+_ERROR = re.compile(r"\s*(?:\+-|\+/-|\u00b1)\s*")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the template prints; `rank` orders the column, best first, and is empty where the cell cannot be ordered."""
+
+    sign: str = ""
+    spoken: str = ""
+    main: str = ""
+    error: str = ""
+    kind: str = ""
+    badge: str = ""
+    tip: str = ""
+    reason: str = ""
+    short: str = ""
+    best: bool = False
+    rank: str = ""
+
+
+def relation(kind: str, sign: float) -> str:
+    """The sign before a number whose score (sign * number) carries the claim `kind`."""
+    if kind in ("LOWER", "UPPER"):
+        return "\u2264" if (kind == "LOWER") == (sign < 0) else "\u2265"
+    return {"EXACT": "=", "UNBIASED": "\u2248", "ESTIMATE": "\u2248"}.get(kind, "")
+
+
+def shorten(text: str, most: int = 34) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "\u2026"
+
+
+def show(cell: Cell, column: Column, rank: str = "") -> Shown:
+    """A cell of a column, for the template; a number that is missing is said in words."""
+    if cell.value is None:
+        return Shown(reason=cell.reason, short=shorten(cell.reason), tip=cell.reason, rank=rank)
+    found = _TEXT.match(cell.text or number(cell.value, 4))
+    given, rest = (found.group(1), found.group(2)) if found else (None, cell.text)
+    main, *tail = _ERROR.split(rest.removesuffix(column.unit).rstrip() if column.unit else rest, maxsplit=1)
+    error = tail[0] if tail else number(cell.stderr, 2) if cell.stderr and not cell.text else ""
+    density = column.group == "density"
+    sign = SIGNS[given] if given else relation(cell.kind, column.sign) if density else ""
+    return Shown(
+        sign=sign,
+        spoken=SAID.get(sign, ""),
+        main=main.replace("-", "\u2212") if re.match(r"-[\d.]", main) else main,
+        error=error,
+        kind=cell.kind if density else "",
+        badge=BADGES.get(cell.kind, cell.kind.lower()) if density else "",
+        tip=_tip(cell, column),
+        best=cell.best,
+        rank=rank,
+    )
+
+
+def _tip(cell: Cell, column: Column) -> str:
+    size = f"n = {cell.n:,}" if cell.n else ""
+    label = BADGES.get(cell.kind, cell.kind.lower()) if cell.kind else ""
+    return "; ".join(part for part in (label, cell.how, size, column.unit) if part)
+
+
+def ranks(rows: Sequence[Row], column: Column) -> dict[int, str]:
+    """Place of each row in the column's order, by id(row): certified lower ends first, uncertified values after, missing last."""
+
+    def key(row: Row) -> tuple[float, float]:
+        cell = row.cell(column)
+        score = (column.sign or -1.0) * (cell.value or 0.0)
+        if cell.value is None:
+            return 2.0, 0.0
+        lower = cell.ends(column.sign or -1.0)[0]
+        return (0.0, -lower) if math.isfinite(lower) else (1.0, -score)
+
+    ordered = sorted(rows, key=key)
+    return {id(row): f"{place:03d}" if row.cell(column).value is not None else "" for place, row in enumerate(ordered)}

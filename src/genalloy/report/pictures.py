@@ -1,0 +1,165 @@
+"""Arrays to PNG bytes: grids of small images, scatters of points, heat maps of densities.
+
+Gaps and margins are transparent, so that one picture serves a light and a dark page. Values that are not finite are painted in
+crimson rather than hidden.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+CRIMSON = (220, 20, 60)
+INK = "#3f78b5"
+ECHO = "#c9772b"
+EDGE = 440
+
+
+def data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """(width, height) in pixels, from the PNG's header."""
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+
+
+def channels_last(image: Floats) -> Floats:
+    """(H, W), (C, H, W) or (H, W, C) -> (H, W, 1) or (H, W, 3); other channel counts keep their first channel."""
+    if image.ndim == 2:
+        return image[..., None]
+    moved = np.moveaxis(image, 0, -1) if image.shape[0] in (1, 3, 4) else image
+    return moved[..., :3] if moved.shape[-1] in (3, 4) else moved[..., :1]
+
+
+def pixels(image: Floats, span: tuple[float, float]) -> NDArray[np.uint8]:
+    """An image in data units -> (H, W, 3) bytes; `span` maps to black and white, what lies outside it is clipped."""
+    values = channels_last(np.asarray(image, dtype=np.float64))
+    bad = ~np.isfinite(values).all(axis=-1)
+    low, high = span
+    with np.errstate(invalid="ignore"):
+        unit = np.clip((values - low) / ((high - low) or 1.0), 0.0, 1.0)
+    tile = np.repeat(np.round(255 * np.nan_to_num(unit)), 3 // unit.shape[-1], axis=-1).astype(np.uint8)
+    tile[bad] = CRIMSON
+    return tile
+
+
+def zoom_for(size: int, across: int) -> int:
+    """Whole-number magnification that brings `across` tiles of `size` pixels to some 700 pixels."""
+    return max(1, round(700 / (size * max(across, 1))))
+
+
+def grid(images: Floats, span: tuple[float, float], lead: int = 0) -> bytes:
+    """A (R, C, *shape) array as a contact sheet, magnified without smoothing; a wider gap follows the first `lead` rows."""
+    from PIL import Image
+
+    rows, across = images.shape[:2]
+    tiles = [[pixels(image, span) for image in row] for row in images]
+    height, width = tiles[0][0].shape[:2]
+    zoom = zoom_for(width, across)
+    gap = max(2, width * zoom // 12)
+    sheet = Image.new("RGBA", (across * (width * zoom + gap) - gap, rows * (height * zoom + gap) - gap + 2 * gap * bool(lead)))
+    for r, row in enumerate(tiles):
+        for c, tile in enumerate(row):
+            large = Image.fromarray(tile).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
+            sheet.paste(large, (c * (width * zoom + gap), r * (height * zoom + gap) + 2 * gap * bool(lead and r >= lead)))
+    return _png(sheet)
+
+
+def _png(image: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)  # type: ignore[attr-defined]
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rectangle of the plane that every picture of a page shows."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+    def holds(self, points: Floats) -> NDArray[np.bool_]:
+        x, y = points[:, 0], points[:, 1]
+        return (x >= self.left) & (x <= self.right) & (y >= self.bottom) & (y <= self.top)
+
+
+class _Canvas:
+    """A square of plane without axes; a figure of its own, so that no state of pyplot is touched."""
+
+    def __init__(self, window: Window) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.figure = Figure(figsize=(EDGE / 100, EDGE / 100), dpi=100)
+        FigureCanvasAgg(self.figure)
+        self.axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        self.axes.set_axis_off()
+        self.axes.set_xlim(window.left, window.right)
+        self.axes.set_ylim(window.bottom, window.top)
+
+    def png(self) -> bytes:
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", transparent=True)
+        return buffer.getvalue()
+
+
+def scatter(points: Floats, window: Window, colour: str = INK) -> bytes:
+    """(N, 2) points on a transparent square."""
+    canvas = _Canvas(window)
+    size = float(np.clip(9000 / max(len(points), 1), 5, 45))
+    canvas.axes.scatter(points[:, 0], points[:, 1], s=size, c=colour, alpha=0.55, linewidths=0)
+    return canvas.png()
+
+
+def arrows(start: Floats, end: Floats, window: Window) -> bytes:
+    """(N, 2) starts as rings, (N, k, 2) ends as dots, a thin line between each pair."""
+    canvas = _Canvas(window)
+    for many in np.moveaxis(end, 1, 0):
+        both = np.stack([start, many])
+        canvas.axes.plot(both[..., 0], both[..., 1], color="#8a8a8a", linewidth=0.8)
+        canvas.axes.scatter(many[:, 0], many[:, 1], s=14, c=ECHO, alpha=0.9, linewidths=0)
+    canvas.axes.scatter(start[:, 0], start[:, 1], s=30, facecolors="none", edgecolors=INK, linewidths=1.4)
+    return canvas.png()
+
+
+def heat(log_density: Floats, extent: Window, window: Window, top: float) -> bytes:
+    """exp(log density) on a (G, G) grid, rows along y from the bottom; `top` is the log density shown brightest."""
+    from matplotlib import colormaps
+
+    canvas = _Canvas(window)
+    shade = colormaps["magma"]
+    with np.errstate(over="ignore", invalid="ignore"):
+        density = np.nan_to_num(np.exp(np.minimum(log_density - top, 0.0)), nan=0.0)
+    canvas.axes.add_patch(_backdrop(window, shade(0.0)))
+    box = (extent.left, extent.right, extent.bottom, extent.top)
+    canvas.axes.imshow(density, extent=box, origin="lower", cmap=shade, vmin=0, vmax=1, aspect="auto", interpolation="bilinear")
+    canvas.axes.set_xlim(window.left, window.right)
+    canvas.axes.set_ylim(window.bottom, window.top)
+    return canvas.png()
+
+
+def _backdrop(window: Window, colour: object) -> object:
+    from matplotlib.patches import Rectangle
+
+    corner = (window.left, window.bottom)
+    return Rectangle(corner, window.right - window.left, window.top - window.bottom, color=colour)  # type: ignore[arg-type]
+
+
+def histogram(values: Floats, reference: Floats | None, window: Window) -> bytes:
+    """Density of (N,) values as bars, that of a reference as an outline."""
+    canvas = _Canvas(window)
+    bins = np.linspace(window.left, window.right, 41)
+    canvas.axes.hist(values, bins=bins, density=True, color=INK, alpha=0.65)
+    if reference is not None and len(reference):
+        canvas.axes.hist(reference, bins=bins, density=True, histtype="step", color=ECHO, linewidth=1.6)
+    canvas.axes.relim()
+    canvas.axes.autoscale(axis="y")
+    return canvas.png()
