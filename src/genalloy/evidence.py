@@ -266,17 +266,3 @@ def log_sum_exp(terms: list[Evidence], how: str = "") -> Evidence:
     words = how or first.how
     return Evidence(value, kind, words, proper, None, first.measure)
 
-
-def own_draw(terms: Evidence, chosen: Evidence, how: str = "") -> Evidence:
-    r"""Log-sum-exp for a mixture's own draw: the chosen term by ``draw()``, the others by ``density()``.
-
-    Given the sample, E[1 / sum] = 1 / p(x) (integrate the choice out), so the result is UPPER and proper where every
-    ingredient is proper; EXACT where all are exact. `terms` has the component axis first and already contains the
-    chosen term's value.
-    """
-    exact = terms.kind is Kind.EXACT and chosen.kind is Kind.EXACT
-    good = terms.proper and chosen.proper
-    kind = Kind.EXACT if exact else (Kind.UPPER if good else Kind.ESTIMATE)
-    if Kind.NONE in (terms.kind, chosen.kind):
-        kind = Kind.NONE
-    return Evidence(terms.value.logsumexp(0), kind, how or terms.how, good, None, terms.measure)

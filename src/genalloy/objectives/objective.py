@@ -105,13 +105,13 @@ class Sum(Objective):
 
     def __init__(self, *terms: Objective) -> None:
         super().__init__()
-        self.terms = nn.ModuleList(terms)
+        self.terms = nn.ModuleList(t for term in terms for t in getattr(term, "terms", (term,)))
+        self.names = [repr(t) for t in self.terms]
 
     def forward(self, play: Play) -> Tensor:
-        total = torch.zeros(())
-        for term in self.terms:
-            total = total + term(play)
-        return total
+        values = [term(play) for term in self.terms]
+        play.terms |= {name: value.detach() for name, value in zip(self.names, values, strict=True)}
+        return torch.stack(values).sum()
 
     def check(self, play: Play) -> None:
         for term in self.terms:
@@ -197,7 +197,7 @@ def formula(thing: Any) -> str:
     parts = []
     for name in arguments(type(thing)):
         value, default = getattr(thing, name), signature[name].default
-        if isinstance(value, nn.Module):
+        if hasattr(value, "parameters"):
             parts.append(name)
         elif value is not default and value != default:
             parts.append(f"{name}={value!r}")

@@ -1,1 +1,1 @@
-"""genalloy.training"""
+"""The one training loop and what surrounds it."""

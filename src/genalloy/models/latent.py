@@ -1,0 +1,132 @@
+r"""Latent-variable models: prior, likelihood, posterior, each any Part of any family.
+
+.. math:: \log p(x) \ge \mathbb E_{z \sim r(z|x)} [\log p(x|z) + \log p(z) - \log r(z|x)]
+
+(Kingma & Welling, 2014; Rezende, Mohamed & Wierstra, 2014). The single-sample value is proper, E exp(value) = p(x), so
+k of them average inside a logarithm (Burda, Grosse & Salakhutdinov, 2016). For the model's own sample the roles turn:
+(x, z) ~ p and log p(x, z) - log r(z|x) lies above log p(x) in expectation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution as TorchDistribution
+
+from genalloy.capabilities import Context, Term, Trace, batch_of, both
+from genalloy.distribution import Distribution, Shape, density, draw, leading, measure_of, needs_gradient
+from genalloy.evidence import Evidence, Measure
+from genalloy.part import Part
+
+
+class LatentVariable(Part):
+    """p(x | c) = integral of likelihood(x | z, c) prior(z | c) dz, with an inference network posterior(z | x, c).
+
+    prior: Part over z, given c. likelihood: Part over x, given both(z, c). posterior: Part over z, given both(x, c).
+    event_shape: shape of x; by default the likelihood's own. context_shapes: event shapes of c's parts.
+    """
+
+    def __init__(
+        self,
+        prior: nn.Module,
+        likelihood: nn.Module,
+        posterior: nn.Module,
+        event_shape: Shape | None = None,
+        context_shapes: tuple[Shape, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
+        self.event_shape = tuple(event_shape if event_shape is not None else likelihood.event_shape)
+        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+
+    def forward(self, context: Context = None) -> LatentDistribution:
+        return LatentDistribution(self, context)
+
+
+class LatentDistribution(Distribution):
+    """See :class:`LatentVariable`. Capabilities: infer, trace, decode, encode, reconstruct."""
+
+    def __init__(self, part: LatentVariable, context: Context = None) -> None:
+        self.part = part
+        self.context = context if part.context_shapes else None
+        self.prior: Any = part.prior(self.context)
+        self.missing = () if self.prior.batch_shape else batch_of(context, part.context_shapes)
+        super().__init__(tuple(self.prior.batch_shape) or self.missing, part.event_shape, Measure())
+        self._likelihood: Any = None
+
+    @property
+    def _probe(self) -> Any:
+        """The likelihood at one latent, for what every likelihood of the model shares (its measure, its gradients)."""
+        if self._likelihood is None:
+            with torch.no_grad():
+                self._likelihood = self.decode(self.prior.sample(self.missing))
+        return self._likelihood
+
+    @property
+    def measure(self) -> Measure:
+        return measure_of(self._probe)
+
+    @measure.setter
+    def measure(self, value: Measure) -> None:
+        """The likelihood decides; nothing is stored."""
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        return bool(self.prior.has_rsample and self._probe.has_rsample)
+
+    def decode(self, z: Tensor) -> TorchDistribution:
+        r"""likelihood(x | z, c); z (\*S, \*B, \*Z)."""
+        return self.part.likelihood(both(z, self.context))
+
+    def infer(self, x: Tensor) -> TorchDistribution:
+        r"""posterior(z | x, c); the encoding that k samples share."""
+        return self.part.posterior(both(x, self.context))
+
+    def trace(self, x: Tensor, k: int = 1, posterior: TorchDistribution | None = None) -> Trace:
+        r"""k samples of z from one encoding of x (\*B, \*E); every term has shape (k, \*B)."""
+        leading(x, tuple(self.event_shape))
+        posterior = self.infer(x) if posterior is None else posterior
+        needs_gradient(posterior, "posterior")
+        z, log_posterior = draw(posterior, (k,))
+        decoded = self.decode(z)
+        analytic = posterior.kl(self.prior) if hasattr(posterior, "kl") else None
+        term = Term("z", z, density(self.prior, z), log_posterior, analytic)
+        return Trace(density(decoded, x), (term,), decoded)
+
+    def density(self, x: Tensor) -> Evidence:
+        weights = self.trace(x, 1).log_weights()
+        return Evidence(weights.value[0], weights.kind, weights.how, weights.proper, None, weights.measure)
+
+    def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        z, log_prior = draw(self.prior, (*sample_shape, *self.missing))
+        x, log_likelihood = draw(self.decode(z))
+        joint = log_likelihood + (log_prior - density(self.infer(x), z))
+        return x, joint.above("latent model's own sample")
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = (*sample_shape, *self.missing)
+        z = self.prior.rsample(shape) if self.prior.has_rsample else self.prior.sample(shape)
+        likelihood = self.decode(z)
+        return likelihood.rsample() if likelihood.has_rsample else likelihood.sample()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior mean, (\\*B, \\*Z): in closed form where there is one, otherwise over 16 draws."""
+        return posterior_mean(self.infer(x))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Mean of the likelihood at the code of x; a sample where the likelihood has no mean."""
+        decoded = self.decode(self.encode(x))
+        try:
+            return decoded.mean
+        except NotImplementedError:
+            return decoded.sample()
+
+
+def posterior_mean(posterior: TorchDistribution, draws: int = 16) -> Tensor:
+    """Mean of a distribution over codes."""
+    try:
+        return posterior.mean
+    except NotImplementedError:
+        return posterior.sample((draws,)).mean(0)

@@ -1,0 +1,80 @@
+r"""Mixtures of any Parts: :math:`p(x) = \sum_i w_i p_i(x)`.
+
+Log-sum-exp keeps LOWER only where every component is proper, because noise in a log-sum-exp pushes upwards. For the
+mixture's own draw the chosen component's term comes from draw() and the others' from density(): UPPER and proper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution as TorchDistribution
+
+from genalloy.capabilities import Context
+from genalloy.distribution import Distribution, Shape, density, draw, measure_of
+from genalloy.evidence import Evidence, Kind, log_sum_exp
+from genalloy.part import Part
+
+
+class Mixture(Part):
+    """components: Parts over the same events; weights are learned logits, uniform at the start."""
+
+    def __init__(self, components: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.components = nn.ModuleList(components)
+        self.logits = nn.Parameter(torch.zeros(len(self.components)))
+        self.event_shape = getattr(self.components[0], "event_shape", None)
+        self.context_shapes = getattr(self.components[0], "context_shapes", ())
+
+    def forward(self, context: Context = None) -> MixtureDistribution:
+        return MixtureDistribution([part(context) for part in self.components], self.logits.log_softmax(0))
+
+
+class MixtureDistribution(Distribution):
+    """See :class:`Mixture`; samples carry gradients with respect to the components, never to the weights."""
+
+    has_rsample = False
+
+    def __init__(self, components: list[TorchDistribution], log_weights: Tensor) -> None:
+        first = components[0]
+        super().__init__(tuple(first.batch_shape), tuple(first.event_shape), measure_of(first))
+        self.components, self.log_weights = components, log_weights
+
+    def _weighted(self, x: Tensor) -> list[Evidence]:
+        terms = [density(part, x) for part in self.components]
+        return [
+            e + Evidence.exact(w.expand(e.value.shape), "mixture")
+            for e, w in zip(terms, self.log_weights, strict=True)
+        ]
+
+    def density(self, x: Tensor) -> Evidence:
+        return log_sum_exp(self._weighted(x))
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        return self.draw(sample_shape)[0]
+
+    def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        shape = (*sample_shape, *self.batch_shape)
+        choice = torch.distributions.Categorical(logits=self.log_weights, validate_args=False).sample(shape)
+        drawn = [draw(part, sample_shape) for part in self.components]
+        pick = choice.reshape(*shape, *(1,) * len(self.event_shape))
+        x = drawn[0][0]
+        for i, (sample, _) in enumerate(drawn[1:], 1):
+            x = torch.where(pick == i, sample, x)
+        return x, self._own(x, choice, [e for _, e in drawn])
+
+    def _own(self, x: Tensor, choice: Tensor, drawn: list[Evidence]) -> Evidence:
+        """The chosen term by draw(), the others by density()."""
+        others = self._weighted(x)
+        kinds = {e.kind for e in (*others, *drawn)}
+        terms = [
+            torch.where(choice == i, d.value + w, o.value)
+            for i, (d, o, w) in enumerate(zip(drawn, others, self.log_weights, strict=True))
+        ]
+        proper = all(e.proper for e in (*others, *drawn))
+        kind = Kind.EXACT if kinds == {Kind.EXACT} else (Kind.UPPER if proper else Kind.ESTIMATE)
+        kind = Kind.NONE if Kind.NONE in kinds else kind
+        value = torch.stack(terms).logsumexp(0)
+        return Evidence(value, kind, others[0].how, proper, None, others[0].measure)

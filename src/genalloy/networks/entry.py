@@ -1,0 +1,50 @@
+"""How an observation's elements enter a network: scaled reals, or one-hot integers. Frozen values, no parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genalloy.spec import Value
+
+
+@dataclass(frozen=True)
+class Scaled(Value):
+    r"""(x - shift) / scale, one feature an element: (\*B) -> (\*B, 1)."""
+
+    shift: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def features(self) -> int:
+        return 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ((x - self.shift) / self.scale).unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class OneHot(Value):
+    r"""Integers 0..levels-1: one-hot, beside the level as a number in [-1, 1] so that neighbours are near.
+
+    (\*B) -> (\*B, levels + 1). Raises ValueError where a value lies outside the range.
+    """
+
+    levels: int
+
+    @property
+    def features(self) -> int:
+        return self.levels + 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        index = x.long()
+        if index.numel() and (int(index.min()) < 0 or int(index.max()) >= self.levels):
+            raise ValueError(
+                f"found values from {x.min().item():g} to {x.max().item():g}, expected integers 0..{self.levels - 1}; "
+                "give OneHot the number of levels of the data"
+            )
+        number = x.unsqueeze(-1) * (2 / max(self.levels - 1, 1)) - 1
+        hot = index.unsqueeze(-1) == torch.arange(self.levels, device=x.device)
+        return torch.cat([hot.to(x.dtype), number], -1)

@@ -1,0 +1,60 @@
+"""Latent-variable recipes: a prior, a likelihood, a posterior and an objective, each an argument."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from genalloy.evidence import Kind
+from genalloy.heads.gaussian import Gaussian, StandardNormal
+from genalloy.models.latent import LatentVariable
+from genalloy.networks.mlp import MLP
+from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
+from genalloy.part import From
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.pieces import likelihood_head, standardised
+from genalloy.recipes.registry import recipe
+from genalloy.training.options import Adam, Training
+
+TASKS = ("sample", "score", "encode", "reconstruct")
+OPTIONS = Training(Adam(2e-3), clip=100.0, ema=0.995)
+
+
+def likelihood(target: Target, latent: int, hidden: int) -> From:
+    """Decoder: z (latent,) to factorised elements of x."""
+    head = likelihood_head(target)
+    network = MLP(((latent,),), target.space.dims * head.width, (hidden, hidden))
+    return From(head, network, target.space.shape, ((latent,),))
+
+
+def posterior(target: Target, latent: int, hidden: int) -> From:
+    """Encoder: x to a diagonal Gaussian over z; grids enter scaled to about unit size."""
+    levels = target.space.levels
+    shift, scale = (0.0, 1.0) if levels is None else ((levels - 1) / 2, (levels - 1) / 4)
+    network = MLP((target.space.shape,), 2 * latent, (hidden, hidden), shift=shift, scale=scale)
+    return From(Gaussian(), network, (latent,), (target.space.shape,))
+
+
+def observed(target: Target, model: nn.Module) -> nn.Module:
+    """Reals and mixed tables are modelled standardised; integers and bits as they are."""
+    return model if target.space.levels is not None else standardised(target, model)
+
+
+def default_latent(target: Target, latent: int) -> int:
+    """Codes no longer than the data."""
+    return latent or max(2, min(16, target.space.dims))
+
+
+@recipe("vae", "latent", Kind.LOWER, Kind.LOWER, TASKS, "Kingma & Welling, 2014; Rezende, Mohamed & Wierstra, 2014")
+def vae(target: Target, latent: int = 0, hidden: int = 256, beta: float = 1.0, steps: int = 6000) -> Composition:
+    """Variational autoencoder: Gaussian prior and posterior, factorised likelihood fitting the data's kind."""
+    size = default_latent(target, latent)
+    parts = (StandardNormal((size,)), likelihood(target, size, hidden), posterior(target, size, hidden))
+    return Composition(observed(target, LatentVariable(*parts)), [Phase(ELBO(beta=beta), OPTIONS)], steps)
+
+
+@recipe("iwae", "latent", Kind.LOWER, Kind.LOWER, TASKS, "Burda, Grosse & Salakhutdinov, 2016")
+def iwae(target: Target, latent: int = 0, hidden: int = 256, samples: int = 8, steps: int = 4000) -> Composition:
+    """VAE trained on the k-sample importance-weighted bound."""
+    size = default_latent(target, latent)
+    parts = (StandardNormal((size,)), likelihood(target, size, hidden), posterior(target, size, hidden))
+    return Composition(observed(target, LatentVariable(*parts)), [Phase(ImportanceWeightedBound(samples), OPTIONS)], steps)

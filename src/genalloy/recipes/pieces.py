@@ -1,0 +1,62 @@
+"""Pieces that recipes share: how a part meets the data's space, and which head fits it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
+from genalloy.heads.gaussian import Gaussian
+from genalloy.heads.head import Head
+from genalloy.models.flow import Preprocessed
+from genalloy.recipes.composition import Target
+from genalloy.transforms.layer import Layer, Transform
+from genalloy.transforms.observation import Affine, Dequantise, Flatten
+
+Step = Layer | Transform
+
+
+def grid(target: Target) -> torch.Tensor:
+    """Which entries are integers, as a bool tensor of the event shape."""
+    return torch.as_tensor(target.space.discrete).expand(target.space.shape).clone()
+
+
+def dequantised(target: Target) -> list[Step]:
+    """[Dequantise] where any entry lies on a grid, otherwise nothing."""
+    discrete = grid(target)
+    if not discrete.any():
+        return []
+    low, high = torch.zeros(target.space.shape), torch.full(target.space.shape, float(target.space.levels or 0) - 1)
+    for index, column in enumerate(target.space.columns if target.space.levels is None else ()):
+        low[index], high[index] = column.low, column.high
+    return [Dequantise(discrete, low, high)]
+
+
+def standardised(target: Target, part: nn.Module, flat: bool = False) -> nn.Module:
+    """`part` over standardised reals as a part over the data as given: dequantised where on a grid, scaled, flattened.
+
+    Integers are scaled as a whole (pixels share mean and scale), reals entry by entry.
+    """
+    steps = [*dequantised(target), scaling(target)]
+    if flat and len(target.space.shape) > 1:
+        steps.append(Flatten(target.space.shape))
+    return Preprocessed(part, steps, target.space.shape)
+
+
+def scaling(target: Target) -> Affine:
+    """Zero mean and unit scale: per entry for reals and mixed tables, one pair for grids such as images."""
+    shift = target.mean + 0.5 * grid(target)
+    if target.space.levels is None:
+        return Affine(shift, target.scale)
+    spread = (target.scale.square().mean() + target.mean.var(correction=0) + 1 / 12).sqrt()
+    return Affine(shift.mean().expand(shift.shape).clone(), spread.expand(shift.shape).clone())
+
+
+def likelihood_head(target: Target, components: int = 5) -> Head:
+    """The head whose distribution is over the data as given: bits, integers or reals."""
+    levels = target.space.levels
+    if levels is None:
+        return Gaussian(floor=1e-3)
+    if levels == 2:
+        return Bernoulli()
+    return Categorical(levels) if levels <= 32 else LogisticMixture(levels, components)

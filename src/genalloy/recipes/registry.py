@@ -1,0 +1,81 @@
+"""Named compositions of the papers. The registry is what the command line lists; the library itself maps no strings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from genalloy.evidence import Kind
+from genalloy.recipes.composition import Composition, Target
+
+Builder = Callable[..., Composition]
+MODULES = ("autoregressive", "flows", "latent", "energy", "diffusion", "adversarial", "combinations")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named composition.
+
+    kind: label of density() on real-valued data; grid_kind: on integers. tasks: what it answers.
+    """
+
+    name: str
+    family: str
+    build: Builder
+    kind: Kind
+    grid_kind: Kind
+    tasks: tuple[str, ...]
+    reference: str
+    summary: str
+
+    def settings(self) -> dict[str, Any]:
+        """Names and defaults of what `--set` may change."""
+        parameters = list(inspect.signature(self.build).parameters.values())[1:]
+        return {p.name: p.default for p in parameters}
+
+    def __call__(self, target: Target, **settings: Any) -> Composition:
+        """Build for a data space. Raises ValueError on an unknown setting, naming the nearest."""
+        known = self.settings()
+        for name in settings:
+            if name not in known:
+                near = get_close_matches(name, list(known), 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"{self.name} has no setting {name!r}{hint} It has: {', '.join(known)}")
+        return self.build(target, **settings)
+
+
+_RECIPES: dict[str, Recipe] = {}
+
+
+def recipe(
+    name: str, family: str, kind: Kind, grid_kind: Kind, tasks: tuple[str, ...], reference: str
+) -> Callable[[Builder], Builder]:
+    """Register a function (Target, **settings) -> Composition under a name."""
+
+    def register(build: Builder) -> Builder:
+        summary = (build.__doc__ or "").strip().split("\n")[0]
+        _RECIPES[name] = Recipe(name, family, build, kind, grid_kind, tasks, reference, summary)
+        return build
+
+    return register
+
+
+def all_recipes() -> dict[str, Recipe]:
+    """Every recipe by name, in the order of the families."""
+    for module in MODULES:
+        import_module(f"genalloy.recipes.{module}")
+    return dict(_RECIPES)
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name. Raises ValueError with the nearest name."""
+    known = all_recipes()
+    if name not in known:
+        near = get_close_matches(name, list(known), 1, 0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"there is no recipe {name!r}; {hint}`genalloy recipes` lists all {len(known)}")
+    return known[name]

@@ -1,0 +1,1 @@
+"""Training runs on disk: planned, resumable, evaluated and compared."""

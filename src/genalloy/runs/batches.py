@@ -1,0 +1,43 @@
+"""Data order as a pure function of (seed, step): what makes resuming exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from genalloy.capabilities import Batch
+from genalloy.recipes.composition import View
+from genalloy.training.seeding import Stream, mix, seed_all
+
+
+class Order:
+    """Row indices of each step: every epoch a fresh permutation, the last batch smaller rather than dropped."""
+
+    def __init__(self, rows: int, batch: int, seed: int) -> None:
+        self.rows, self.batch, self.seed = rows, min(batch, rows), seed
+        self.per_epoch = -(-rows // self.batch)
+        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.long)
+
+    def indices(self, step: int) -> Tensor:
+        """Row indices of a step, (<= batch,)."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(mix(self.seed, epoch))
+            self._epoch, self._permutation = epoch, torch.randperm(self.rows, generator=generator)
+        return self._permutation[place * self.batch : (place + 1) * self.batch]
+
+
+def batches(x: Tensor, order: Order, start: int, stop: int, view: View | None, model: nn.Module) -> Iterator[Batch]:
+    """Batches of steps start..stop-1, through the phase's view, whose randomness is seeded by the step."""
+    stream = Stream()
+    for step in range(start, stop):
+        index = order.indices(step)
+        batch = Batch(x[index], None, index)
+        if view is not None:
+            stream.enter()
+            seed_all(order.seed, step, -2)
+            batch = view(model, batch)
+            stream.leave()
+        yield batch

@@ -1,0 +1,65 @@
+"""Densities of whole data sets, in chunks, with the label that the model's evidence carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution as TorchDistribution
+
+from genalloy.distribution import density
+from genalloy.evidence import Evidence, Kind
+from genalloy.training.seeding import Stream, seed_all
+
+Estimator = Callable[[TorchDistribution, Tensor], Evidence]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One number a row, nats, with the claim they share. stderr: the estimator's own, per row, where it is known."""
+
+    values: Tensor
+    kind: Kind
+    how: str
+    stderr: Tensor | None = None
+
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+
+@torch.no_grad()
+def score(model: nn.Module, x: Tensor, estimator: Estimator | None = None, chunk: int = 256, seed: int = 0) -> Scores:
+    """density(x), or estimator(model(), x), for every row; in eval mode, from a random stream of its own."""
+    was_training, stream = model.training, Stream()
+    model.eval()
+    stream.enter()
+    seed_all(seed, -3)
+    try:
+        parts = []
+        for piece in x.split(chunk):
+            parts.append(estimator(model(), piece) if estimator else density(model(), piece))
+            if parts[-1].kind is Kind.NONE:
+                return Scores(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
+    finally:
+        stream.leave()
+        model.train(was_training)
+    stderrs = [p.stderr for p in parts if p.stderr is not None]
+    stderr = torch.cat(stderrs) if len(stderrs) == len(parts) else None
+    return Scores(torch.cat([p.value for p in parts]), parts[0].kind, parts[0].how, stderr)
+
+
+@torch.no_grad()
+def sample(model: nn.Module, count: int, chunk: int = 500, seed: int = 0) -> Tensor:
+    """`count` samples (count, *E), from a random stream of their own."""
+    was_training, stream = model.training, Stream()
+    model.eval()
+    stream.enter()
+    seed_all(seed, -4)
+    try:
+        sizes = [min(chunk, count - done) for done in range(0, count, chunk)]
+        return torch.cat([model().sample((n,)) for n in sizes])
+    finally:
+        stream.leave()
+        model.train(was_training)

@@ -1,0 +1,50 @@
+"""Processes as the loop sees them: a world that adds up vectors. Lightning Fabric launches, places and sets precision.
+
+The model is not wrapped in DDP: with several players its hooks fire on the wrong backward passes and ranks drift apart.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class World:
+    """One process (fabric None) or one of several under Lightning Fabric."""
+
+    def __init__(self, fabric: Any = None) -> None:
+        self.fabric = fabric
+        self.size = fabric.world_size if fabric else 1
+        self.rank = fabric.global_rank if fabric else 0
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return self.fabric.autocast() if self.fabric else nullcontext()
+
+    def add_up(self, gradients: list[Tensor | None], like: tuple[nn.Parameter, ...]) -> list[Tensor | None]:
+        """Sum over processes as one flat vector; absent gradients count as zeros, so that every process joins."""
+        if self.size == 1:
+            return gradients
+        flat = torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(gradients, like, strict=True)])
+        flat = self.fabric.all_reduce(flat, reduce_op="sum")
+        pieces = flat.split([p.numel() for p in like])
+        return [piece.view_as(p) for piece, p in zip(pieces, like, strict=True)]
+
+    def total(self, value: Tensor) -> Tensor:
+        """Sum of a scalar over processes."""
+        return self.fabric.all_reduce(value, reduce_op="sum") if self.size > 1 else value
+
+    def spread(self, model: nn.Module, objective: nn.Module) -> None:
+        """Rank 0's parameters and buffers everywhere, before step 0."""
+        if self.size > 1:
+            for tensor in (*model.state_dict().values(), *objective.state_dict().values()):
+                tensor.copy_(self.fabric.broadcast(tensor, src=0))
+
+
+def make_fabric(device: str = "auto", precision: str = "32-true", processes: int = 1) -> Any:
+    """A launched-on-demand Fabric. device: auto, cpu, cuda; precision: Fabric's names, bf16-mixed among them."""
+    from lightning.fabric import Fabric
+
+    return Fabric(accelerator="gpu" if device == "cuda" else device, devices=processes, precision=precision)  # type: ignore[arg-type]

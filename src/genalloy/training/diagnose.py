@@ -1,0 +1,47 @@
+"""What went wrong in words: the step, the term and the parameter of a non-finite number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genalloy.capabilities import Batch
+from genalloy.objectives.objective import Play
+from genalloy.training.players import Player
+from genalloy.training.seeding import seed_all
+
+
+class Diverged(ArithmeticError):
+    """Training met a number that is not finite; no parameter was moved by it."""
+
+
+def diagnose(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
+    """Replays the step, term by term, to name what became non-finite first."""
+    where = _parameter(player, model)
+    return (
+        f"step {key[1]}: {_term(player, model, batch, key)} of player {player.name!r} is not finite; first non-finite "
+        f"parameter or gradient: {where}. The last good checkpoint is kept: lower the learning rate or clip gradients"
+    )
+
+
+def _term(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
+    owner = getattr(player.loss, "__self__", player.loss)
+    for term in getattr(owner, "terms", (owner,)):
+        seed_all(*key, 0)
+        call = term if hasattr(term, "check") else term.loss
+        with torch.enable_grad():
+            if not bool(torch.isfinite(call(Play(model, batch, key[1]))).all()):
+                return f"the term {term!r}"
+    return f"the gradient of {owner!r}"
+
+
+def _parameter(player: Player, model: nn.Module) -> str:
+    names = {id(p): n for n, p in model.named_parameters()}
+    for index, parameter in enumerate(player.parameters):
+        if not (_finite(parameter) and _finite(parameter.grad)):
+            return names.get(id(parameter), f"{player.name}'s parameter {index} of shape {tuple(parameter.shape)}")
+    return "none (the loss alone)"
+
+
+def _finite(tensor: Tensor | None) -> bool:
+    return tensor is None or bool(torch.isfinite(tensor).all())

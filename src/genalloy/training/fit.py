@@ -1,0 +1,115 @@
+"""The only training loop.
+
+Every step, each player in turn (rivals first, the model last) gets a fresh play, its loss, gradients of its own
+parameters alone, and one optimiser step. Nothing here knows what kind of model or objective it drives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genalloy.capabilities import Batch
+from genalloy.objectives.objective import Objective, Play
+from genalloy.schedules import number
+from genalloy.training.devices import World
+from genalloy.training.diagnose import Diverged, diagnose
+from genalloy.training.options import Training
+from genalloy.training.players import Player, restore, snapshot
+from genalloy.training.opening import open_game
+from genalloy.training.seeding import Stream, seed_all
+from genalloy.training.state import State
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a person wants to see of one step: losses and gradient norms by player, terms of a summed objective."""
+
+    index: int
+    losses: dict[str, float]
+    norms: dict[str, float]
+    terms: dict[str, Tensor]
+    state: State
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    batches: Iterable[Batch],
+    *,
+    training: Training = Training(),  # noqa: B008
+    state: State | None = None,
+    fabric: Any = None,
+) -> Iterator[Step]:
+    """Minimise `objective` on `batches`, yielding after every step; `batches` sets the length.
+
+    Pass the state of an earlier step to continue to the same numbers. Raises ValueError before step 0 where a parameter
+    has two owners or the model lacks what the objective needs, and :class:`Diverged` at the first non-finite number.
+    """
+    state, world, stream = state or State(), World(fabric), Stream()
+    team: list[Player] = []
+    for batch in batches:
+        stream.enter()
+        if not team:
+            team = open_game(model, objective, batch, training, state, world)
+        losses, norms, terms = {}, {}, {}
+        _set_rate(state, training)
+        for order, player in enumerate(team):
+            for turn in range(player.turns):
+                still = snapshot(player.others)
+                key = (training.seed, state.step, order, turn)
+                losses[player.name], norms[player.name], terms = _turn(player, model, batch, key, training, state, world)
+                restore(player.others, still)
+        state.step += 1
+        if training.ema is not None:
+            state.update_average(training.ema)
+        stream.leave()
+        yield Step(state.step - 1, losses, norms, terms, state)
+
+
+def _set_rate(state: State, training: Training) -> None:
+    if callable(training.rate):
+        factor = number(training.rate, state.step)
+        for optimizer in state.optimizers.values():
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+                group["lr"] = group["initial_lr"] * factor
+
+
+def _turn(
+    player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...], training: Training, state: State, world: World
+) -> tuple[float, float, dict[str, Tensor]]:
+    """One optimiser step of one player, its gradients summed over shards and processes, weighted by rows."""
+    shards = max(training.shards, world.size)
+    edges = [len(batch) * i // shards for i in range(shards + 1)]
+    total, terms = torch.zeros(()), {}
+    for parameter in player.parameters:
+        parameter.grad = None
+    for shard in range(world.rank, shards, world.size):
+        rows = edges[shard + 1] - edges[shard]
+        if rows == 0:
+            continue
+        seed_all(*key, shard)
+        part = batch if shards == 1 else batch.rows(slice(edges[shard], edges[shard + 1]))
+        play = Play(model, part, key[1], shard, shards)
+        with world.autocast():
+            loss = player.loss(play) if shards == 1 else player.loss(play) * (rows / len(batch))
+        loss.backward(inputs=player.parameters)
+        total, terms = total + loss.detach(), play.terms
+    gradients = world.add_up([p.grad for p in player.parameters], player.parameters)
+    for parameter, gradient in zip(player.parameters, gradients, strict=True):
+        parameter.grad = gradient
+    found = [g for g in gradients if g is not None]
+    norm = torch.nn.utils.get_total_norm(found, foreach=True)
+    loss_value, norm_value = float(world.total(total)), float(norm)
+    if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+        raise Diverged(diagnose(player, model, batch, key))
+    if training.clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(player.parameters, training.clip, norm, foreach=True)
+    state.optimizers[player.name].step()
+    return loss_value, norm_value, terms

@@ -1,0 +1,36 @@
+"""Everything that can fail before step 0, and the data-dependent initialisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from genalloy.capabilities import Batch
+from genalloy.objectives.objective import Objective, Play
+from genalloy.training.devices import World
+from genalloy.training.options import Training
+from genalloy.training.players import Player, players, restore, snapshot
+from genalloy.training.seeding import seed_all
+from genalloy.training.state import State
+
+
+def open_game(
+    model: nn.Module, objective: Objective, batch: Batch, training: Training, state: State, world: World
+) -> list[Player]:
+    """The players, after ownership, capabilities and shards were checked. Raises ValueError (Unavailable) otherwise."""
+    shards = max(training.shards, world.size)
+    coupled = [m for m in objective.modules() if getattr(m, "couples", False)]
+    if shards > 1 and coupled:
+        raise ValueError(f"{coupled[0]!r} couples the rows of a batch, so its shards do not add up; use shards=1, one process")
+    seed_all(training.seed, state.step, -1)
+    if state.step == 0 and hasattr(model, "initialise"):
+        with torch.no_grad():
+            model.initialise(batch.x, batch.context)
+    world.spread(model, objective)
+    team = players(model, objective)
+    buffers = tuple(b for m in (model, objective) for b in m.buffers())
+    still = snapshot(buffers)
+    objective.check(Play(model, batch.rows(slice(0, 8)), state.step))
+    restore(buffers, still)
+    state.prepare(team, training)
+    return team

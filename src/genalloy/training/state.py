@@ -1,0 +1,81 @@
+"""What the next step needs: optimisers, averaged weights, the step's index. All of it tensors and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from genalloy.training.options import Training
+from genalloy.training.players import Player
+
+
+@dataclass
+class State:
+    """Optimisers by player, the average of the model player's parameters, and the index of the next step."""
+
+    step: int = 0
+    optimizers: dict[str, Optimizer] = field(default_factory=dict)
+    average: list[Tensor] = field(default_factory=list)
+    averaged: tuple[nn.Parameter, ...] = ()
+    stored: dict[str, Tensor] = field(default_factory=dict)
+
+    def prepare(self, players: list[Player], training: Training) -> None:
+        """Build what a fresh state lacks, and fill it with stored tensors where there are some."""
+        for player in players:
+            if player.name not in self.optimizers:
+                self.optimizers[player.name] = training.optimizer.build(player.parameters, player.rate)
+                _fill(self.optimizers[player.name], self.stored, f"optimizer/{player.name}")
+        if training.ema is not None and not self.average:
+            self.averaged = tuple(p for player in players if player.name == "model" for p in player.parameters)
+            found = [self.stored.get(f"average/{i}") for i in range(len(self.averaged))]
+            self.average = [(p.detach() if f is None else f).clone() for p, f in zip(self.averaged, found, strict=True)]
+        self.stored = {}
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        """Exponential average with a warm-up: min(decay, (1 + n) / (10 + n)) at step n."""
+        weight = 1.0 - min(decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.averaged], weight)
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside, the model holds its averaged weights."""
+        kept = [p.detach().clone() for p in self.averaged]
+        with torch.no_grad():
+            for p, a in zip(self.averaged, self.average, strict=True):
+                p.copy_(a)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, k in zip(self.averaged, kept, strict=True):
+                    p.copy_(k)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything to be stored, by name."""
+        result = {f"average/{i}": t for i, t in enumerate(self.average)}
+        for name, optimizer in self.optimizers.items():
+            for i, entries in optimizer.state_dict()["state"].items():
+                result |= {f"optimizer/{name}/{i}/{k}": torch.as_tensor(v) for k, v in entries.items()}
+        return result
+
+    @staticmethod
+    def from_tensors(step: int, tensors: dict[str, Tensor]) -> State:
+        """A state that `prepare` completes once the players are known."""
+        return State(step=step, stored=dict(tensors))
+
+
+def _fill(optimizer: Optimizer, stored: dict[str, Tensor], prefix: str) -> None:
+    entries: dict[int, dict[str, Any]] = {}
+    for key, tensor in stored.items():
+        if key.startswith(prefix + "/"):
+            index, name = key[len(prefix) + 1 :].split("/")
+            entries.setdefault(int(index), {})[name] = tensor.clone()
+    if entries:
+        optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
