@@ -1,0 +1,182 @@
+"""The scikit-learn style front: Alloy("vae-iaf").fit(X).sample(100).
+
+It clones, works in a Pipeline, and pickles through the same safetensors bytes as everything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from genalloy.capabilities import reach
+from genalloy.data.dataset import Dataset
+from genalloy.data.load import load
+from genalloy.evidence import Kind, Unavailable
+from genalloy.recipes.registry import find
+from genalloy.runs.score import Estimator, Scores, sample, score
+from genalloy.runs.settings import RunSettings
+from genalloy.runs.start import start
+from genalloy.runs.train import Progress
+from genalloy.spec import from_spec, to_spec
+
+
+class Alloy(TransformerMixin, BaseEstimator):
+    """A recipe as an estimator.
+
+    recipe: a name that `genalloy recipes` lists. settings: what `--set` changes. steps or minutes: the budget, the
+    recipe's own where both are None. random_state: seed of split, weights and training. device: auto, cpu or cuda.
+    patience: validations without improvement before stopping early. verbose: print a line at each validation.
+
+    Attributes after fit: model_ (the Part), dataset_, history_ (validation and training curves), n_features_in_.
+    """
+
+    def __init__(
+        self,
+        recipe: str = "vae",
+        *,
+        settings: dict[str, Any] | None = None,
+        steps: int | None = None,
+        minutes: float | None = None,
+        random_state: int = 0,
+        device: str = "cpu",
+        patience: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.settings = settings
+        self.steps = steps
+        self.minutes = minutes
+        self.random_state = random_state
+        self.device = device
+        self.patience = patience
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Alloy:
+        """Train on rows X (n, ...): array, data frame, path or the name of a toy; y is ignored.
+
+        Raises ValueError on an unknown recipe, on data that cannot be modelled, and Unavailable where the recipe does not
+        fit the data's kind.
+        """
+        for _ in self.iter_fit(X, y):
+            pass
+        return self
+
+    def iter_fit(self, X: Any, y: Any = None) -> Iterator[Progress]:
+        """The same as a generator of progress: for step in alloy.iter_fit(X): ..."""
+        find(self.recipe)
+        rows = self._checked(X, reset=True)
+        self.dataset_ = _all_rows(load(rows, seed=int(self.random_state)))
+        trainer = start(self._run_settings(), None, self.dataset_)
+        for progress in trainer.run():
+            if self.verbose and progress.validation is not None:
+                print(f"step {progress.done}/{progress.total}: validation {progress.validation:.4g} nats")
+            yield progress
+        self.model_ = trainer.model
+        self.history_ = {"train": trainer.memory.train, "validation": trainer.memory.validation}
+        self.model_.eval()
+
+    def _run_settings(self) -> RunSettings:
+        return RunSettings(
+            self.recipe,
+            data="array",
+            settings=dict(self.settings or {}),
+            steps=self.steps,
+            minutes=self.minutes,
+            seed=int(self.random_state),
+            device=self.device,
+            patience=self.patience,
+        )
+
+    def _checked(self, X: Any, reset: bool) -> Any:
+        """Numeric arrays go through scikit-learn's own checks; data frames and paths through the loader's."""
+        if isinstance(X, (str, Path)) or hasattr(X, "iloc"):
+            return X
+        array = validate_data(self, X, reset=reset, dtype="numeric", ensure_2d=False, allow_nd=True, ensure_min_samples=2)
+        if array.ndim < 2:
+            raise ValueError(
+                f"Expected 2D array, got {array.ndim}D array instead. Reshape your data: X.reshape(-1, 1) for one feature"
+            )
+        return array
+
+    def _rows(self, X: Any) -> Tensor:
+        check_is_fitted(self, "model_")
+        return self.dataset_.admit(self._checked(X, reset=False))
+
+    def sample(self, n_samples: int = 1, random_state: int | None = None) -> Any:
+        """Samples in the form of the training data: an array of its dtype, or a data frame with its columns."""
+        check_is_fitted(self, "model_")
+        seed = int(self.random_state) if random_state is None else random_state
+        return self.dataset_.restore(sample(self.model_, n_samples, seed=seed))
+
+    def density(self, X: Any, estimator: Estimator | None = None) -> Scores:
+        """Log-densities with their label: .values (n,) nats, .kind, .how."""
+        return score(self.model_, self._rows(X), estimator, seed=int(self.random_state))
+
+    def score_samples(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Exact log-densities, (n,) nats.
+
+        Raises Unavailable where only a bound or an estimate exists; density(X) returns those with their label.
+        """
+        scores = self.density(X)
+        if scores.kind is not Kind.EXACT:
+            raise Unavailable(
+                f"{self.recipe} has no exact log-density: it is {scores.kind.value} ({scores.how}). Use density(X), or "
+                "density(X, ImportanceWeighted(100)) for a tighter bound"
+            )
+        return scores.values.double().numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log-density of X whatever its label; density(X) says which label it is."""
+        return self.density(X).mean()
+
+    @torch.no_grad()
+    def transform(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Codes of the rows, (n, code size): posterior mean, or a flow's latent. Raises Unavailable without codes."""
+        return encode(self.model_, self._rows(X)).double().numpy()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = False
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Parameters, and the fitted model as safetensors bytes with its spec."""
+        from safetensors.torch import save as to_bytes
+
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            spec, tensors = to_spec(state.pop("model_"))
+            state["model_bytes_"] = to_bytes(tensors, metadata={"genalloy": json.dumps(spec)})
+            state["model_spec_"] = json.dumps(spec)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from safetensors.torch import load as from_bytes
+
+        if "model_bytes_" in state:
+            spec = json.loads(state.pop("model_spec_"))
+            state["model_"] = from_spec(spec, from_bytes(state.pop("model_bytes_"))).eval()
+        super().__setstate__(state)
+
+
+def encode(model: nn.Module, x: Tensor) -> Tensor:
+    """Codes (n, code size) of rows (n, *E). Raises Unavailable where the model has none."""
+    parts = []
+    for piece in x.split(512):
+        inner, seen, _ = reach(model(), piece, "encode")
+        parts.append(inner.encode(seen).flatten(1))
+    return torch.cat(parts)
+
+
+def _all_rows(dataset: Dataset) -> Dataset:
+    """Train on the test part too: an estimator's caller keeps a test set of their own."""
+    dataset.train = torch.cat([dataset.train, dataset.test])
+    return dataset

@@ -1,0 +1,78 @@
+"""The columns of a comparison's table, and what each label means."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from genalloy.data.space import Space
+
+
+@dataclass(frozen=True)
+class Column:
+    """better: "high", "low" or "" where neither is better."""
+
+    id: str
+    title: str
+    group: str
+    better: str
+    unit: str
+    note: str
+
+
+def columns(space: Space) -> list[dict[str, Any]]:
+    """Columns for a data space; the density's unit depends on it."""
+    unit, better = ("bits/dim", "low") if space.levels is not None else ("nats", "high")
+    title = "bits per dimension" if space.levels is not None else "log-likelihood"
+    density = [
+        Column(
+            "density",
+            title,
+            "density",
+            better,
+            unit,
+            f"{space.measure_text}; whole test part. Tightest number the model can give: exact where it is, otherwise a bound "
+            "(importance-weighted where that is allowed). The sign in front is the claim; \u00b1 is one standard error over test rows.",
+        ),
+        Column(
+            "bound",
+            f"{title}, one draw",
+            "density",
+            better,
+            unit,
+            "The model's own density() without importance weighting: the ELBO of a latent-variable model, one dequantisation "
+            "draw of a flow. Equal to the first column where the density is exact.",
+        ),
+    ]
+    return [asdict(c) for c in (*density, *_GENERATION, *_OTHERS)]
+
+
+_GENERATION = (
+    Column("kernel_distance", "kernel distance", "generation", "low", "", "Unbiased squared maximum mean discrepancy, cubic polynomial kernel, samples against test rows in the named feature space; 0 is the data's law."),
+    Column("frechet", "Fr\u00e9chet distance", "generation", "low", "", "Between Gaussians fitted to features of samples and of test rows; biased upwards at small n, so read it beside the floor."),
+    Column("precision", "precision", "generation", "high", "", "Share of samples inside the test rows' k-nearest-neighbour balls."),
+    Column("recall", "recall", "generation", "high", "", "Share of test rows inside the samples' balls."),
+    Column("prdc_density", "density (PRDC)", "generation", "high", "", "Like precision, counting how many balls a sample is in; may exceed 1."),
+    Column("coverage", "coverage", "generation", "high", "", "Share of test rows whose ball holds a sample."),
+    Column("copying", "copying", "generation", "", "", "Chance that a sample is nearer to the training rows than a test row is: 0.5 is right, near 1 is memorisation."),
+    Column("top_probability", "classifier confidence", "generation", "high", "", "Mean largest class probability of a classifier trained on the training part; the test rows' own value stands in the floor row."),
+    Column("classes", "classes", "generation", "high", "", "Classes that at least 1 % of the samples belong to."),
+)  # fmt: skip
+
+_OTHERS = (
+    Column("probe", "linear probe", "representation", "high", "", "Accuracy of a logistic regression on the model's codes; compare with pixels and PCA among the baselines."),
+    Column("outliers", "outlier AUROC", "outliers", "high", "", "How well log-density separates test rows from a named other set; compare with the complexity-only baseline."),
+    Column("train_seconds", "training", "cost", "low", "s", "Wall-clock seconds of training on one thread, validation included."),
+    Column("sample_seconds", "1,000 samples", "cost", "low", "s", "Wall-clock seconds to draw 1,000 samples on one thread."),
+    Column("parameters", "parameters", "cost", "low", "", "Numbers that training moves, critics and helpers included."),
+    Column("memory", "peak memory", "cost", "low", "MiB", "Peak resident memory of the process during training and sampling."),
+)  # fmt: skip
+
+LABELS = {
+    "EXACT": "The number is log p(x) itself.",
+    "LOWER": "log p(x) is at least this; in bits per dimension, the truth is at most the number shown.",
+    "UPPER": "log p(x) is at most this; in bits per dimension, the truth is at least the number shown.",
+    "UNBIASED": "Random, but right on average.",
+    "ESTIMATE": "Close to log p(x), on an unknown side (solver tolerance, mixed bounds); never ranked.",
+    "NONE": "There is no number: the model has no density, or none that can be normalised here.",
+}
