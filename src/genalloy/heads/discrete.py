@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.distribution import Shape
+from genalloy.distribution import Shape, leading
+from genalloy.evidence import Evidence
 from genalloy.heads.head import Factorised, Head
 
 
@@ -39,11 +40,17 @@ class BernoulliDistribution(Factorised):
         return torch.sigmoid(self.logits)
 
     def element_log_prob(self, x: Tensor) -> Tensor:
-        return x * self.logits - F.softplus(self.logits)
+        value = x * self.logits - F.softplus(self.logits)
+        outside = (x != 0) & (x != 1)
+        return value.masked_fill(outside, -torch.inf) if bool(outside.any()) else value
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         p = self.mean.expand(*sample_shape, *self.logits.shape)
         return (torch.rand_like(p) < p).to(p.dtype)
+
+
+def _not_bits(x: Tensor) -> Tensor:
+    return (x != 0) & (x != 1)
 
 
 class Categorical(Head):

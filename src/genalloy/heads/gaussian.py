@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genalloy.capabilities import Context
-from genalloy.distribution import Shape
+from genalloy.distribution import Shape, sum_event
+from genalloy.evidence import Evidence
 from genalloy.heads.head import Factorised, Head
 from genalloy.part import Part
 
@@ -45,8 +46,16 @@ class GaussianDistribution(Factorised):
         return -0.5 * ((x - self.loc) / self.scale).square() - self.scale.log() - HALF_LOG_2PI
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        noise = torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + self.scale * noise
+        return self.loc + self.scale * self._noise(sample_shape)
+
+    def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        """log N(x) from the noise itself, -|eps|^2 / 2 - log scale: nothing is standardised again."""
+        eps, axes = self._noise(sample_shape), len(self.event_shape)
+        value = -0.5 * sum_event(eps.square(), axes) - sum_event(self.scale.log() + HALF_LOG_2PI, axes)
+        return self.loc + self.scale * eps, Evidence.exact(value, "closed form", self.measure)
+
+    def _noise(self, sample_shape: Shape) -> Tensor:
+        return torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
 
     def tempered(self, temperature: float) -> GaussianDistribution:
         """p^(1/T), normalised: variance times T."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from genalloy.distribution import Distribution, Shape, leading, sum_event
@@ -25,6 +26,13 @@ class Head(Module, ABC):
     @abstractmethod
     def forward(self, parameters: Tensor, event_dims: int) -> Factorised:
         r"""(\*B, \*E, width) -> distribution with batch B and event E of `event_dims` axes."""
+
+
+def collapsed(x: Tensor, axes: int) -> Tensor:
+    """Repeated (expanded) ones of the first `axes` axes at size one: what depends on x alone is then computed once."""
+    for axis in range(axes):
+        x = x.narrow(axis, 0, 1) if x.stride(axis) == 0 and x.shape[axis] > 1 else x
+    return x
 
 
 class Factorised(Distribution):
@@ -50,8 +58,9 @@ class Factorised(Distribution):
         r"""(\*B, \*E)."""
 
     def density(self, x: Tensor) -> Evidence:
-        leading(x, tuple(self.event_shape))
-        value = sum_event(self.element_log_prob(x), len(self.event_shape))
+        lead = leading(x, tuple(self.event_shape))
+        value = sum_event(self.element_log_prob(collapsed(x, len(lead))), len(self.event_shape))
+        value = value.expand(torch.broadcast_shapes(value.shape, lead))
         return Evidence.exact(value, "closed form", self.measure)
 
     def masked_density(self, x: Tensor, mask: Tensor) -> Evidence:

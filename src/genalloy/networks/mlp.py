@@ -14,7 +14,7 @@ class MLP(Module):
     r"""Context parts of shapes `inputs` -> features (\*B, outputs).
 
     inputs: event shapes of the context's parts, e.g. ((16,),) or ((1, 8, 8), ()); hidden: widths; activation: a torch.nn
-    class. shift, scale: the joined input is first mapped to (input - shift) / scale.
+    class. shift, scale: the joined input is first mapped to (input - shift) / scale. dropout: after each hidden layer. zero: start at outputs of 0.
     """
 
     def __init__(
@@ -25,15 +25,16 @@ class MLP(Module):
         activation: type[nn.Module] = nn.SiLU,
         shift: float = 0.0,
         scale: float = 1.0,
+        dropout: float = 0.0,
         zero: bool = False,
     ) -> None:
         super().__init__()
         self.inputs, self.outputs, self.hidden = tuple(tuple(i) for i in inputs), outputs, tuple(hidden)
-        self.activation, self.shift, self.scale, self.zero = activation, shift, scale, zero
+        self.activation, self.shift, self.scale, self.dropout, self.zero = activation, shift, scale, dropout, zero
         widths = [sum(math.prod(s) for s in self.inputs), *hidden]
         layers: list[nn.Module] = []
         for a, b in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(a, b), activation()]
+            layers += [nn.Linear(a, b), activation(), *([nn.Dropout(dropout)] if dropout else [])]
         last = nn.Linear(widths[-1], outputs)
         if zero:
             nn.init.zeros_(last.weight)

@@ -19,18 +19,18 @@ TASKS = ("sample", "score", "encode", "reconstruct")
 OPTIONS = Training(Adam(2e-3), clip=100.0, ema=0.995)
 
 
-def likelihood(target: Target, latent: int, hidden: int) -> From:
+def likelihood(target: Target, latent: int, hidden: int, dropout: float = 0.0) -> From:
     """Decoder: z (latent,) to factorised elements of x."""
     head = likelihood_head(target)
-    network = MLP(((latent,),), target.space.dims * head.width, (hidden, hidden))
+    network = MLP(((latent,),), target.space.dims * head.width, (hidden, hidden), dropout=dropout)
     return From(head, network, target.space.shape, ((latent,),))
 
 
-def posterior(target: Target, latent: int, hidden: int) -> From:
+def posterior(target: Target, latent: int, hidden: int, dropout: float = 0.0) -> From:
     """Encoder: x to a diagonal Gaussian over z; grids enter scaled to about unit size."""
     levels = target.space.levels
     shift, scale = (0.0, 1.0) if levels is None else ((levels - 1) / 2, (levels - 1) / 4)
-    network = MLP((target.space.shape,), 2 * latent, (hidden, hidden), shift=shift, scale=scale)
+    network = MLP((target.space.shape,), 2 * latent, (hidden, hidden), shift=shift, scale=scale, dropout=dropout)
     return From(Gaussian(), network, (latent,), (target.space.shape,))
 
 
@@ -45,16 +45,16 @@ def default_latent(target: Target, latent: int) -> int:
 
 
 @recipe("vae", "latent", Kind.LOWER, Kind.LOWER, TASKS, "Kingma & Welling, 2014; Rezende, Mohamed & Wierstra, 2014")
-def vae(target: Target, latent: int = 0, hidden: int = 256, beta: float = 1.0, steps: int = 6000) -> Composition:
+def vae(target: Target, latent: int = 0, hidden: int = 256, beta: float = 1.0, dropout: float = 0.1, steps: int = 3000) -> Composition:
     """Variational autoencoder: Gaussian prior and posterior, factorised likelihood fitting the data's kind."""
     size = default_latent(target, latent)
-    parts = (StandardNormal((size,)), likelihood(target, size, hidden), posterior(target, size, hidden))
+    parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))
     return Composition(observed(target, LatentVariable(*parts)), [Phase(ELBO(beta=beta), OPTIONS)], steps)
 
 
 @recipe("iwae", "latent", Kind.LOWER, Kind.LOWER, TASKS, "Burda, Grosse & Salakhutdinov, 2016")
-def iwae(target: Target, latent: int = 0, hidden: int = 256, samples: int = 8, steps: int = 4000) -> Composition:
+def iwae(target: Target, latent: int = 0, hidden: int = 256, samples: int = 8, dropout: float = 0.1, steps: int = 2000) -> Composition:
     """VAE trained on the k-sample importance-weighted bound."""
     size = default_latent(target, latent)
-    parts = (StandardNormal((size,)), likelihood(target, size, hidden), posterior(target, size, hidden))
+    parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))
     return Composition(observed(target, LatentVariable(*parts)), [Phase(ImportanceWeightedBound(samples), OPTIONS)], steps)

@@ -13,7 +13,7 @@ from genalloy.evidence import Kind
 from genalloy.recipes.composition import Composition, Target
 
 Builder = Callable[..., Composition]
-MODULES = ("autoregressive", "flows", "latent", "energy", "diffusion", "adversarial", "combinations")
+MODULES = ("latent",)
 
 
 @dataclass(frozen=True)

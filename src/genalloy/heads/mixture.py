@@ -1,0 +1,59 @@
+r"""Mixture of Gaussians for one real element: with MADE, the model "MADE-MoG" of Papamakarios, Pavlakou & Murray (2017).
+
+.. math:: p(x) = \sum_m \pi_m\, N(x; \mu_m, \sigma_m^2)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genalloy.distribution import Shape
+from genalloy.heads.head import Factorised, Head
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class GaussianMixture(Head):
+    """`components` Gaussians an element; width 3 x components. At zero features the means are spread over [-spread, spread]."""
+
+    def __init__(self, components: int, floor: float = 1e-3, spread: float = 1.0) -> None:
+        super().__init__()
+        self.components, self.floor, self.spread = components, floor, spread
+        self.width = 3 * components
+        places = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
+        self.register_buffer("places", places, persistent=False)
+
+    def forward(self, parameters: Tensor, event_dims: int) -> GaussianMixtureDistribution:
+        weights, mean, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
+        scale = F.softplus(raw + 0.5413248546) + self.floor
+        return GaussianMixtureDistribution(weights, mean + self.places, scale, event_dims)
+
+
+class GaussianMixtureDistribution(Factorised):
+    r"""Independent mixtures; weights (logits), means and scales (\*B, \*E, M). Samples carry no gradient."""
+
+    has_rsample = False
+
+    def __init__(self, weights: Tensor, means: Tensor, scales: Tensor, event_dims: int) -> None:
+        super().__init__(tuple(means.shape[:-1]), event_dims)
+        self.weights, self.means, self.scales = weights, means, scales
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.weights.softmax(-1) * self.means).sum(-1)
+
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        u = (x.unsqueeze(-1) - self.means) / self.scales
+        terms = self.weights.log_softmax(-1) - 0.5 * u.square() - self.scales.log() - HALF_LOG_2PI
+        return terms.logsumexp(-1)
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = (*sample_shape, *self.means.shape)
+        gumbel = -torch.empty(shape, device=self.means.device).exponential_().log()
+        chosen = (self.weights + gumbel).argmax(-1, keepdim=True)
+        mean, scale = (p.expand(shape).gather(-1, chosen).squeeze(-1) for p in (self.means, self.scales))
+        return mean + scale * torch.randn_like(mean)
