@@ -1,7 +1,8 @@
 """A cell as a reader sees it: a relation sign, a number, an error, a label, and the words behind them.
 
-The label is about log p(x); the sign is about the printed number. A lower bound of log p is an *upper* bound of bits/dim = -log p / (d log 2),
-so LOWER prints "\u2265" where high is better and "\u2264" where low is better.
+The label is about log p(x); the sign is about the printed number. A lower bound of log p is an *upper*
+bound of bits/dim = -log p / (d log 2), so LOWER prints "\u2265" where high is better and "\u2264" where
+low is better.
 """
 
 from __future__ import annotations
@@ -12,11 +13,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genalloy.report.charts import number
-from genalloy.report.comparison import Cell, Column, Row
+from genalloy.report.comparison import ABSENT, Cell, Column, Row, stands_above
 
-SIGNS = {"<=": "\u2264", ">=": "\u2265", "=": "=", "~": "\u2248", "~=": "\u2248", "\u2264": "\u2264", "\u2265": "\u2265", "\u2248": "\u2248"}
+SIGNS = {
+    "<=": "\u2264",
+    ">=": "\u2265",
+    "=": "=",
+    "~": "\u2248",
+    "~=": "\u2248",
+    "\u2264": "\u2264",
+    "\u2265": "\u2265",
+    "\u2248": "\u2248",
+}
 SAID = {"\u2264": "at most", "\u2265": "at least", "=": "exactly", "\u2248": "about"}
-BADGES = {"EXACT": "exact", "LOWER": "lower bound", "UPPER": "upper bound", "UNBIASED": "unbiased", "ESTIMATE": "estimate", "NONE": "none"}
+BADGES = {
+    "EXACT": "exact",
+    "LOWER": "lower bound",
+    "UPPER": "upper bound",
+    "UNBIASED": "unbiased",
+    "ESTIMATE": "estimate",
+    "NONE": "none",
+}
 DEFAULT_LABELS = {
     "EXACT": "The number is log p(x) itself, up to rounding.",
     "LOWER": "On average the number lies at or below log p(x): the model is at least this good.",
@@ -31,7 +48,9 @@ _ERROR = re.compile(r"\s*(?:\+-|\+/-|\u00b1)\s*")
 
 @dataclass(frozen=True)
 class Shown:
-    """What the template prints; `rank` orders the column, best first, and is empty where the cell cannot be ordered."""
+    """What the template prints; `rank` orders the column, best first, and is empty where the cell cannot be
+    ordered.
+    """
 
     sign: str = ""
     spoken: str = ""
@@ -42,8 +61,9 @@ class Shown:
     tip: str = ""
     reason: str = ""
     short: str = ""
-    best: bool = False
+    mark: str = ""
     rank: str = ""
+    absent: bool = False
 
 
 def relation(kind: str, sign: float) -> str:
@@ -53,14 +73,17 @@ def relation(kind: str, sign: float) -> str:
     return {"EXACT": "=", "UNBIASED": "\u2248", "ESTIMATE": "\u2248"}.get(kind, "")
 
 
-def shorten(text: str, most: int = 34) -> str:
+def shorten(text: str, most: int = 30) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "\u2026"
 
 
-def show(cell: Cell, column: Column, rank: str = "") -> Shown:
+def show(cell: Cell, column: Column, rank: str = "", mark: str = "") -> Shown:
     """A cell of a column, for the template; a number that is missing is said in words."""
     if cell.value is None:
-        return Shown(reason=cell.reason, short=shorten(cell.reason), tip=cell.reason, rank=rank)
+        absent = cell.missing == ABSENT
+        return Shown(
+            reason=cell.reason, short=shorten(cell.reason), tip=cell.reason, rank=rank, absent=absent
+        )
     found = _TEXT.match(cell.text or number(cell.value, 4))
     given, rest = (found.group(1), found.group(2)) if found else (None, cell.text)
     main, *tail = _ERROR.split(rest.removesuffix(column.unit).rstrip() if column.unit else rest, maxsplit=1)
@@ -75,7 +98,7 @@ def show(cell: Cell, column: Column, rank: str = "") -> Shown:
         kind=cell.kind if density else "",
         badge=BADGES.get(cell.kind, cell.kind.lower()) if density else "",
         tip=_tip(cell, column),
-        best=cell.best,
+        mark=mark,
         rank=rank,
     )
 
@@ -86,8 +109,43 @@ def _tip(cell: Cell, column: Column) -> str:
     return "; ".join(part for part in (label, cell.how, size, column.unit) if part)
 
 
+def mark_of(row: Row, rows: Sequence[Row], column: Column) -> str:
+    """ "best" where the strict rule or the file says so, "leads" for the first at face value, else nothing.
+
+    "best" is a claim, so the rule grants it in density columns only, above every other row that has a number;
+    sample quality, codes and outliers would take several seeds.
+    """
+    if row.cell(column).best:
+        return "best"
+    able = [r for r in rows if math.isfinite(r.cell(column).ends(column.sign or 1.0)[0])]
+    if not column.sign or len(able) < 2 or not any(r is row for r in able):
+        return ""
+    if any(r.cell(column).best for r in rows) or not _first(row, able, column):
+        return ""
+    mine = row.cell(column).ends(column.sign)
+    rest = [
+        r.cell(column).ends(column.sign) for r in rows if r is not row and r.cell(column).value is not None
+    ]
+    return "best" if column.group == "density" and all(stands_above(mine, r) for r in rest) else "leads"
+
+
+def _first(row: Row, able: Sequence[Row], column: Column) -> bool:
+    """Whether the row has the highest lower end in a density column, the best value elsewhere; ties share it
+    unless all are tied.
+    """
+
+    def score(r: Row) -> float:
+        cell = r.cell(column)
+        return cell.ends(column.sign)[0] if column.group == "density" else column.sign * (cell.value or 0.0)
+
+    scores = [score(r) for r in able]
+    return score(row) == max(scores) > min(scores)
+
+
 def ranks(rows: Sequence[Row], column: Column) -> dict[int, str]:
-    """Place of each row in the column's order, by id(row): certified lower ends first, uncertified values after, missing last."""
+    """Place of each row in the column's order, by id(row): certified lower ends first, uncertified values
+    after, missing last.
+    """
 
     def key(row: Row) -> tuple[float, float]:
         cell = row.cell(column)
@@ -98,4 +156,7 @@ def ranks(rows: Sequence[Row], column: Column) -> dict[int, str]:
         return (0.0, -lower) if math.isfinite(lower) else (1.0, -score)
 
     ordered = sorted(rows, key=key)
-    return {id(row): f"{place:03d}" if row.cell(column).value is not None else "" for place, row in enumerate(ordered)}
+    return {
+        id(row): f"{place:03d}" if row.cell(column).value is not None else ""
+        for place, row in enumerate(ordered)
+    }

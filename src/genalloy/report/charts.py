@@ -1,8 +1,9 @@
 """Small inline SVG charts: loss curves and trade-off scatters.
 
-Colours come from the page's CSS variables, so that a chart follows the light and the dark theme. Every chart carries a <title> and a
-<desc>. A scatter marks the points that no other point beats on both axes (the Pareto front): with scores u = s_x x and v = s_y y,
-a point is on the front iff no certified point has u' >= u and v' >= v with one of the two strict.
+Colours come from the page's CSS variables, so that a chart follows the light and the dark theme. Every
+chart carries a <title> and a <desc>. A scatter marks the points that no other point beats on both axes
+(the Pareto front): with scores u = s_x x and v = s_y y, a point is on the front iff no certified point has
+u' >= u and v' >= v with one of the two strict.
 """
 
 from __future__ import annotations
@@ -13,11 +14,25 @@ from dataclasses import dataclass
 from html import escape
 
 SHAPES = ("circle", "square", "triangle", "diamond", "down", "plus", "hexagon", "cross")
+# fmt: off
+CORNERS = {
+    "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+    "triangle": [(0, -1.1), (1.05, 0.8), (-1.05, 0.8)],
+    "diamond": [(0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)],
+    "down": [(0, 1.1), (1.05, -0.8), (-1.05, -0.8)],
+    "hexagon": [(1.1, 0), (0.55, 0.95), (-0.55, 0.95), (-1.1, 0), (-0.55, -0.95), (0.55, -0.95)],
+    "plus": [(-0.4, -1.1), (0.4, -1.1), (0.4, -0.4), (1.1, -0.4), (1.1, 0.4), (0.4, 0.4),
+             (0.4, 1.1), (-0.4, 1.1), (-0.4, 0.4), (-1.1, 0.4), (-1.1, -0.4), (-0.4, -0.4)],
+    "cross": [(-1, -0.5), (-0.5, -1), (0, -0.5), (0.5, -1), (1, -0.5), (0.5, 0),
+              (1, 0.5), (0.5, 1), (0, 0.5), (-0.5, 1), (-1, 0.5), (-0.5, 0)],
+}
+# fmt: on
 Box = tuple[float, float, float, float]
+Floor = tuple[str, float]
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number for people: three significant digits, thin thousands separators, a true minus sign."""
+    """A number for people: three significant digits, thousands separators, a true minus sign."""
     if not math.isfinite(value):
         return "n/a"
     if value == 0:
@@ -26,9 +41,9 @@ def number(value: float, digits: int = 3) -> str:
     if size >= 6 or size < -4:
         mantissa, exponent = f"{value:.{max(digits - 2, 0)}e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "\u2212")
-    text = f"{value:,.{max(digits - 1 - size, 0)}f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return text.replace(",", "\u2009").replace("-", "\u2212")
+    said = f"{value:,.{max(digits - 1 - size, 0)}f}"
+    said = said.rstrip("0").rstrip(".") if "." in said else said
+    return said.replace("-", "\u2212")
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,9 @@ def log_ticks(low: float, high: float) -> tuple[float, ...]:
 
 
 def scale(values: Sequence[float], pad: float = 0.08) -> Scale:
-    """Logarithmic where the values are positive and span more than a factor of 30; asinh where they also touch zero; else linear."""
+    """Logarithmic where the values are positive and span more than a factor of 30; asinh where they also
+    touch zero; else linear.
+    """
     low, high = min(values), max(values)
     size = sorted(abs(v) for v in values)[len(values) // 2] or max(abs(low), abs(high)) or 1.0
     if low > 0 and high / low > 30:
@@ -76,7 +93,9 @@ def scale(values: Sequence[float], pad: float = 0.08) -> Scale:
 
 
 def _asinh_scale(low: float, high: float, size: float) -> Scale:
-    powers = [10.0**k for k in range(math.ceil(math.log10(size)), math.ceil(math.log10(max(abs(low), high))) + 1)]
+    powers = [
+        10.0**k for k in range(math.ceil(math.log10(size)), math.ceil(math.log10(max(abs(low), high))) + 1)
+    ]
     low, high = low - 0.5 * size, high * 1.3
     ticks = [t for t in (*(-p for p in powers), 0.0, *powers) if low <= t <= high]
     return Scale(low, high, tuple(ticks), lambda v: math.asinh(v / size))
@@ -94,7 +113,19 @@ class Frame:
     y: Scale
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        return self.left + self.x(x) * (self.right - self.left), self.bottom - self.y(y) * (self.bottom - self.top)
+        return self.left + self.x(x) * (self.right - self.left), self.bottom - self.y(y) * (
+            self.bottom - self.top
+        )
+
+
+def text(x: float, y: float, words: str, style: str = "tick", anchor: str = "start") -> str:
+    """An SVG text element, escaped."""
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def line(style: str, start: tuple[float, float], end: tuple[float, float]) -> str:
+    (a, b), (c, d) = start, end
+    return f'<line class="{style}" x1="{a:.1f}" y1="{b:.1f}" x2="{c:.1f}" y2="{d:.1f}"/>'
 
 
 def axes(frame: Frame, x_title: str, y_title: str) -> str:
@@ -102,27 +133,26 @@ def axes(frame: Frame, x_title: str, y_title: str) -> str:
     parts = []
     for t in frame.y.ticks:
         _, y = frame.at(frame.x.low, t)
-        parts.append(f'<line class="gridline" x1="{frame.left:.1f}" x2="{frame.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{frame.left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{number(t)}</text>')
+        parts.append(line("gridline", (frame.left, y), (frame.right, y)))
+        parts.append(text(frame.left - 6, y + 4, number(t), anchor="end"))
     for t in frame.x.ticks:
         x, _ = frame.at(t, frame.y.low)
-        parts.append(f'<line class="gridline" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top:.1f}" y2="{frame.bottom:.1f}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{frame.bottom + 16:.1f}" text-anchor="middle">{number(t)}</text>')
-    middle = (frame.left + frame.right) / 2
-    parts.append(f'<text class="axis" x="{middle:.1f}" y="{frame.bottom + 34:.1f}" text-anchor="middle">{escape(x_title)}</text>')
-    parts.append(f'<text class="axis" x="{2:.1f}" y="{frame.top - 10:.1f}">{escape(y_title)}</text>')
-    return "".join(parts)
+        parts.append(line("gridline", (x, frame.top), (x, frame.bottom)))
+        parts.append(text(x, frame.bottom + 16, number(t), anchor="middle"))
+    parts.append(text((frame.left + frame.right) / 2, frame.bottom + 34, x_title, "axis", "middle"))
+    return "".join(parts) + text(2, frame.top - 10, y_title, "axis")
 
 
 def figure(uid: str, size: tuple[int, int], title: str, description: str, body: str) -> str:
     """An SVG element that names itself to assistive technology."""
-    return (
+    head = (
         f'<svg class="chart" viewBox="0 0 {size[0]} {size[1]}" role="img" aria-labelledby="{uid}-t {uid}-d">'
-        f'<title id="{uid}-t">{escape(title)}</title><desc id="{uid}-d">{escape(description)}</desc>{body}</svg>'
     )
+    named = f'<title id="{uid}-t">{escape(title)}</title><desc id="{uid}-d">{escape(description)}</desc>'
+    return f"{head}{named}{body}</svg>"
 
 
-# --- loss curves ---------------------------------------------------------------------------------------------------------------------
+# --- loss curves
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
@@ -161,11 +191,14 @@ def line_chart(curves: dict[str, list[tuple[float, float]]], title: str, uid: st
     values = [v for points in drawn.values() for _, v in points if math.isfinite(v)]
     steps = [s for points in drawn.values() for s, _ in points]
     low, high = robust_range(values)
-    across = Scale(min(steps), max(steps) + (min(steps) == max(steps)), linear_ticks(min(steps), max(steps) + 1), float)
+    across = Scale(
+        min(steps), max(steps) + (min(steps) == max(steps)), linear_ticks(min(steps), max(steps) + 1), float
+    )
     frame = Frame(52, 30, 452, 176, across, scale([low, high]))
-    body = axes(frame, "step", "loss (nats, what training minimises)")
-    body += f'<clipPath id="{uid}-c"><rect x="52" y="24" width="402" height="154"/></clipPath><g clip-path="url(#{uid}-c)">'
-    body += "".join(f'<path class="curve curve-{i}" d="{path(p, frame)}"/>' for i, p in enumerate(drawn.values())) + "</g>"
+    body = axes(frame, "step", "loss")
+    body += f'<clipPath id="{uid}-c"><rect x="52" y="24" width="402" height="154"/></clipPath>'
+    lines = (f'<path class="curve curve-{i}" d="{path(p, frame)}"/>' for i, p in enumerate(drawn.values()))
+    body += f'<g clip-path="url(#{uid}-c)">{"".join(lines)}</g>'
     body += _key(list(drawn))
     last = ", ".join(f"{name} ends at {number(points[-1][1])}" for name, points in drawn.items())
     return figure(uid, (460, 216), title, f"Loss by training step; {last}.", body)
@@ -175,17 +208,18 @@ def _key(names: Sequence[str]) -> str:
     parts = []
     for i, name in enumerate(names):
         x = 452 - 96 * (len(names) - i)
-        parts.append(f'<line class="curve curve-{i}" x1="{x}" x2="{x + 18}" y1="16" y2="16"/>')
-        parts.append(f'<text class="tick" x="{x + 23}" y="20">{escape(name[:12])}</text>')
+        parts += [line(f"curve curve-{i}", (x, 16), (x + 18, 16)), text(x + 23, 20, name[:12])]
     return "".join(parts)
 
 
-# --- trade-off scatter ---------------------------------------------------------------------------------------------------------------
+# --- trade-off scatter
 
 
 @dataclass(frozen=True)
 class Point:
-    """One row: `slot` is its family's colour and shape, `open_` = not certified, drawn hollow and kept off the front."""
+    """One row: `slot` is its family's colour and shape, `open_` = not certified, drawn hollow and kept off
+    the front.
+    """
 
     label: str
     x: float
@@ -216,16 +250,7 @@ def front(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
 
 def marker(x: float, y: float, slot: int, r: float = 5.5) -> str:
     """A family's shape: never colour alone."""
-    corners = {
-        "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
-        "triangle": [(0, -1.1), (1.05, 0.8), (-1.05, 0.8)],
-        "diamond": [(0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)],
-        "down": [(0, 1.1), (1.05, -0.8), (-1.05, -0.8)],
-        "hexagon": [(1.1, 0), (0.55, 0.95), (-0.55, 0.95), (-1.1, 0), (-0.55, -0.95), (0.55, -0.95)],
-        "plus": [(-.4, -1.1), (.4, -1.1), (.4, -.4), (1.1, -.4), (1.1, .4), (.4, .4), (.4, 1.1), (-.4, 1.1), (-.4, .4), (-1.1, .4),
-                 (-1.1, -.4), (-.4, -.4)],
-        "cross": [(-1, -.5), (-.5, -1), (0, -.5), (.5, -1), (1, -.5), (.5, 0), (1, .5), (.5, 1), (0, .5), (-.5, 1), (-1, .5), (-.5, 0)],
-    }.get(SHAPES[slot % len(SHAPES)])  # fmt: skip
+    corners = CORNERS.get(SHAPES[slot % len(SHAPES)])
     if corners is None:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'
     spots = " ".join(f"{x + r * a:.1f},{y + r * b:.1f}" for a, b in corners)
@@ -243,7 +268,16 @@ def candidates(x: float, y: float, width: float) -> list[tuple[float, Box]]:
     boxes = []
     for rank, reach in enumerate((9.0, 17.0, 27.0, 39.0)):
         near = reach * 0.7
-        for dx, dy, along in ((1, 0, 0), (-1, 0, 1), (0, -1, 0.5), (0, 1, 0.5), (1, -1, 0), (1, 1, 0), (-1, -1, 1), (-1, 1, 1)):
+        for dx, dy, along in (
+            (1, 0, 0),
+            (-1, 0, 1),
+            (0, -1, 0.5),
+            (0, 1, 0.5),
+            (1, -1, 0),
+            (1, 1, 0),
+            (-1, -1, 1),
+            (-1, 1, 1),
+        ):
             shift = reach if dy == 0 else near
             left, middle = x + dx * shift - along * width, y + dy * (shift + 3)
             boxes.append((14.0 * rank + 0.5 * (dx < 0), (left, middle - 6, left + width, middle + 6)))
@@ -259,11 +293,15 @@ def place_labels(spots: Sequence[tuple[float, float]], labels: Sequence[str], fr
 
         def cost(candidate: tuple[float, Box], others: list[Box] = others) -> float:
             reluctance, box = candidate
-            outside = max(0.0, frame.left - box[0]) + max(0.0, box[2] - frame.right - 8) + max(0.0, frame.top - 4 - box[1])
+            outside = (
+                max(0.0, frame.left - box[0])
+                + max(0.0, box[2] - frame.right - 8)
+                + max(0.0, frame.top - 4 - box[1])
+            )
             outside += max(0.0, box[3] - frame.bottom)
             return reluctance + 40 * outside + 2 * sum(overlap(box, other) for other in others)
 
-        best = min(candidates(x, y, 6.4 * len(label)), key=cost)[1]
+        best = min(candidates(x, y, 6.7 * len(label)), key=cost)[1]
         placed.append(best)
         taken.append(best)
     return placed
@@ -273,43 +311,93 @@ def _leader(spot: tuple[float, float], box: Box) -> str:
     x, y = min(max(spot[0], box[0]), box[2]), min(max(spot[1], box[1] + 2), box[3] - 2)
     if math.dist(spot, (x, y)) < 13:
         return ""
-    return f'<line class="leader" x1="{spot[0]:.1f}" y1="{spot[1]:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
+    return line("leader", spot, (x, y))
 
 
 def _dot(point: Point, spot: tuple[float, float]) -> str:
     style = " ".join(["dot", f"fam-{point.slot}", "muted" * point.muted, "hollow" * point.open_]).strip()
-    return f'<g class="{style}"><title>{escape(point.label)}: {escape(point.note)}</title>{marker(*spot, point.slot)}</g>'
+    told = escape(f"{point.label}: {point.note}")
+    return f'<g class="{style}"><title>{told}</title>{marker(*spot, point.slot)}</g>'
 
 
-def scatter(points: Sequence[Point], floors: Sequence[tuple[str, float]], x: Axis, y: Axis, uid: str) -> str:
-    """Rows as points with direct labels, the Pareto front as a stepped line, floors as dashed levels of y. Empty below two points."""
+def _name(point: Point, name: str, spot: tuple[float, float], box: Box) -> str:
+    """The label, anchored on the side of its marker, so that an estimated width does not open a gap."""
+    x, where = (box[0] + box[2]) / 2, "middle"
+    if box[0] >= spot[0]:
+        x, where = box[0], "start"
+    elif box[2] <= spot[0]:
+        x, where = box[2], "end"
+    style = "name quiet" if point.muted else "name"
+    return text(x, box[3] - 2, name, style, where)
+
+
+def leaves_room(core: Sequence[float], extra: float, room: float = 0.6) -> bool:
+    """Whether the core still fills a share `room` of the axis once `extra` is on it too."""
+    if min(core) <= extra <= max(core):
+        return True
+    whole = scale([*core, extra])
+    return whole(max(core)) - whole(min(core)) >= room
+
+
+def on_chart(points: Sequence[Point], floors: Sequence[Floor]) -> tuple[list[Point], list[Floor]]:
+    """Models always; a baseline or floor only where it does not push the models into a corner."""
+    core = [p for p in points if not p.muted]
+    if len(core) < 2:
+        return list(points), list(floors)
+    x, y = [p.x for p in core], [p.y for p in core]
+    near = [p for p in points if not p.muted or (leaves_room(x, p.x) and leaves_room(y, p.y))]
+    return near, [floor for floor in floors if leaves_room(y, floor[1])]
+
+
+def scatter(points: Sequence[Point], floors: Sequence[Floor], x: Axis, y: Axis, uid: str) -> str:
+    """Rows as points with direct labels, the Pareto front as a stepped line, floors as dashed levels of y.
+    Empty below two points.
+    """
     if len(points) < 2:
         return ""
-    frame = Frame(50, 34, 470, 318, scale([p.x for p in points]), scale([*(p.y for p in points), *(v for _, v in floors)]))
+    near, levels = on_chart(points, floors)
+    frame = Frame(
+        50, 34, 470, 318, scale([p.x for p in near]), scale([*(p.y for p in near), *(v for _, v in levels)])
+    )
     best = front(points, x, y)
+    away = [p.label for p in points if p not in near] + [
+        f"{name} ({number(v)})" for name, v in floors if (name, v) not in levels
+    ]
+    body = axes(frame, x.title, y.title) + "".join(_floor(name, value, frame) for name, value in levels)
+    body += _steps(best, frame, x) + _labelled(near, frame) + _away(away)
+    told = "; ".join(f"{p.label}: {p.note}" for p in points)
+    ahead = ", ".join(p.label for p in best) or "none"
+    description = f"On the front: {ahead}. All points: {told}."
+    return figure(uid, (480, 374 if away else 358), f"{y.title} against {x.title}", description, body)
+
+
+def _labelled(points: Sequence[Point], frame: Frame) -> str:
+    """Leaders below dots below names."""
     names = [p.label if len(p.label) <= 22 else p.label[:21] + "\u2026" for p in points]
     spots = [frame.at(p.x, p.y) for p in points]
     boxes = place_labels(spots, names, frame)
-    body = axes(frame, x.title, y.title) + "".join(_floor(name, value, frame) for name, value in floors)
-    body += _steps(best, frame, x, y)
-    body += "".join(_leader(spot, box) for spot, box in zip(spots, boxes, strict=True))
+    body = "".join(_leader(spot, box) for spot, box in zip(spots, boxes, strict=True))
     body += "".join(_dot(p, spot) for p, spot in zip(points, spots, strict=True))
-    for p, name, box in zip(points, names, boxes, strict=True):
-        quiet = " quiet" if p.muted else ""
-        body += f'<text class="name{quiet}" x="{box[0]:.1f}" y="{box[3] - 2:.1f}" textLength="{6.4 * len(name):.1f}" lengthAdjust="spacingAndGlyphs">{escape(name)}</text>'
-    title = f"{y.title} against {x.title}"
-    told = "; ".join(f"{p.label}: {p.note}" for p in points)
-    ahead = ", ".join(p.label for p in best) or "none"
-    return figure(uid, (480, 360), title, f"On the front: {ahead}. All points: {told}.", body)
+    return body + "".join(
+        _name(p, name, spot, box) for p, name, spot, box in zip(points, names, spots, boxes, strict=True)
+    )
+
+
+def _away(names: Sequence[str]) -> str:
+    """What lies outside the frame is said, not dropped."""
+    if not names:
+        return ""
+    told = "Off the chart: " + ", ".join(names)
+    return text(2, 370, told if len(told) <= 78 else told[:77] + "\u2026")
 
 
 def _floor(name: str, value: float, frame: Frame) -> str:
     _, y = frame.at(frame.x.low, value)
-    line = f'<line class="floor" x1="{frame.left}" x2="{frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-    return line + f'<text class="tick" x="{frame.right}" y="{y - 4:.1f}" text-anchor="end">{escape(name[:40])}</text>'
+    level = line("floor", (frame.left, y), (frame.right, y))
+    return level + text(frame.right, y - 4, name[:40], anchor="end")
 
 
-def _steps(best: Sequence[Point], frame: Frame, x: Axis, y: Axis) -> str:
+def _steps(best: Sequence[Point], frame: Frame, x: Axis) -> str:
     """The boundary of what the front beats: a staircase through its points."""
     if len(best) < 2:
         return ""
@@ -317,7 +405,7 @@ def _steps(best: Sequence[Point], frame: Frame, x: Axis, y: Axis) -> str:
     for i, point in enumerate(best):
         px, py = frame.at(point.x, point.y)
         if i:
-            # Low x better: y worsens only once x has been paid for, so go across first; high x better: the other way.
+            # Low x better: y improves only once x is paid for, so go across first; high x better: down first.
             commands.append(f"H{px:.1f}" if x.sign < 0 else f"V{py:.1f}")
         commands.append(f"{'L' if i else 'M'}{px:.1f} {py:.1f}")
     return f'<path class="front" d="{"".join(commands)}"/>'

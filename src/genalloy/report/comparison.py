@@ -1,8 +1,9 @@
 """`comparison.json` as typed values, and the rule by which one number stands above another.
 
-A cell states a value with the side on which the truth lies. With s = +1 where high is better and s = -1 where low is better
-(bits/dim), the score is s * value, and a claim about log p is a claim about the score: LOWER leaves the score without an upper end,
-UPPER without a lower end, ESTIMATE and NONE without either. Elsewhere an end is the stated one, or value -+ 2 stderr. Then
+A cell states a value with the side on which the truth lies. With s = +1 where high is better and s = -1
+where low is better (bits/dim), the score is s * value, and a claim about log p is a claim about the score:
+LOWER leaves the score without an upper end, UPPER without a lower end, ESTIMATE and NONE without either.
+Elsewhere an end is the stated one, or value -+ 2 stderr. Then
 
     A stands above B  iff  lower end of A > upper end of B,
 
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 NO_UPPER = frozenset({"LOWER", "ESTIMATE", "NONE"})
 NO_LOWER = frozenset({"UPPER", "ESTIMATE", "NONE"})
+ABSENT = "not measured"
 
 
 def finite(value: Any) -> float | None:
@@ -114,11 +116,15 @@ class Row:
 
     def cell(self, column: Column | None) -> Cell:
         """The cell of a column; an empty one where the row has none."""
-        return Cell(missing=self.absence) if column is None else self.cells.get(column.id, Cell(missing=self.absence))
+        return (
+            Cell(missing=self.absence)
+            if column is None
+            else self.cells.get(column.id, Cell(missing=self.absence))
+        )
 
     @property
     def absence(self) -> str:
-        return "the run failed" if self.error else "not measured"
+        return "the run failed" if self.error else ABSENT
 
 
 @dataclass(frozen=True)
@@ -178,17 +184,23 @@ def _row(raw: Mapping[str, Any]) -> Row:
 
 
 def read_comparison(directory: Path) -> Comparison:
-    """`directory/comparison.json`, format 1. Raises ValueError where there is none or it cannot be understood."""
+    """`directory/comparison.json`, format 1. Raises ValueError where there is none or it cannot be
+    understood.
+    """
     path = Path(directory) / "comparison.json"
     if not path.is_file():
-        raise ValueError(f"no comparison.json in {directory}; give the directory that `genalloy compare --out` wrote")
+        raise ValueError(
+            f"no comparison.json in {directory}; give the directory that `genalloy compare --out` wrote"
+        )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); run `genalloy compare` again") from error
     if not hasattr(raw, "get") or raw.get("format") != 1:
         found = raw.get("format") if hasattr(raw, "get") else type(raw).__name__
-        raise ValueError(f"{path} has format {found!r}, this version reads format 1; run `genalloy compare` again")
+        raise ValueError(
+            f"{path} has format {found!r}, this version reads format 1; run `genalloy compare` again"
+        )
     return _comparison(raw)
 
 

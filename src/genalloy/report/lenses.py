@@ -1,13 +1,15 @@
-"""How data of one shape is looked at: images as contact sheets, vectors as points of a plane, scalars as histograms.
+"""How data of one shape is looked at: images as contact sheets, vectors as points of a plane, scalars as
+histograms.
 
-Vectors with more than two coordinates are projected on the first two principal directions of the *real* data, the same for every
-model, so that two models' pictures can be compared.
+Vectors with more than two coordinates are projected on the first two principal directions of the *real*
+data, the same for every model, so that two models' pictures can be compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -59,22 +61,27 @@ class ImageLens:
         return x.reshape(*x.shape[:lead], *self.shape)
 
     def samples(self, x: Floats, who: str) -> list[Picture]:
-        x = self._shaped(x, 1)[:64]
-        across = next((c for c in (8, 7, 6, 5, 4, 3, 2) if len(x) >= c * c), len(x)) or 1
-        rows = max(len(x) // across, 1)
-        sheet = x[: rows * across].reshape(rows, across, *self.shape)
-        return [Picture(pictures.grid(sheet, self.span), f"{who}: {rows * across} images in {rows} rows of {across}", "")]
+        images = pictures.sheet(self._shaped(x, 1))
+        rows, across = images.shape[:2]
+        alt = f"{who}: {rows * across} images in {rows} rows of {across}"
+        return [Picture(pictures.grid(images, self.span), alt, "")]
 
     def reconstructions(self, pairs: Floats, who: str) -> list[Picture]:
-        pairs = self._shaped(pairs, 2)[:, :10]
+        pairs = self._shaped(pairs, 2)[:, :12]
         alt = f"{who}: {pairs.shape[1]} test images above, their reconstructions below"
         return [Picture(pictures.grid(pairs, self.span), alt, "Top: real. Bottom: encoded and decoded.")]
 
     def neighbours(self, sets: Floats, who: str) -> list[Picture]:
-        sets = np.swapaxes(self._shaped(sets, 2)[:10, :6], 0, 1)
+        sets = np.swapaxes(self._shaped(sets, 2)[:12, :6], 0, 1)
         k = len(sets) - 1
         alt = f"{who}: {sets.shape[1]} samples above, the {k} nearest training images of each below it"
-        return [Picture(pictures.grid(sets, self.span, lead=1), alt, "Top: sample. Below: its nearest training images, nearest first.")]
+        return [
+            Picture(
+                pictures.grid(sets, self.span, lead=1),
+                alt,
+                "Top: sample. Below: its nearest training images, nearest first.",
+            )
+        ]
 
     def density(self, arrays: Arrays, who: str) -> list[Picture]:
         return []
@@ -99,19 +106,34 @@ class PlaneLens:
         outside = int((~self.window.holds(points)).sum()) + min(len(x), 3000) - len(points)
         note = f"{outside:,} of {min(len(x), 3000):,} lie outside the frame." if outside else ""
         alt = f"{who}: {len(points)} points, {self.names}"
-        return [Picture(pictures.scatter(points, self.window), alt, f"{self.names[:1].upper()}{self.names[1:]}. {note}".strip(), "square")]
+        return [
+            Picture(
+                pictures.scatter(points, self.window),
+                alt,
+                f"{self.names[:1].upper()}{self.names[1:]}. {note}".strip(),
+                "square",
+            )
+        ]
 
     def reconstructions(self, pairs: Floats, who: str) -> list[Picture]:
         flat = self._flat(pairs.reshape(*pairs.shape[:2], -1))[:, :80]
         png = pictures.arrows(flat[0], flat[1][:, None], self.window)
         caption = "Ring: real. Dot: encoded and decoded."
-        return [Picture(png, f"{who}: {flat.shape[1]} test points joined to their reconstructions", caption, "square")]
+        return [
+            Picture(
+                png, f"{who}: {flat.shape[1]} test points joined to their reconstructions", caption, "square"
+            )
+        ]
 
     def neighbours(self, sets: Floats, who: str) -> list[Picture]:
         flat = self._flat(sets.reshape(*sets.shape[:2], -1))[:80]
         png = pictures.arrows(flat[:, 0], flat[:, 1:], self.window)
         caption = "Ring: sample. Dots: its nearest training points."
-        return [Picture(png, f"{who}: {len(flat)} samples joined to their nearest training points", caption, "square")]
+        return [
+            Picture(
+                png, f"{who}: {len(flat)} samples joined to their nearest training points", caption, "square"
+            )
+        ]
 
     def density(self, arrays: Arrays, who: str) -> list[Picture]:
         values, extent = arrays.get("density_grid"), arrays.get("density_extent")
@@ -119,7 +141,11 @@ class PlaneLens:
             return []
         top = float(values[np.isfinite(values)].max()) if self.top is None else self.top
         png = pictures.heat(values, Window(*(float(v) for v in extent)), self.window, top)
-        shared = "same brightness as the exact density" if self.top is not None else "brightest at its own maximum"
+        shared = (
+            "on the brightness scale of the exact one"
+            if self.top is not None
+            else "brightest at its own maximum"
+        )
         return [Picture(png, f"{who}: density over the plane", f"Density p(x), {shared}.", "square")]
 
 
@@ -133,7 +159,14 @@ class LineLens:
     def samples(self, x: Floats, who: str) -> list[Picture]:
         values = x.reshape(-1)
         png = pictures.histogram(values[np.isfinite(values)], self.reference, self.window)
-        return [Picture(png, f"{who}: histogram of {len(values)} values", "Bars: these values. Outline: real data.", "square")]
+        return [
+            Picture(
+                png,
+                f"{who}: histogram of {len(values)} values",
+                "Bars: these values. Outline: real data.",
+                "square",
+            )
+        ]
 
     def reconstructions(self, pairs: Floats, who: str) -> list[Picture]:
         return []
@@ -146,19 +179,21 @@ class LineLens:
 
 
 def lens_for(shape: tuple[int, ...], reference: Arrays, fallback: Floats | None) -> Lens | None:
-    """The lens for events of `shape`, set up on the real data, or on the first samples where there is none; None without either."""
+    """The lens for events of `shape`, set up on the real data, or on the first samples where there is none;
+    None without either.
+    """
     data = reference.get("data", fallback)
     if data is None or len(data) == 0:
         return None
     shape = shape if shape and int(np.prod(shape)) == int(np.prod(data.shape[1:])) else data.shape[1:]
     if len(shape) >= 2:
-        return ImageLens(_span(data), shape)
+        return ImageLens(pictures.span_of(data), shape)
     flat = data.reshape(len(data), -1).astype(np.float64)
     flat = flat[np.isfinite(flat).all(axis=-1)]
     if not len(flat):
         return None
     if flat.shape[1] == 1:
-        return LineLens(flat[:, 0], Window(*_padded(flat[:, 0]), 0.0, 1.0))
+        return LineLens(flat[:, 0], Window(*pictures.padded(flat[:, 0]), 0.0, 1.0))
     return _plane(flat, reference)
 
 
@@ -171,30 +206,20 @@ def _plane(flat: Floats, reference: Arrays) -> PlaneLens:
     if directions.shape[1] < 2:
         directions = np.pad(directions, ((0, 0), (0, 2 - directions.shape[1])))
     seen = (flat - centre) @ directions
-    window = Window(*_padded(seen[:, 0]), *_padded(seen[:, 1]))
+    window = Window(*pictures.padded(seen[:, 0]), *pictures.padded(seen[:, 1]))
     extent, grid = reference.get("density_extent"), reference.get("density_grid")
     window = window if extent is None else Window(*(float(v) for v in extent))
     top = None if grid is None or not np.isfinite(grid).any() else float(grid[np.isfinite(grid)].max())
     return PlaneLens(centre, directions, window, names, top)
 
 
-def _span(data: Floats) -> tuple[float, float]:
-    known = data[np.isfinite(data)]
-    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-
-
-def _padded(values: Floats) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    pad = 0.08 * (high - low) or 1.0
-    return low - pad, high + pad
-
-
-def read_arrays(path: object) -> tuple[dict[str, Floats], str]:
+def read_arrays(path: Path) -> tuple[dict[str, Floats], str]:
     """The arrays of an .npz without pickles, and why there are none where it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:  # type: ignore[call-overload]
+        with np.load(path, allow_pickle=False) as archive:
             return {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}, ""
     except FileNotFoundError:
         return {}, "no pictures were saved for this run"
-    except Exception as error:  # numpy raises OSError, ValueError, BadZipFile, EOFError or KeyError on a damaged file
+    # numpy raises OSError, ValueError, BadZipFile, EOFError or KeyError on a damaged file
+    except Exception as error:
         return {}, f"the saved pictures cannot be read ({type(error).__name__})"

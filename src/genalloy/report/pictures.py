@@ -1,7 +1,7 @@
 """Arrays to PNG bytes: grids of small images, scatters of points, heat maps of densities.
 
-Gaps and margins are transparent, so that one picture serves a light and a dark page. Values that are not finite are painted in
-crimson rather than hidden.
+Gaps and margins are transparent, so that one picture serves a light and a dark page. Values that are not
+finite are painted in crimson rather than hidden.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.patches import Patch
+    from PIL.Image import Image as Sheet
 
 Floats = NDArray[np.float64]
 CRIMSON = (220, 20, 60)
@@ -30,7 +35,9 @@ def size_of(png: bytes) -> tuple[int, int]:
 
 
 def channels_last(image: Floats) -> Floats:
-    """(H, W), (C, H, W) or (H, W, C) -> (H, W, 1) or (H, W, 3); other channel counts keep their first channel."""
+    """(H, W), (C, H, W) or (H, W, C) -> (H, W, 1) or (H, W, 3); other channel counts keep their first
+    channel.
+    """
     if image.ndim == 2:
         return image[..., None]
     moved = np.moveaxis(image, 0, -1) if image.shape[0] in (1, 3, 4) else image
@@ -38,7 +45,9 @@ def channels_last(image: Floats) -> Floats:
 
 
 def pixels(image: Floats, span: tuple[float, float]) -> NDArray[np.uint8]:
-    """An image in data units -> (H, W, 3) bytes; `span` maps to black and white, what lies outside it is clipped."""
+    """An image in data units -> (H, W, 3) bytes; `span` maps to black and white, what lies outside it is
+    clipped.
+    """
     values = channels_last(np.asarray(image, dtype=np.float64))
     bad = ~np.isfinite(values).all(axis=-1)
     low, high = span
@@ -55,7 +64,9 @@ def zoom_for(size: int, across: int) -> int:
 
 
 def grid(images: Floats, span: tuple[float, float], lead: int = 0) -> bytes:
-    """A (R, C, *shape) array as a contact sheet, magnified without smoothing; a wider gap follows the first `lead` rows."""
+    """A (R, C, *shape) array as a contact sheet, magnified without smoothing; a wider gap follows the first
+    `lead` rows.
+    """
     from PIL import Image
 
     rows, across = images.shape[:2]
@@ -63,17 +74,23 @@ def grid(images: Floats, span: tuple[float, float], lead: int = 0) -> bytes:
     height, width = tiles[0][0].shape[:2]
     zoom = zoom_for(width, across)
     gap = max(2, width * zoom // 12)
-    sheet = Image.new("RGBA", (across * (width * zoom + gap) - gap, rows * (height * zoom + gap) - gap + 2 * gap * bool(lead)))
+    sheet = Image.new(
+        "RGBA",
+        (across * (width * zoom + gap) - gap, rows * (height * zoom + gap) - gap + 2 * gap * bool(lead)),
+    )
     for r, row in enumerate(tiles):
         for c, tile in enumerate(row):
             large = Image.fromarray(tile).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
-            sheet.paste(large, (c * (width * zoom + gap), r * (height * zoom + gap) + 2 * gap * bool(lead and r >= lead)))
+            sheet.paste(
+                large,
+                (c * (width * zoom + gap), r * (height * zoom + gap) + 2 * gap * bool(lead and r >= lead)),
+            )
     return _png(sheet)
 
 
-def _png(image: object) -> bytes:
+def _png(image: Sheet) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)  # type: ignore[attr-defined]
+    image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -131,7 +148,9 @@ def arrows(start: Floats, end: Floats, window: Window) -> bytes:
 
 
 def heat(log_density: Floats, extent: Window, window: Window, top: float) -> bytes:
-    """exp(log density) on a (G, G) grid, rows along y from the bottom; `top` is the log density shown brightest."""
+    """exp(log density) on a (G, G) grid, rows along y from the bottom; `top` is the log density shown
+    brightest.
+    """
     from matplotlib import colormaps
 
     canvas = _Canvas(window)
@@ -140,26 +159,74 @@ def heat(log_density: Floats, extent: Window, window: Window, top: float) -> byt
         density = np.nan_to_num(np.exp(np.minimum(log_density - top, 0.0)), nan=0.0)
     canvas.axes.add_patch(_backdrop(window, shade(0.0)))
     box = (extent.left, extent.right, extent.bottom, extent.top)
-    canvas.axes.imshow(density, extent=box, origin="lower", cmap=shade, vmin=0, vmax=1, aspect="auto", interpolation="bilinear")
+    canvas.axes.imshow(
+        density,
+        extent=box,
+        origin="lower",
+        cmap=shade,
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        interpolation="bilinear",
+    )
     canvas.axes.set_xlim(window.left, window.right)
     canvas.axes.set_ylim(window.bottom, window.top)
     return canvas.png()
 
 
-def _backdrop(window: Window, colour: object) -> object:
+def _backdrop(window: Window, colour: tuple[float, ...]) -> Patch:
     from matplotlib.patches import Rectangle
 
     corner = (window.left, window.bottom)
-    return Rectangle(corner, window.right - window.left, window.top - window.bottom, color=colour)  # type: ignore[arg-type]
+    return Rectangle(corner, window.right - window.left, window.top - window.bottom, color=colour, zorder=-1)
 
 
 def histogram(values: Floats, reference: Floats | None, window: Window) -> bytes:
     """Density of (N,) values as bars, that of a reference as an outline."""
     canvas = _Canvas(window)
-    bins = np.linspace(window.left, window.right, 41)
-    canvas.axes.hist(values, bins=bins, density=True, color=INK, alpha=0.65)
+    bins = np.linspace(window.left, window.right, 41).tolist()
+    inside = values[(values >= window.left) & (values <= window.right)]
+    if len(inside):
+        canvas.axes.hist(inside, bins=bins, density=True, color=INK, alpha=0.65)
     if reference is not None and len(reference):
         canvas.axes.hist(reference, bins=bins, density=True, histtype="step", color=ECHO, linewidth=1.6)
     canvas.axes.relim()
     canvas.axes.autoscale(axis="y")
     return canvas.png()
+
+
+def sheet(images: Floats) -> Floats:
+    """(N, *E) images -> (R, C, *E), at most 8 a row and 64 in all; a short last row is left out."""
+    shown = images[:64]
+    across = next((c for c in (8, 7, 6, 5, 4, 3, 2) if len(shown) >= c * c), len(shown)) or 1
+    rows = max(len(shown) // across, 1)
+    return shown[: rows * across].reshape(rows, across, *images.shape[1:])
+
+
+def padded(values: Floats) -> tuple[float, float]:
+    """The range of finite values, 8 % wider on each side."""
+    low, high = span_of(values)
+    pad = 0.08 * (high - low) or 1.0
+    return low - pad, high + pad
+
+
+def span_of(values: Floats) -> tuple[float, float]:
+    """(lowest, highest) finite value; (0, 1) where there is none."""
+    known = values[np.isfinite(values)]
+    return (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+
+
+def picture(kind: str, values: NDArray[np.generic]) -> bytes:
+    """Samples (N, *E) of `kind` as one PNG: a contact sheet of images, otherwise the first two coordinates as
+    points, or a histogram of scalars. Raises ValueError without rows.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not len(x):
+        raise ValueError("no rows to draw; expected (N, *event) with N at least 1")
+    if kind == "image" and x.ndim >= 3:
+        return grid(sheet(x), span_of(x))
+    flat = x.reshape(len(x), -1)
+    if flat.shape[1] == 1:
+        return histogram(flat[np.isfinite(flat)], None, Window(*padded(flat), 0.0, 1.0))
+    points = flat[np.isfinite(flat[:, :2]).all(axis=-1), :2]
+    return scatter(points, Window(*padded(flat[:, 0]), *padded(flat[:, 1])))

@@ -1,0 +1,288 @@
+"""The ranking rule, the summary's words, charts and pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_fake as fake
+from PIL import Image
+
+from genalloy.report import charts, lenses, pictures, summary
+from genalloy.report.cells import mark_of, ranks, relation, show
+from genalloy.report.charts import Axis, Point, front, number, scale
+from genalloy.report.comparison import Cell, Column, Comparison, read_comparison, stands_above
+
+BITS = Column("bpd", "bits/dim", "density", "low", "bits/dim")
+NATS = Column("nats", "log p", "density", "high", "nats")
+
+
+def made(tmp_path: Path, rows: list) -> Comparison:
+    return read_comparison(fake.write(tmp_path, rows))
+
+
+def bound(value: float, kind: str, stderr: float = 0.01) -> dict:
+    return {"cells": {"bpd": fake.cell(value, kind=kind, stderr=stderr)}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "low_is_better", "high_is_better"),
+    [("EXACT", "=", "="), ("LOWER", "\u2264", "\u2265"), ("UPPER", "\u2265", "\u2264")],
+)
+def test_the_sign_turns_with_the_column_but_the_label_does_not(
+    kind: str, low_is_better: str, high_is_better: str
+) -> None:
+    assert relation(kind, BITS.sign) == low_is_better
+    assert relation(kind, NATS.sign) == high_is_better
+    assert show(Cell(2.0, kind=kind), BITS).sign == low_is_better
+    assert show(Cell(-9.0, kind=kind), NATS).kind == kind
+
+
+def test_a_cells_own_text_is_shown_in_type() -> None:
+    seen = show(Cell(2.03, kind="LOWER", text="<= 2.03 +- 0.02 bits/dim"), BITS)
+    assert (seen.sign, seen.main, seen.error) == ("\u2264", "2.03", "0.02")
+    assert show(Cell(-3.0, text="-3.0"), NATS).main == "\u22123.0"
+
+
+def test_strict_rule_of_the_ends() -> None:
+    exact, lower, upper = (
+        Cell(v, stderr=0.01, kind=k) for v, k in ((2.0, "EXACT"), (1.9, "LOWER"), (2.3, "UPPER"))
+    )
+    ends = {cell.kind: cell.ends(BITS.sign) for cell in (exact, lower, upper)}
+    assert stands_above(ends["LOWER"], ends["EXACT"])
+    assert not stands_above(Cell(1.5, kind="EXACT").ends(-1.0), ends["LOWER"])
+    assert stands_above(ends["EXACT"], ends["UPPER"])
+    assert not stands_above(Cell(1.0, kind="ESTIMATE").ends(-1.0), ends["EXACT"])
+    assert ends["EXACT"] == pytest.approx((-2.02, -1.98))
+
+
+def test_stated_ends_are_used_and_impossible_ones_are_not() -> None:
+    assert Cell(2.0, low=1.7, high=2.1, kind="EXACT").ends(-1.0) == pytest.approx((-2.1, -1.7))
+    assert Cell(2.0, low=3.0, high=1.0, stderr=0.1, kind="EXACT").ends(-1.0) == pytest.approx((-2.2, -1.8))
+    assert Cell(2.0, low=1.7, high=2.1, kind="LOWER").ends(-1.0)[1] == math.inf
+
+
+def test_columns_are_ordered_by_certified_ends(tmp_path: Path) -> None:
+    rows = [
+        fake.row("guess", **bound(1.0, "ESTIMATE")),
+        fake.row("upper", **bound(1.1, "UPPER")),
+        fake.row("noisy", **bound(1.99, "EXACT", 0.1)),
+    ]
+    rows += [
+        fake.row("sure", **bound(2.0, "LOWER", 0.001)),
+        fake.row("none", cells={"bpd": fake.cell(missing="x")}),
+    ]
+    these = made(tmp_path, rows).rows
+    order = ranks(these, BITS)
+    assert [r.recipe for r in sorted(these, key=lambda r: order[id(r)] or "z")] == [
+        "sure",
+        "noisy",
+        "guess",
+        "upper",
+        "none",
+    ]
+
+
+def test_summary_claims_what_the_rule_allows(tmp_path: Path) -> None:
+    words = " ".join(summary.density_words(made(tmp_path, fake.rows())))
+    assert (
+        "best certified density is bounded\u2019s: at most 1.90 \u00b1 0.02 bits/dim (lower bound)" in words
+    )
+    assert "stands above exact-one, above and" in words
+    assert "not separated from guess" in words
+
+
+def test_summary_does_not_rank_an_exact_value_above_a_bound(tmp_path: Path) -> None:
+    words = " ".join(
+        summary.density_words(
+            made(tmp_path, [fake.row("a", **bound(1.9, "EXACT")), fake.row("b", **bound(2.5, "LOWER"))])
+        )
+    )
+    assert (
+        "By the strict rule it is not separated from b: a lower bound may hide a better true value." in words
+    )
+
+
+def test_summary_without_any_certified_density(tmp_path: Path) -> None:
+    words = summary.density_words(made(tmp_path, [fake.row("a", **bound(1.9, "ESTIMATE"))]))
+    assert words == ["No model on this page has a certified density: there is nothing to rank by likelihood."]
+
+
+@pytest.mark.parametrize(("seeds", "claimed"), [(1, False), (3, True)])
+def test_quality_is_a_claim_only_with_three_seeds(tmp_path: Path, seeds: int, claimed: bool) -> None:
+    good = [fake.row("good", seed=s, cells={"kid": fake.cell(0.001, stderr=0.001)}) for s in range(seeds)]
+    [words] = summary.quality_words(made(tmp_path, [*good, fake.row("poor", seed=0)]))
+    assert words.startswith("Closest samples by kernel distance: good")
+    assert ("not separated" not in words) == claimed
+
+
+def test_tiles_and_sentence_name_the_same_row(tmp_path: Path) -> None:
+    rows = [
+        fake.row(n, cells={"kid": fake.cell(v, stderr=e)})
+        for n, v, e in (("noisy", 0.1, 0.2), ("calm", 0.2, 0.01))
+    ]
+    comparison = made(tmp_path, rows)
+    tile = next(t for t in summary.tiles(comparison) if t.title == "Lowest kernel distance")
+    assert tile.row.recipe == "noisy"
+    assert "kernel distance: noisy" in summary.quality_words(comparison)[0]
+
+
+def test_failed_rows_do_not_lead(tmp_path: Path) -> None:
+    rows = [fake.row("dead", error="boom", **bound(0.1, "EXACT")), fake.row("alive", **bound(2.0, "EXACT"))]
+    assert "alive" in summary.density_words(made(tmp_path, rows))[0]
+
+
+def test_overview_counts_families_without_combinations(tmp_path: Path) -> None:
+    rows = [
+        fake.row("a", "flow"),
+        fake.row("b", "latent"),
+        fake.row("c", "combination"),
+        fake.row("g", "baseline", "baseline"),
+    ]
+    words = summary.overview(made(tmp_path, rows))
+    assert words.startswith("3 generative models from 2 families and their combinations, and 1 baseline")
+    assert "1,437 images of 4 \u00d7 4 (digits) and measured on 360" in words
+
+
+def test_front_against_brute_force() -> None:
+    rng = np.random.default_rng(1)
+    points = [Point(str(i), float(x), float(y)) for i, (x, y) in enumerate(rng.normal(size=(40, 2)))]
+    points += [Point("hollow", -9.0, -9.0, open_=True), Point("grey", -9.0, -9.0, muted=True)]
+    able = points[:40]
+    wanted = {p.label for p in able if not any(q.x <= p.x and q.y >= p.y and q is not p for q in able)}
+    assert {p.label for p in front(points, Axis("x", -1.0), Axis("y", 1.0))} == wanted
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, 2.0], [0.001, 5.0, 900.0], [-0.001, 0.002, 0.003, 4.0], [3.0], [0.0], [-1e-9, 1e9]]
+)
+def test_scales_are_increasing_and_hold_their_values_and_ticks(values: list[float]) -> None:
+    made_scale = scale(values)
+    places = [made_scale(v) for v in sorted(values)]
+    assert places == sorted(places)
+    assert all(0 <= place <= 1 for place in [*places, *(made_scale(t) for t in made_scale.ticks)])
+    assert len(made_scale.ticks) >= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "0"),
+        (1234567.0, "1.2e6"),
+        (-0.00123, "\u22120.00123"),
+        (2500.0, "2,500"),
+        (1e-7, "1e\u22127"),
+        (math.nan, "n/a"),
+        (100.0, "100"),
+    ],
+)
+def test_numbers_for_people(value: float, said: str) -> None:
+    assert number(value) == said
+
+
+def test_line_chart_breaks_at_nan_and_needs_two_points() -> None:
+    drawn = charts.line_chart({"train": [(0, 1.0), (1, math.nan), (2, 1.0), (3, 2.0)]}, "t", "u")
+    assert drawn.split('class="curve curve-0" d="')[1].split('"')[0].count("M") == 2
+    assert charts.line_chart({"train": [(0, 1.0), (1, math.nan)]}, "t", "u") == ""
+
+
+def test_labels_of_a_scatter_do_not_cover_each_other() -> None:
+    spots = [(100.0 + 3 * i, 100.0) for i in range(6)]
+    frame = charts.Frame(50, 34, 470, 318, scale([0, 1]), scale([0, 1]))
+    boxes = charts.place_labels(spots, ["label"] * 6, frame)
+    assert all(charts.overlap(a, b) == 0 for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_far_baselines_are_named_rather_than_drawn() -> None:
+    points = [Point("a", 2.0, 0.01), Point("b", 2.1, 0.02), Point("near", 2.05, 0.015, muted=True)]
+    points.append(Point("far", 9.0, 0.01, muted=True))
+    near, levels = charts.on_chart(points, [("low", 0.0001), ("close", 0.009)])
+    assert [p.label for p in near] == ["a", "b", "near"]
+    assert [name for name, _ in levels] == ["close"]
+    drawn = charts.scatter(points, [("low", 0.0001)], Axis("x"), Axis("y"), "u")
+    assert "Off the chart: far, low (0.0001)" in drawn
+
+
+def test_grid_keeps_pixels_order_and_paints_what_is_not_finite() -> None:
+    images = np.zeros((1, 2, 1, 2, 2))
+    images[0, 1] = 16.0
+    images[0, 0, 0, 0, 0] = np.nan
+    sheet = Image.open(io.BytesIO(pictures.grid(images, (0.0, 16.0))))
+    assert sheet.getpixel((2, 2)) == (*pictures.CRIMSON, 255)
+    assert sheet.getpixel((2, sheet.height - 2)) == (0, 0, 0, 255)
+    assert sheet.getpixel((sheet.width - 2, 2)) == (255, 255, 255, 255)
+    assert sheet.getpixel((sheet.width // 2, 2))[3] == 0
+
+
+def test_heat_map_has_y_upwards_along_its_rows() -> None:
+    log_density = np.full((10, 10), -np.inf)
+    log_density[0, 9] = 0.0
+    window = pictures.Window(0.0, 1.0, 0.0, 1.0)
+    drawn = Image.open(io.BytesIO(pictures.heat(log_density, window, window, 0.0))).convert("L")
+    assert drawn.getpixel((drawn.width - 5, drawn.height - 5)) > 200
+    assert max(drawn.getpixel((x, y)) for x, y in ((5, 5), (5, drawn.height - 5), (drawn.width - 5, 5))) < 20
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (1, 4, 5), (3, 4, 5), (4, 5, 3), (2, 4, 5)])
+def test_pixels_of_any_layout(shape: tuple[int, ...]) -> None:
+    tile = pictures.pixels(np.ones(shape), (0.0, 1.0))
+    assert tile.shape[-1] == 3
+    assert (tile == 255).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 7])
+def test_vectors_of_any_width_have_a_lens(width: int) -> None:
+    x = np.random.default_rng(0).normal(size=(60, width))
+    lens = lenses.lens_for((width,), {"data": x}, None)
+    assert lens is not None
+    [drawn] = lens.samples(x + 100.0, "far away")
+    assert Image.open(io.BytesIO(drawn.png)).size == drawn.size
+    assert width == 1 or "60 of 60 lie outside" in drawn.caption
+
+
+def test_best_is_a_claim_and_leads_is_not(tmp_path: Path) -> None:
+    rows = [fake.row("a", **bound(1.9, "LOWER")), fake.row("b", **bound(2.5, "EXACT"))]
+    these = made(tmp_path, rows).rows
+    assert [mark_of(r, these, BITS) for r in these] == ["best", ""]
+    rows = [
+        fake.row("a", **bound(1.9, "EXACT")),
+        fake.row("b", **bound(2.5, "LOWER")),
+        fake.row("c", **bound(1, "ESTIMATE")),
+    ]
+    these = made(tmp_path, rows).rows
+    assert [mark_of(r, these, BITS) for r in these] == ["leads", "", ""]
+    seconds = Column("train", "training", "cost", "low", "s")
+    assert [mark_of(r, these, seconds) for r in these] == ["", "", ""]
+
+
+def test_quality_columns_are_led_never_won(tmp_path: Path) -> None:
+    distance = Column("kid", "kernel distance", "generation", "low")
+    rows = [fake.row(n, cells={"kid": fake.cell(v, stderr=1e-6)}) for n, v in (("a", 0.1), ("b", 0.2))]
+    these = made(tmp_path, rows).rows
+    assert [mark_of(r, these, distance) for r in these] == ["leads", ""]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("image", (9, 1, 4, 4)), ("points", (50, 2)), ("table", (20, 5)), ("points", (30, 1))]
+)
+def test_samples_of_any_kind_as_one_png(kind: str, shape: tuple[int, ...]) -> None:
+    png = pictures.picture(kind, np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    drawn = Image.open(io.BytesIO(png))
+    drawn.load()
+    assert drawn.size == pictures.size_of(png)
+    assert np.asarray(drawn)[..., 3].any()
+
+
+def test_comparison_survives_nulls(tmp_path: Path) -> None:
+    raw = {
+        "format": 1,
+        "rows": [{"recipe": "bare", "cells": {"bpd": None}, "curves": None, "notes": None}],
+        "columns": None,
+    }
+    (tmp_path / "comparison.json").write_text(json.dumps(raw))
+    [row] = read_comparison(tmp_path).rows
+    assert (row.recipe, row.cells, row.curves) == ("bare", {}, {})
