@@ -39,9 +39,9 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="Machine-readab
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("recipe", "family", "density (reals / integers)", "what it is", "reference", title=f"{len(known)} recipes")
+    table = Table("recipe", "family", "density of reals", "of integers", "what it is", title=f"{len(known)} recipes", expand=True)
     for r in known:
-        table.add_row(r.name, r.family, f"{r.kind.value} / {r.grid_kind.value}", r.summary, r.reference)
+        table.add_row(r.name, r.family, r.kind.value, r.grid_kind.value, f"{r.summary} [dim]{r.reference}[/dim]")
     Console().print(table)
 
 

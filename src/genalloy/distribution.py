@@ -114,8 +114,16 @@ def measure_of(distribution: TorchDistribution) -> Measure:
     own = getattr(distribution, "measure", None)
     if own is not None:
         return own
-    dims = distribution.event_shape.numel()
-    return Measure(0, dims) if distribution.support.is_discrete else Measure(dims, 0)
+    dims, support = distribution.event_shape.numel(), _support(distribution)
+    return Measure(0, dims) if support is not None and support.is_discrete else Measure(dims, 0)
+
+
+def _support(distribution: TorchDistribution) -> Any:
+    """The support, None where a third party's distribution does not tell (it is then taken to be all reals)."""
+    try:
+        return distribution.support
+    except NotImplementedError:
+        return None
 
 
 def density(distribution: TorchDistribution, x: Tensor) -> Evidence:
@@ -131,7 +139,8 @@ def density(distribution: TorchDistribution, x: Tensor) -> Evidence:
 
 def _torch_log_prob(distribution: TorchDistribution, x: Tensor) -> Tensor:
     """log_prob with an explicit support check; torch alone raises, or without validation returns nonsense."""
-    inside = distribution.support.check(x)
+    support = _support(distribution)
+    inside = x.new_ones(()) if support is None else support.check(x)
     if inside.all():
         return distribution.log_prob(x)
     events = inside.dim() - (x.dim() - len(distribution.event_shape))

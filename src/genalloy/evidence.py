@@ -150,13 +150,12 @@ class Evidence:
                 f"log-densities of shapes {tuple(self.value.shape)} ({self.how}) and {tuple(other.value.shape)} "
                 f"({other.how}) do not add; a distribution over vectors may lack torch.distributions.Independent"
             )
-        measure = self.measure.plus(other.measure)
-        if not (measure.pure or settled):
+        kind, measure = self.kind + other.kind, self.measure.plus(other.measure)
+        if not (measure.pure or settled or kind is Kind.NONE):
             raise ValueError(
                 f"base measures {self.measure} ({self.how}) and {other.measure} ({other.how}) do not add: one side is a "
                 "mass function and the other a density over the same variable; give both parts the same kind of data"
             )
-        kind = self.kind + other.kind
         return Evidence(
             self.value + other.value,
             kind,
@@ -254,6 +253,9 @@ def log_sum_exp(terms: list[Evidence], how: str = "") -> Evidence:
     Raises ValueError where base measures or shapes differ.
     """
     first = terms[0]
+    for term in terms:
+        if term.kind is Kind.NONE:
+            return Evidence.none(term.how, tuple(term.value.shape))
     for term in terms[1:]:
         if term.measure != first.measure or term.value.shape != first.value.shape:
             raise ValueError(

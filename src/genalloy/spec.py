@@ -142,6 +142,7 @@ class Writer:
     def __init__(self) -> None:
         self.nodes: list[dict[str, Any]] = []
         self.tensors: dict[str, Tensor] = {}
+        self.frozen: list[str] = []
         self._seen: dict[int, int] = {}
         self._tensor_names: dict[int, str] = {}
         self._alive: list[Any] = []
@@ -174,6 +175,8 @@ class Writer:
             self._alive.append(tensor)
             self._tensor_names[id(tensor)] = where
             self.tensors[where] = tensor.detach().contiguous().clone()
+            if isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
+                self.frozen.append(where)
         return self._tensor_names[id(tensor)]
 
     def _module(self, module: nn.Module, where: str) -> int:
@@ -231,7 +234,7 @@ def to_spec(thing: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(JSON spec, tensors by name) of a composition. Raises ValueError naming what cannot be stored."""
     writer = Writer()
     root = writer.encode(thing, "model")
-    return {"root": root, "nodes": writer.nodes}, writer.tensors
+    return {"root": root, "nodes": writer.nodes, "frozen": writer.frozen}, writer.tensors
 
 
 class Reader:
@@ -244,6 +247,9 @@ class Reader:
 
     def build(self) -> nn.Module:
         root = self.decode(self.spec["root"])
+        kinds = {t.dtype for t in self.tensors.values() if t.is_floating_point()}
+        if len(kinds) == 1:
+            root.to(kinds.pop())  # constants that the constructor rebuilds follow the stored precision
         for index, module in self._built.items():
             self._fill(module, self.spec["nodes"][index])
         return root
@@ -302,7 +308,8 @@ class Reader:
         elif isinstance(current, nn.Parameter):
             shared = self._parameters.setdefault(key, current)
             setattr(holder, leaf, shared)
-            shared.data.copy_(stored)
+            shared.data = stored.to(shared.device, copy=True)
+            shared.requires_grad_(key not in self.spec.get("frozen", ()))
         else:
             current.copy_(stored)
 

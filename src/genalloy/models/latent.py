@@ -93,7 +93,7 @@ class LatentDistribution(Distribution):
         decoded = self.decode(z)
         analytic = posterior.kl(self.prior) if hasattr(posterior, "kl") else None
         term = Term("z", z, density(self.prior, z), log_posterior, analytic)
-        return Trace(density(decoded, x), (term,), decoded)
+        return Trace(density(decoded, x.expand(k, *x.shape)), (term,), decoded)
 
     def density(self, x: Tensor) -> Evidence:
         weights = self.trace(x, 1).log_weights()

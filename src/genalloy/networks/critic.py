@@ -34,10 +34,11 @@ class ResidualMLP(Module):
         self.activation, self.zero = activation, zero
         self.enter = nn.Linear(sum(math.prod(s) for s in self.inputs), width)
         self.body = nn.ModuleList(self._block() for _ in range(blocks))
-        self.leave = nn.Sequential(activation(), nn.Linear(width, outputs))
+        last = nn.Linear(width, outputs)
         if zero:
-            nn.init.zeros_(self.leave[1].weight)
-            nn.init.zeros_(self.leave[1].bias)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.leave = nn.Sequential(activation(), last)
 
     def _block(self) -> nn.Sequential:
         last = nn.Linear(self.width, self.width)

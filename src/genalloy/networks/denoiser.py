@@ -19,6 +19,8 @@ from genalloy.spec import Module
 class LevelEmbedding(Module):
     r"""c (\*B) -> sines and cosines of geometrically spaced frequencies, (\*B, width) (Vaswani et al., 2017)."""
 
+    frequencies: Tensor
+
     def __init__(self, width: int = 32, slowest: float = 0.5, fastest: float = 16.0) -> None:
         super().__init__()
         self.width, self.slowest, self.fastest = width, slowest, fastest

@@ -46,7 +46,7 @@ class MaskedLinear(Module):
 
     def __init__(self, mask: Tensor, bias: bool = True) -> None:
         super().__init__()
-        self.register_buffer("mask", mask.float(), persistent=False)
+        self.register_buffer("mask", mask.to(torch.get_default_dtype()), persistent=False)
         bound = self.mask.sum(1, keepdim=True).clamp(min=1.0).rsqrt()
         self.weight = nn.Parameter((2 * torch.rand_like(self.mask) - 1) * bound * self.mask)
         self.bias = nn.Parameter((2 * torch.rand(len(mask)) - 1) * bound.squeeze(1)) if bias else None
@@ -176,7 +176,7 @@ class MADE(Module):
         rank, k = state.rank, self.entry.features
         inputs = state.inputs
         if previous is not None:
-            inputs = _put(inputs, (rank - 1) * k, self.entry(previous.reshape(-1)).t())
+            inputs = _put(inputs, (rank - 1) * k, self.entry(previous.reshape(-1).to(inputs.dtype)).t())
         known = below = inputs[: rank * k]
         units = []
         for index, (layer, buffer) in enumerate(zip(self.layers, state.units, strict=True)):

@@ -6,6 +6,8 @@ most; outputs are zero at the start.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class ConvBlock(Module):
         self.modulate = nn.Linear(conditioning, 2 * channels)
         self.drop = nn.Dropout(dropout)
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
         scale, shift = self.modulate(c)[..., None, None].chunk(2, 1)
@@ -40,6 +42,8 @@ class UNet(Module):
 
     inputs: ((C, H, W), (), \*context_shapes); channels double each time the grid is halved.
     """
+
+    where: Tensor
 
     def __init__(
         self,
@@ -61,13 +65,13 @@ class UNet(Module):
         self.register_buffer("where", _coordinates(height, width), persistent=False)
         self.enter = nn.Conv2d(colours + 2, channels, 3, padding=1)
         self.down = nn.ModuleList(self._stage(n) for n in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
-        self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(self._stage(n) for n in widths[:-1])
         self.norm = nn.GroupNorm(max(channels // 8, 1), channels)
         self.leave = nn.Conv2d(channels, colours * per_element, 1)
         nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def _stage(self, channels: int) -> nn.ModuleList:
         return nn.ModuleList(ConvBlock(channels, 4 * self.channels, self.dropout) for _ in range(self.blocks))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from genalloy.evidence import Kind
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.latent import LatentVariable
@@ -11,7 +9,7 @@ from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
 from genalloy.part import From
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import likelihood_head, standardised
+from genalloy.recipes.pieces import likelihood_head, observed
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
@@ -32,11 +30,6 @@ def posterior(target: Target, latent: int, hidden: int, dropout: float = 0.0) ->
     shift, scale = (0.0, 1.0) if levels is None else ((levels - 1) / 2, (levels - 1) / 4)
     network = MLP((target.space.shape,), 2 * latent, (hidden, hidden), shift=shift, scale=scale, dropout=dropout)
     return From(Gaussian(), network, (latent,), (target.space.shape,))
-
-
-def observed(target: Target, model: nn.Module) -> nn.Module:
-    """Reals and mixed tables are modelled standardised; integers and bits as they are."""
-    return model if target.space.levels is not None else standardised(target, model)
 
 
 def default_latent(target: Target, latent: int) -> int:

@@ -32,7 +32,7 @@ def dequantised(target: Target) -> list[Step]:
     return [Dequantise(discrete, low, high)]
 
 
-def standardised(target: Target, part: nn.Module, flat: bool = False) -> nn.Module:
+def standardised(target: Target, part: nn.Module, flat: bool = False) -> Preprocessed:
     """`part` over standardised reals as a part over the data as given: dequantised where on a grid, scaled, flattened.
 
     Integers are scaled as a whole (pixels share mean and scale), reals entry by entry.
@@ -60,3 +60,8 @@ def likelihood_head(target: Target, components: int = 5) -> Head:
     if levels == 2:
         return Bernoulli()
     return Categorical(levels) if levels <= 32 else LogisticMixture(levels, components)
+
+
+def observed(target: Target, model: nn.Module) -> nn.Module:
+    """Integers and bits are modelled as they are; reals and mixed tables standardised."""
+    return model if target.space.levels is not None else standardised(target, model)

@@ -13,7 +13,7 @@ from genalloy.evidence import Kind
 from genalloy.recipes.composition import Composition, Target
 
 Builder = Callable[..., Composition]
-MODULES = ("latent",)
+MODULES = ("autoregressive", "flows", "latent", "energy", "denoising", "adversarial", "combinations")
 
 
 @dataclass(frozen=True)

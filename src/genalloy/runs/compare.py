@@ -6,6 +6,7 @@ Every row is a run of its own folder. Finished rows are kept when interrupted; r
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -98,6 +99,8 @@ def _work(comparison: Comparison, names: list[str]) -> None:
     """Rows in worker processes, a progress line each."""
     todo = [n for n in [BASELINES, *names] if not _row_file(comparison.folder, n).exists()]
     jobs = comparison.jobs or torch.multiprocessing.cpu_count()
+    # workers inherit it: numerical libraries with threads of their own fight over the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     pool = ProcessPoolExecutor(max_workers=max(1, min(jobs, len(todo))), mp_context=get_context("spawn"))
     try:
         futures = {name: pool.submit(make_row, comparison, name) for name in todo}

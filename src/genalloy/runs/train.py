@@ -26,6 +26,7 @@ from genalloy.runs.settings import RunSettings
 from genalloy.spec import from_spec, to_spec
 from genalloy.training.checkpoint import FORMAT, read_tensors, save, write_tensors
 from genalloy.training.fit import Step, fit
+from genalloy.training.interrupt import whole_steps
 from genalloy.training.seeding import mix
 from genalloy.training.state import State
 
@@ -84,10 +85,11 @@ class Trainer:
         try:
             while self.memory.phase < len(self.settings.planned):
                 yield from self._phase(self.composition.phases[self.memory.phase], x)
-                self._take_best()
-                self.memory.phase, self.memory.step, self.state = self.memory.phase + 1, 0, State()
-                self.memory.best, self.memory.stale, self.best = -float("inf"), 0, {}
-                self.checkpoint()
+                with whole_steps():
+                    self._take_best()
+                    self.memory.phase, self.memory.step, self.state = self.memory.phase + 1, 0, State()
+                    self.memory.best, self.memory.stale, self.best = -float("inf"), 0, {}
+                    self.checkpoint()
         except (KeyboardInterrupt, GeneratorExit):
             self.checkpoint()
             raise
@@ -111,11 +113,16 @@ class Trainer:
         every = max(1, steps // CHECKS)
         before = sum(self.settings.planned[:index])
         began = time.monotonic() - self.memory.seconds
-        for step in fit(model, phase.objective, stream, training=options, state=self.state, fabric=self.fabric):
-            self.state, self.memory.step = step.state, step.index + 1
-            self.memory.seconds = time.monotonic() - began
-            checked = self._check(phase, step) if (step.index + 1) % every == 0 or step.index + 1 == steps else None
-            self._record(step, before, steps, checked)
+        steps_taken = fit(model, phase.objective, stream, training=options, state=self.state, fabric=self.fabric)
+        while True:
+            with whole_steps():
+                step = next(steps_taken, None)
+                if step is None:
+                    return
+                self.state, self.memory.step = step.state, step.index + 1
+                self.memory.seconds = time.monotonic() - began
+                checked = self._check(phase, step) if (step.index + 1) % every == 0 or step.index + 1 == steps else None
+                self._record(step, before, steps, checked)
             yield Progress(index, step.index, before + step.index + 1, sum(self.settings.planned), _figures(step), checked)
             if self.settings.patience is not None and self.memory.stale > self.settings.patience:
                 return

@@ -24,13 +24,17 @@ class World:
         return self.fabric.autocast() if self.fabric else nullcontext()
 
     def add_up(self, gradients: list[Tensor | None], like: tuple[nn.Parameter, ...]) -> list[Tensor | None]:
-        """Sum over processes as one flat vector; absent gradients count as zeros, so that every process joins."""
+        """Sum over processes as one flat vector; every process joins, with zeros where it has no gradient.
+
+        A gradient that is absent everywhere stays absent, as it would in one process: optimisers tell it from zero.
+        """
         if self.size == 1:
             return gradients
-        flat = torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(gradients, like, strict=True)])
-        flat = self.fabric.all_reduce(flat, reduce_op="sum")
-        pieces = flat.split([p.numel() for p in like])
-        return [piece.view_as(p) for piece, p in zip(pieces, like, strict=True)]
+        there = torch.tensor([float(g is not None) for g in gradients], device=like[0].device, dtype=like[0].dtype)
+        parts = [(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in zip(gradients, like, strict=True)]
+        flat, there = self.fabric.all_reduce(torch.cat([*parts, there]), reduce_op="sum").split([sum(map(len, parts)), len(like)])
+        pieces = zip(flat.split([p.numel() for p in like]), like, there.tolist(), strict=True)
+        return [piece.view_as(p).to(p.dtype) if found else None for piece, p, found in pieces]
 
     def total(self, value: Tensor) -> Tensor:
         """Sum of a scalar over processes."""

@@ -55,30 +55,36 @@ def fit(
     team: list[Player] = []
     for batch in batches:
         stream.enter()
-        if not team:
-            team = open_game(model, objective, batch, training, state, world)
-        losses, norms, terms = {}, {}, {}
-        _set_rate(state, training)
-        for order, player in enumerate(team):
-            for turn in range(player.turns):
-                still = snapshot(player.others)
-                key = (training.seed, state.step, order, turn)
-                losses[player.name], norms[player.name], terms = _turn(player, model, batch, key, training, state, world)
-                restore(player.others, still)
-        state.step += 1
-        if training.ema is not None:
-            state.update_average(training.ema)
-        stream.leave()
-        yield Step(state.step - 1, losses, norms, terms, state)
+        try:
+            team = team or open_game(model, objective, batch, training, state, world)
+            step = _round(team, model, batch, training, state, world)
+        finally:
+            stream.leave()
+        yield step
+
+
+def _round(team: list[Player], model: nn.Module, batch: Batch, training: Training, state: State, world: World) -> Step:
+    """Every player's turns, then the average; buffers of the others stand still."""
+    losses, norms, terms = {}, {}, {}
+    _set_rate(state, training)
+    for order, player in enumerate(team):
+        for turn in range(player.turns):
+            still = snapshot(player.others)
+            key = (training.seed, state.step, order, turn)
+            losses[player.name], norms[player.name], terms = _turn(player, model, batch, key, training, state, world)
+            restore(player.others, still)
+    state.step += 1
+    if training.ema is not None:
+        state.update_average(training.ema)
+    return Step(state.step - 1, losses, norms, terms, state)
 
 
 def _set_rate(state: State, training: Training) -> None:
-    if callable(training.rate):
-        factor = number(training.rate, state.step)
-        for optimizer in state.optimizers.values():
-            for group in optimizer.param_groups:
-                group.setdefault("initial_lr", group["lr"])
-                group["lr"] = group["initial_lr"] * factor
+    factor = number(training.rate, state.step)
+    for optimizer in state.optimizers.values():
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
 
 
 def _turn(

@@ -1,0 +1,159 @@
+"""The user's own form of the data: how rows are written there, and how to come and go.
+
+Inside, every observation is a float32 tensor in a `Space`. Outside it may be a uint8 image with its channels last, a
+data frame with categories, or a string. A `Form` remembers which, so that samples are given back as the data came
+(`restore`) and new rows are checked and encoded exactly as the training rows were (`admit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genalloy.data import tables
+from genalloy.data.errors import BadData
+from genalloy.data.space import Space
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one array axis order becomes (N, *E), and back."""
+
+    enter: Callable[[Array], Array]
+    leave: Callable[[Array], Array]
+
+
+LAYOUTS = {
+    "as is": Layout(lambda x: x, lambda x: x),
+    "N": Layout(lambda x: x[:, None], lambda x: x[:, 0]),
+    "HW": Layout(lambda x: x[:, None], lambda x: x[:, 0]),
+    "HWC": Layout(lambda x: np.moveaxis(x, -1, 1), lambda x: np.moveaxis(x, 1, -1)),
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """style: "array", "frame" or "text"; dtype and layout (a key of LAYOUTS) of the user's array."""
+
+    style: str = "array"
+    dtype: str = "float32"
+    layout: str = "as is"
+
+    def to_json(self) -> dict[str, str]:
+        """A dict of plain strings; ``Form(**record)`` turns it back."""
+        return asdict(self)
+
+    def restore(self, space: Space, values: Tensor) -> Any:
+        """Samples (N, *E) as the user would have written them: an array, a data frame or a list of strings.
+
+        Grid entries are rounded and clipped to what the data held; reals are left alone.
+        Raises ValueError for a shape that is not (N, *E).
+        """
+        if tuple(values.shape[1:]) != space.shape:
+            raise ValueError(f"values have shape {tuple(values.shape)}; expected (N, {_dims(space.shape)})")
+        array = values.detach().cpu().double().numpy()
+        if space.levels is not None:
+            array = np.clip(np.nan_to_num(array).round(), 0, space.levels - 1)
+        return {"array": self._leave, "frame": tables.decode, "text": _letters}[self.style](space, array)
+
+    def _leave(self, space: Space, array: Array) -> Array:
+        return LAYOUTS[self.layout].leave(array).astype(self.dtype)
+
+    def admit(self, space: Space, rows: Any) -> Tensor:
+        """New rows in the user's form as a float32 tensor (N, *E); a tensor that already is (N, *E) passes too.
+
+        Raises BadData for a wrong shape, a missing column, an unknown category, a value off the grid, NaN.
+        """
+        array = {"array": self._enter, "frame": _frame, "text": _codes}[self.style](space, rows)
+        if array.shape[1:] != space.shape:
+            raise BadData(f"rows have shape {np.shape(rows)}; expected (N, {_dims(space.shape)}) like the training data")
+        _check(space, array)
+        return torch.from_numpy(array.astype(np.float32))
+
+    def _enter(self, space: Space, rows: Any) -> Array:
+        array = numeric(rows)
+        if array.shape[1:] == space.shape:
+            return array
+        outside = LAYOUTS[self.layout].leave(np.empty((1, *space.shape))).shape[1:]
+        return LAYOUTS[self.layout].enter(array) if array.shape[1:] == outside else array
+
+
+def numeric(rows: Any) -> Array:
+    """`rows` as a numeric array; BadData for ragged, textual or complex ones."""
+    try:
+        array = np.asarray(rows)
+    except ValueError:
+        raise BadData("rows have unequal lengths; expected one rectangular array; pad or cut them") from None
+    if array.dtype.kind not in "biuf":
+        raise BadData(
+            f"an array of dtype {array.dtype} was found; expected numbers; ragged rows need padding, texts a .csv or .txt"
+        )
+    return array
+
+
+def finite(array: Array, what: str) -> None:
+    """BadData with the count and the first place of NaN or infinite entries in (N, ...)."""
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        row, *column = bad[0].tolist()
+        place = f"row {row}" + (f", column {column[0] if len(column) == 1 else tuple(column)}" if column else "")
+        raise BadData(
+            f"{what} holds {len(bad):,} NaN or infinite entries, the first in {place}; expected finite numbers;"
+            " drop those rows or fill them in"
+        )
+
+
+def _check(space: Space, array: Array) -> None:
+    finite(array, "the new data")
+    top = np.inf if space.levels is None else space.levels - 1
+    grid = np.broadcast_to(space.discrete, array.shape[1:]) if space.columns else np.full(space.shape, space.discrete)
+    off = grid & (array != array.round())
+    if space.levels is not None:
+        off |= (array < 0) | (array > top)
+    if off.any():
+        row = int(np.argwhere(off)[0][0])
+        raise BadData(
+            f"{int(off.sum()):,} entries are off the grid, the first ({array[off][0]:g}) in row {row};"
+            f" expected integers{f' 0..{top}' if space.levels else ''}; encode the rows as the training data were"
+        )
+
+
+def _frame(space: Space, rows: Any) -> Array:
+    if hasattr(rows, "columns"):
+        return tables.encode(space, rows)
+    return numeric(rows)
+
+
+def _letters(space: Space, array: Array) -> list[str]:
+    alphabet = np.array(space.columns[0].categories)
+    return ["".join(row) for row in alphabet[array.astype(int)]]
+
+
+def _codes(space: Space, rows: Any) -> Array:
+    if not hasattr(rows, "shape"):
+        return spell(rows, space.columns[0].categories, space.shape[0])
+    return numeric(rows)
+
+
+def spell(rows: str | list[str], alphabet: tuple[str, ...], length: int) -> Array:
+    """Texts of `length` characters (or one long text, cut into windows) as indices into `alphabet`, (N, length)."""
+    text = "".join(rows)
+    if len(text) == 0 or ("".join(rows) != rows and {len(row) for row in rows} != {length}):
+        raise BadData(f"texts of {sorted({len(row) for row in rows})[:3]} characters; expected {length}, or one long text")
+    index = {letter: code for code, letter in enumerate(alphabet)}
+    unknown = sorted(set(text) - set(index))
+    if unknown:
+        raise BadData(f"unknown characters {unknown[:5]}; expected the {len(alphabet)} of the training text; replace them")
+    codes = np.fromiter((index[letter] for letter in text), np.int64, len(text))
+    return codes[: len(codes) // length * length].reshape(-1, length)
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

@@ -1,0 +1,44 @@
+"""What a source held before it was checked, encoded and split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+WHOLE = "all"
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Rows in the user's own form: {"all": rows}, or the file's own {"train": ..., "validation": ..., "test": ...}.
+
+    parts:   arrays, data frames or strings, according to `style` ("array", "frame", "text").
+    labels:  one array per part, of any dtype, or empty.
+    sha256:  of the content as it was found.
+    """
+
+    name: str
+    parts: dict[str, Any]
+    labels: dict[str, Any] = field(default_factory=dict)
+    style: str = "array"
+    path: str = ""
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def digest(chunks: Iterable[bytes]) -> str:
+    """sha256 over all chunks, in hex."""
+    sha = hashlib.sha256()
+    for chunk in chunks:
+        sha.update(chunk)
+    return sha.hexdigest()
+
+
+def digest_array(array: np.ndarray[Any, Any]) -> str:
+    """sha256 over dtype, shape and bytes."""
+    return digest([f"{array.dtype}{array.shape}".encode(), np.ascontiguousarray(array).tobytes()])

@@ -1,0 +1,42 @@
+"""Laws of the game: one owner for each parameter, and rivals leave the model alone."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from genalloy.capabilities import Batch
+from genalloy.laws.subject import hold
+from genalloy.objectives.objective import Objective
+from genalloy.training.fit import fit
+from genalloy.training.players import players
+
+
+def one_owner(model: nn.Module, objective: Objective) -> None:
+    """Every trainable parameter of model and objective belongs to one player. Raises ValueError where two claim one."""
+    owned = [id(p) for player in players(model, objective) for p in player.parameters]
+    wanted = {id(p) for m in (model, objective) for p in m.parameters() if p.requires_grad}
+    hold(len(owned) == len(set(owned)), f"{objective!r}: a parameter has two owners")
+    hold(set(owned) == wanted, f"{objective!r}: {len(wanted - set(owned))} trainable parameters have no owner")
+
+
+def rivals_leave_model_alone(model: nn.Module, objective: Objective, batch: Batch, steps: int = 2) -> None:
+    """With the model's own parameters frozen, training moves no tensor of the model, but for those a rival owns."""
+    model, objective = copy.deepcopy((model, objective))
+    if hasattr(model, "initialise"):
+        model.initialise(batch.x, batch.context)
+    rivals = [m for m in objective.modules() if hasattr(m, "owns")]
+    given = {id(p) for rival in rivals for p in rival.owns(model)}
+    theirs = {n for n, p in model.named_parameters() if id(p) in given}
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    critics = {id(p): p.detach().clone() for rival in rivals for p in rival.parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in given)
+    for _ in fit(model, objective, [batch] * steps):
+        pass
+    for name, tensor in model.state_dict().items():
+        hold(name in theirs or torch.equal(tensor, before[name]), f"{objective!r}: a rival's turn moved the model's {name}")
+    moved = any(not torch.equal(p, critics[id(p)]) for rival in rivals for p in rival.parameters())
+    hold(moved or not critics, f"{objective!r}: no rival learned anything")

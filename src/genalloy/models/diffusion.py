@@ -1,0 +1,312 @@
+r"""Diffusion models: one network, four values (path, parameterisation, weight, time distribution) and an observation.
+
+The network sees :math:`x_t/\sqrt{\alpha^2+\sigma^2}` and :math:`-\lambda/4` and its output becomes the denoiser
+:math:`D(x_t, t) \approx E[y|x_t]` by the parameterisation. Sampler and estimator are carried along as values, so that a nested
+density() is never ambiguous.
+
+An observation says what data are. ``Real``: coordinates of unit variance, Lebesgue. ``Grid``: integers 0..K-1 as K even
+levels of [-1, 1], counting measure, with the exact categorical
+:math:`p(x_i | x_{t_0}) \propto p_k \exp(-(x_{t_0,i} - \alpha_0 l_k)^2 / 2\sigma_0^2)` at the edge (Kingma et al., 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genalloy.capabilities import Context, batch_of, both
+from genalloy.distribution import Distribution, Shape, leading, sum_event
+from genalloy.estimators.variational_bound import VariationalBound
+from genalloy.evidence import Evidence, Measure, counting, lebesgue
+from genalloy.models.analytic import Checked, self_test
+from genalloy.part import Part
+from genalloy.paths import (
+    Edm,
+    Linear,
+    Parameterisation,
+    Path,
+    Window,
+    expand_time,
+    level_log_probs,
+)  # fmt: skip
+from genalloy.samplers.diffusion import AdamsBashforth, Sampler
+from genalloy.spec import Value
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Observation(Value):
+    """What data are: their coordinates y = (x - shift) / scale, the window of lambda, and the terms at its two edges."""
+
+    window: Window = (-4.5, 6.0)
+
+    def measure(self, dims: int) -> Measure:
+        raise NotImplementedError
+
+    def affine(self, shape: Shape) -> tuple[Tensor, Tensor]:
+        """(shift, scale) of the event shape before any data were seen."""
+        return torch.zeros(shape), torch.ones(shape)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(shift, scale) from data (N, \\*E); None to keep what is there."""
+        return None
+
+    def offset(self, x: Tensor, width: int) -> Tensor:
+        """What the network's output is added to, (\\*E, width), from data (N, \\*E); zero by default."""
+        return x.new_zeros((*x.shape[1:], width))
+
+    def edge(self, distribution: Any, x: Tensor, y: Tensor) -> Tensor:
+        """The bound's terms at both edges of the window, (\\*S, \\*B)."""
+        raise NotImplementedError
+
+    def reference(self, y: Tensor, eps: Tensor, lam: Tensor, dims: int) -> Tensor:
+        """|eps - eps_ref|^2 of the reference model whose bound the edge terms complete, the shape of lam."""
+        raise NotImplementedError
+
+    def lift(self, distribution: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(w at the edge lambda_0, correction): log p(x) ~ log p(w) + correction."""
+        raise NotImplementedError
+
+    def finish(self, y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """A sample's coordinates as data."""
+        return y * scale + shift
+
+    def bare(self) -> Observation:
+        """Reals as they are, for the self-test."""
+        return Real(standardise=False)
+
+
+def mixing(lam: float) -> tuple[float, float]:
+    """(a, s) with a^2 = sigmoid(2 lambda) and a^2 + s^2 = 1: alpha and sigma of the normalised path."""
+    return (1 / (1 + math.exp(-2 * lam))) ** 0.5, (1 / (1 + math.exp(2 * lam))) ** 0.5
+
+
+@dataclass(frozen=True)
+class Real(Observation):
+    """Continuous data. The reference model is N(0, I) in y: its reconstruction and prior close the window at both edges.
+
+    standardise: take shift and scale from the first batch (each coordinate on its own).
+    high: lambda_0; detail finer than e^-high standard deviations is lost.
+    """
+
+    standardise: bool = True
+    low: float = -4.5
+    high: float = 6.0
+
+    @property
+    def window(self) -> Window:  # type: ignore[override]
+        return self.low, self.high
+
+    def measure(self, dims: int) -> Measure:
+        return lebesgue(dims)
+
+    def bare(self) -> Observation:
+        return replace(self, standardise=False)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        return (x.mean(0), x.std(0).clamp(min=1e-3)) if self.standardise and len(x) > 1 else None
+
+    def edge(self, distribution: Any, x: Tensor, y: Tensor) -> Tensor:
+        return sum_event(-0.5 * y.square() - HALF_LOG_2PI, len(distribution.event_shape))
+
+    def reference(self, y: Tensor, eps: Tensor, lam: Tensor, dims: int) -> Tensor:
+        """eps - eps_ref = a (a eps - s y), from D = a w on the normalised path."""
+        lam = lam.reshape(*lam.shape, *(1,) * dims)
+        signal = torch.sigmoid(2 * lam)
+        return sum_event((signal * eps - (signal * (1 - signal)).sqrt() * y).square(), dims)
+
+    def lift(self, distribution: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The sampler's own last step: y is w / a at the edge, with nothing random left."""
+        a, _ = mixing(distribution.window[1])
+        numel = max(math.prod(distribution.event_shape), 1)
+        return a * y, y.new_full(y.shape[: y.dim() - len(distribution.event_shape)], numel * math.log(a))
+
+
+@dataclass(frozen=True)
+class Grid(Observation):
+    """Integers 0..levels-1 on even levels of [-1, 1]. At lambda_0 neighbouring levels lie 11 standard deviations apart.
+
+    Samples are snapped to the nearest level; values off the grid have density -inf.
+    """
+
+    levels: int
+    low: float = -4.5
+
+    @property
+    def window(self) -> Window:  # type: ignore[override]
+        return self.low, math.log(5.5 * (self.levels - 1))
+
+    def measure(self, dims: int) -> Measure:
+        return counting(dims)
+
+    def affine(self, shape: Shape) -> tuple[Tensor, Tensor]:
+        return torch.full(shape, (self.levels - 1) / 2), torch.full(shape, (self.levels - 1) / 2)
+
+    def offset(self, x: Tensor, width: int) -> Tensor:
+        """Log-histogram of each element, add-one smoothed, where the outputs are logits of the levels."""
+        if width != self.levels:
+            return x.new_zeros((*x.shape[1:], width))
+        hits = nn.functional.one_hot(x.long().clamp(0, self.levels - 1), self.levels).sum(0).to(x.dtype)
+        return ((hits + 1) / (len(x) + self.levels)).log()
+
+    def edge(self, distribution: Any, x: Tensor, y: Tensor) -> Tensor:
+        (low, high), dims = distribution.window, len(distribution.event_shape)
+        a, s = mixing(low)
+        prior = 0.5 * (s**2 + a**2 * y.square() - 1 - 2 * math.log(s))
+        _, x_t, t = self._noised(distribution, y, high)
+        return self._mass(distribution, x, x_t, t) - sum_event(prior, dims)
+
+    def _noised(self, distribution: Any, y: Tensor, lam: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(eps, x_t, t) at the time of lambda."""
+        eps, t = torch.randn_like(y), distribution.path.time(torch.tensor(lam, dtype=torch.float64)).to(y)
+        return eps, distribution.path.noised(y, eps, t), t
+
+    def _mass(self, distribution: Any, x: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """log P(x | x_t0)."""
+        index = x.round().clamp(0, self.levels - 1)
+        picked = distribution.level_log_probs(x_t, t).gather(-1, index.long().unsqueeze(-1)).squeeze(-1)
+        return sum_event(picked.where(index == x, -torch.inf), len(distribution.event_shape))
+
+    def reference(self, y: Tensor, eps: Tensor, lam: Tensor, dims: int) -> Tensor:
+        return torch.zeros_like(lam)
+
+    def lift(self, distribution: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """w drawn from q(w | x), corrected by log P(x | w) - log q(w | x): a lower bound of the smoothed density's mass."""
+        high, dims = distribution.window[1], len(distribution.event_shape)
+        eps, x_t, t = self._noised(distribution, y, high)
+        _, s = mixing(high)
+        log_q = sum_event(-0.5 * eps.square() - HALF_LOG_2PI - math.log(s), dims)
+        return x_t / distribution.path.scale(t), self._mass(distribution, x, x_t, t) - log_q
+
+    def finish(self, y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return (y * scale + shift).round().clamp(0, self.levels - 1)
+
+
+class Diffusion(Part):
+    """p(x | c) by denoising.
+
+    network: (x, c_noise, *context) -> (\\*B, \\*E, parameterisation.width), with ``inputs = (event_shape, (), *context_shapes)``.
+    sampler: (denoise, path, noise, span) -> x. estimator: (distribution, x) -> Evidence, what density() returns.
+
+    Raises ValueError where the parameterisation is singular on the path.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        event_shape: Shape,
+        observation: Observation = Real(),
+        path: Path = Linear(),  # noqa: B008
+        parameterisation: Parameterisation = Edm(),  # noqa: B008
+        sampler: Sampler = AdamsBashforth(),  # noqa: B008
+        estimator: Any = VariationalBound(),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        parameterisation.refuse(path)
+        self.network, self.event_shape, self.observation = network, tuple(event_shape), observation
+        self.path, self.parameterisation = path, parameterisation
+        self.sampler, self.estimator = sampler, estimator
+        self.context_shapes = tuple(getattr(network, "inputs", ())[2:])
+        self.window, self.levels = path.clip(observation.window), getattr(observation, "levels", 0)
+        shift, scale = observation.affine(self.event_shape)
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
+        self.register_buffer("offset", torch.zeros(*self.event_shape, parameterisation.width))
+
+    def forward(self, context: Context = None) -> DiffusionDistribution:
+        return DiffusionDistribution(self, context)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        """Coordinates (and the levels' histograms) from data x (\\*B, \\*E)."""
+        x = x.reshape(-1, *self.event_shape)
+        shift, scale = self.observation.moments(x) or (self.shift, self.scale)
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
+        self.offset.copy_(self.observation.offset(x, self.parameterisation.width))
+
+    def swapped(self, network: nn.Module, parameterisation: Parameterisation, levels: int) -> Diffusion:
+        """Path, sampler and estimator around another network over pairs of reals (levels = 0) or of integers, in double."""
+        observation = Grid(levels) if levels else self.observation.bare()
+        return Diffusion(network, (2,), observation, self.path, parameterisation, self.sampler, self.estimator).double()
+
+    def self_test(self) -> list[Checked]:
+        """(what, value, target, ok) of the chosen path, parameterisation, sampler and estimator on a law with known density."""
+        return self_test(self)
+
+
+class DiffusionDistribution(Distribution):
+    """See :class:`Diffusion`. `denoise`, `score` and `velocity` speak in the coordinates y = embed(x)."""
+
+    has_rsample = False
+
+    def __init__(self, part: Diffusion, context: Context = None) -> None:
+        self.part, self.path, self.window, self.observation = part, part.path, part.window, part.observation
+        self.context = context if part.context_shapes else None
+        batch = batch_of(context, part.context_shapes)
+        super().__init__(batch, part.event_shape, part.observation.measure(math.prod(part.event_shape)))
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(y (\*S, \*B, \*E), log |dy/dx| (\*S, \*B)), the latter zero under the counting measure."""
+        y = (x - self.part.shift) / self.part.scale
+        lead = leading(x, tuple(self.event_shape))
+        ladj = -self.part.scale.log().sum() * float(self.measure.counting == 0)
+        return y, ladj.to(y).expand(lead)
+
+    def network_output(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(F (\*B, \*E, width), t with the event's axes)."""
+        dims = len(self.event_shape)
+        times = expand_time(t, x_t, dims)
+        low, high = self.window
+        level = -0.25 * self.path.lam(times).clamp(low, high).reshape(x_t.shape[: x_t.dim() - dims])
+        output = self.part.network(both((x_t / self.path.scale(times), level), self.context))
+        return output.reshape(*x_t.shape, -1) + self.part.offset, times
+
+    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        r"""E[y | x_t]; x_t (\*S, \*B, \*E), t broadcastable to (\*S, \*B)."""
+        output, times = self.network_output(x_t, t)
+        return self.part.parameterisation.denoised(output, x_t, self.path, times)
+
+    def level_log_probs(self, x_t: Tensor, t: Tensor) -> Tensor:
+        r"""log P(x_i = k | x_t), (\*B, \*E, K): the network's levels where it has them, otherwise a flat prior."""
+        output, times = self.network_output(x_t, t)
+        logits = self.part.parameterisation.logits(output)
+        flat = x_t.new_zeros((*x_t.shape, self.part.levels))
+        return level_log_probs(flat if logits is None else logits, x_t, self.path, times)
+
+    def score(self, x_t: Tensor, t: Tensor | None = None) -> Tensor:
+        r"""grad log p_t(x_t) = (alpha D - x_t) / sigma^2; by default at the data's edge of the window."""
+        t = self.path.time(x_t.new_tensor(self.window[1])) if t is None else t
+        times = expand_time(t, x_t, len(self.event_shape))
+        return (self.path.alpha(times) * self.denoise(x_t, t) - x_t) / self.path.sigma(times).square()
+
+    def velocity(self, x_t: Tensor, t: Tensor) -> Tensor:
+        r"""dx_t/dt = alpha' D + sigma' (x_t - alpha D) / sigma of the probability flow."""
+        times, clean = expand_time(t, x_t, len(self.event_shape)), self.denoise(x_t, t)
+        alpha_rate, sigma_rate = self.path.rates(times)
+        return alpha_rate * clean + sigma_rate * (x_t - self.path.alpha(times) * clean) / self.path.sigma(times)
+
+    def density(self, x: Tensor) -> Evidence:
+        return self.part.estimator(self, x)
+
+    def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        """The sampler's law is not the estimator's, so its own sample's density is an estimate."""
+        x = self.rsample(sample_shape)
+        return x, self.density(x).estimated(f"own sample of {self.part.sampler!r}")
+
+    @torch.no_grad()
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        shift = self.part.shift
+        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
+        noise = torch.randn(shape, dtype=shift.dtype, device=shift.device)
+        span = self.path.time(torch.tensor(self.window, dtype=torch.float64))
+        y = self.part.sampler(self.denoise, self.path, noise, tuple(span.tolist())) / self.path.alpha(span[1]).to(noise)
+        return self.observation.finish(y, shift, self.part.scale)

@@ -1,0 +1,66 @@
+r"""Implicit models: z ~ latent, x = network(z, c) (Goodfellow et al., 2014; Mohamed & Lakshminarayanan, 2016).
+
+Samples carry gradients and there is no density: where z has fewer dimensions than x the law of x has none, and elsewhere
+the network is not inverted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from genalloy.capabilities import Context, batch_of, both
+from genalloy.distribution import Distribution, Shape, leading, needs_gradient
+from genalloy.evidence import Evidence, Measure
+from genalloy.part import Part
+
+
+class Implicit(Part):
+    r"""x = network(both(z, c)), z ~ latent.
+
+    latent: Part over z, without context. network: both(z, c) -> (\*B, event size) or (\*B, \*E).
+    """
+
+    def __init__(
+        self, latent: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: tuple[Shape, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.latent, self.network = latent, network
+        self.event_shape = tuple(event_shape)
+        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+
+    def forward(self, context: Context = None) -> ImplicitDistribution:
+        return ImplicitDistribution(self, context)
+
+
+class ImplicitDistribution(Distribution):
+    """See :class:`Implicit`. Capability: generate."""
+
+    has_rsample = True
+
+    def __init__(self, part: Implicit, context: Context = None) -> None:
+        self.part = part
+        self.context = context if part.context_shapes else None
+        self.latent: Any = part.latent(None)
+        event = tuple(part.event_shape)
+        super().__init__(batch_of(self.context, part.context_shapes), event, Measure())
+        self.measure = Measure(self.event_shape.numel(), 0)
+
+    def generate(self, z: Tensor) -> Tensor:
+        r"""network(z, c) as events, (\*S, \*B, \*Z) -> (\*S, \*B, \*E)."""
+        x = self.part.network(both(z, self.context))
+        lead = leading(z, tuple(self.latent.event_shape))
+        return x.reshape(*lead, *self.event_shape)
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        needs_gradient(self.latent, "latent")
+        shape = (*sample_shape, *self.batch_shape)
+        z = self.latent.rsample(shape) if self.latent.has_rsample else self.latent.sample(shape)
+        return self.generate(z)
+
+    def density(self, x: Tensor) -> Evidence:
+        return Evidence.none(
+            "an implicit model only samples; compare samples, or train a flow under Adversarial(critic) for a density",
+            leading(x, tuple(self.event_shape)),
+        )

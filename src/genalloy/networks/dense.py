@@ -1,0 +1,37 @@
+"""Fully connected networks with skip connections and dropout, by the same description that masked networks take."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from genalloy.capabilities import Context, join
+from genalloy.networks.masked import Hidden
+from genalloy.spec import Module
+
+
+class Dense(Module):
+    r"""Context parts of shapes `inputs` -> features (\*B, outputs).
+
+    Skip connections, where asked for, join hidden layers of equal width. `zero`: start with all outputs zero.
+    """
+
+    def __init__(self, inputs: tuple[tuple[int, ...], ...], outputs: int, hidden: Hidden = Hidden(), zero: bool = False) -> None:
+        super().__init__()
+        self.inputs, self.outputs, self.hidden, self.zero = tuple(tuple(i) for i in inputs), outputs, hidden, zero
+        widths = [sum(math.prod(s) for s in self.inputs), *hidden.widths]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.skips = [hidden.residual and i > 0 and a == b for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))]
+        self.last = nn.Linear(widths[-1], outputs)
+        if zero:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)
+        self.activation, self.dropout = hidden.activation(), nn.Dropout(hidden.dropout)
+
+    def forward(self, context: Context) -> Tensor:
+        h = join(context, self.inputs)
+        for layer, skip in zip(self.layers, self.skips, strict=True):
+            above = self.dropout(self.activation(layer(h)))
+            h = h + above if skip else above
+        return self.last(h)

@@ -1,0 +1,60 @@
+"""Diffusion pieces: a model over integers or reals, and a prior over codes; each with the objective that trains it."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from genalloy.distribution import Shape
+from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
+from genalloy.estimators.variational_bound import VariationalBound
+from genalloy.models.diffusion import Diffusion, Grid, Real
+from genalloy.networks.denoiser import ResidualMLP
+from genalloy.networks.unet import UNet
+from genalloy.objectives.objective import Objective
+from genalloy.objectives.score import DenoisingScoreMatching
+from genalloy.paths import Edm, Levels, Parameterisation, Tilted, UniformLambda, UniformTime, Unit, Velocity
+from genalloy.samplers.diffusion import AdamsBashforth
+
+
+def denoiser(inputs: tuple[Shape, ...], per_element: int, channels: int, width: int) -> nn.Module:
+    """A U-Net for images of at least 4x4, otherwise a residual network."""
+    shape = inputs[0]
+    if len(shape) == 3 and min(shape[1:]) >= 4:
+        return UNet(inputs, per_element, channels, depth=1 if shape[1] < 16 else 2, blocks=2)
+    return ResidualMLP(inputs, per_element, width, blocks=3)
+
+
+def ddpm(
+    event_shape: Shape, levels: int | None = None, mean: Tensor | None = None, scale: Tensor | None = None, channels: int = 16
+) -> tuple[Diffusion, Objective]:
+    """Integers: logits of the levels (up to 32; beyond, EDM's output), the exact bound. Reals: velocity, probability flow.
+
+    mean, scale: of the event shape, for reals; otherwise taken from the first batch.
+    """
+    shape = tuple(event_shape)
+    if levels is not None:
+        head: Parameterisation = Levels(levels) if levels <= 32 else Edm(0.5)
+        network = denoiser((shape, ()), head.width, channels, 256)
+        model = Diffusion(
+            network, shape, Grid(levels), parameterisation=head, sampler=AdamsBashforth(50), estimator=VariationalBound(32)
+        )
+        return model, DenoisingScoreMatching(Tilted(), UniformLambda())
+    estimator = ProbabilityFlowLikelihood() if math.prod(shape) <= 64 else VariationalBound(32)
+    network = denoiser((shape, ()), 1, channels, 128)
+    observed = Real(standardise=mean is None or scale is None)
+    model = Diffusion(network, shape, observed, parameterisation=Velocity(), estimator=estimator)
+    if mean is not None and scale is not None:
+        model.shift.copy_(mean)
+        model.scale.copy_(scale)
+    return model, DenoisingScoreMatching(Unit(), UniformTime())
+
+
+def latent_diffusion_prior(
+    dims: int, context_shapes: tuple[Shape, ...] = (), width: int = 128, blocks: int = 3
+) -> tuple[Diffusion, Objective]:
+    """A diffusion over codes (dims,), standardised from the first batch that `initialise` sees; its density is a bound."""
+    network = ResidualMLP(((dims,), (), *context_shapes), 1, width, blocks)
+    model = Diffusion(network, (dims,), Real(high=4.0), parameterisation=Velocity(), estimator=VariationalBound(16))
+    return model, DenoisingScoreMatching(Unit(), UniformTime())

@@ -1,0 +1,70 @@
+"""Energy-based recipes.
+
+An energy does not blow up with: a base that confines it, a smooth network, step and noise of the chains tied at temperature
+one, true restarts, chains that return to their slots, a small energy l2, and data standardised entry by entry, so that one
+step of the chains suits every direction.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from genalloy.evidence import Kind
+from genalloy.heads.gaussian import StandardNormal
+from genalloy.mcmc.buffer import ReplayBuffer
+from genalloy.mcmc.langevin import Langevin
+from genalloy.models.energy import EnergyModel
+from genalloy.models.flow import Preprocessed
+from genalloy.networks.mlp import MLP
+from genalloy.objectives.contrastive import ContrastiveDivergence, NoiseContrastive
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.pieces import dequantised, grid
+from genalloy.recipes.registry import recipe
+from genalloy.training.options import Adam, Training
+from genalloy.transforms.observation import Affine
+
+OPTIONS = Training(Adam(3e-3, (0.0, 0.99)), ema=0.99)
+NCE_OPTIONS = Training(Adam(2e-3, (0.9, 0.99)), ema=0.99)
+
+
+def whitened(target: Target, part: nn.Module) -> Preprocessed:
+    """`part` over reals of unit scale entry by entry; on a grid the dequantisation noise counts as scale (1/12)."""
+    uniform = grid(target).to(target.mean.dtype)
+    scale = (target.scale.square() + uniform / 12).sqrt()
+    steps = [*dequantised(target), Affine(target.mean + 0.5 * uniform, scale)]
+    return Preprocessed(part, steps, target.space.shape)
+
+
+def energy_network(shape: tuple[int, ...], dims: int, width: int = 0) -> MLP:
+    """Smooth features; few dimensions enter enlarged, since a small network learns sharp walls slowly."""
+    low = dims <= 8
+    hidden = (width or 128,) * 3 if low else (width or 256,) * 2
+    return MLP((shape,), 1, hidden, nn.SiLU, scale=0.3 if low else 1.0)
+
+
+def chains(dims: int) -> Langevin:
+    """Short runs of persistent chains."""
+    return Langevin(40, 0.005) if dims <= 8 else Langevin(20, 0.02)
+
+
+@recipe("ebm", "energy", Kind.NONE, Kind.NONE, ("sample",), "Tieleman, 2008; Du & Mordatch, 2019")
+def ebm(target: Target, width: int = 0, buffer: int = 2048, decay: float = 0.001, steps: int = 600) -> Composition:
+    """Energy model on a Gaussian base, fitted by persistent contrastive divergence with Langevin chains."""
+    shape, dims = target.space.shape, target.space.dims
+    kept, kernel = ReplayBuffer(buffer, shape), chains(dims)
+    sampler = Langevin(100, kernel.step_size)
+    part = EnergyModel(energy_network(shape, dims, width), StandardNormal(shape), shape, sampler, kept)
+    phase = Phase(ContrastiveDivergence(kernel, kept, decay), OPTIONS, batch=128, decay=0.05, select=False)
+    return Composition(whitened(target, part), [phase], steps)
+
+
+@recipe("ebm-nce", "energy", Kind.NONE, Kind.NONE, ("sample",), "Gutmann & Hyvarinen, 2010")
+def ebm_nce(target: Target, width: int = 0, ratio: int = 2, steps: int = 1500) -> Composition:
+    """The same energy by noise-contrastive estimation: no chains while training; for few dimensions."""
+    shape, dims = target.space.shape, target.space.dims
+    if dims > 16:
+        raise ValueError(f"ebm-nce contrasts with Gaussian noise, which teaches little in {dims} dimensions; try ebm")
+    sampler = Langevin(200, chains(dims).step_size)
+    part = EnergyModel(energy_network(shape, dims, width), StandardNormal(shape), shape, sampler)
+    phase = Phase(NoiseContrastive(StandardNormal(shape), ratio), NCE_OPTIONS, batch=256, decay=0.02, select=False)
+    return Composition(whitened(target, part), [phase], steps)

@@ -1,0 +1,134 @@
+"""What can be written down is rebuilt exactly; what cannot is refused with its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from genalloy.capabilities import Batch
+from genalloy.distribution import density
+from genalloy.heads.gaussian import Gaussian, StandardNormal
+from genalloy.laws.every import every_part
+from genalloy.laws.storing import keeps
+from genalloy.models.flow import Flow
+from genalloy.models.latent import LatentVariable
+from genalloy.models.mixture import Mixture
+from genalloy.networks.mlp import MLP
+from genalloy.objectives.bounds import ELBO
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.part import From, Part
+from genalloy.schedules import Linear
+from genalloy.spec import Foreign, from_spec, to_spec
+from genalloy.training.checkpoint import Pair, load, save
+from genalloy.training.fit import fit
+from genalloy.transforms.observation import Affine
+from safetensors.torch import save_file
+
+PARTS = {listed.name: listed for listed in every_part()}
+
+
+class Callback(Part):
+    """Keeps whatever it is given."""
+
+    def __init__(self, thing: object) -> None:
+        super().__init__()
+        self.thing = thing
+
+    def forward(self, context=None):
+        return StandardNormal((1,))()
+
+
+@dataclass(frozen=True)
+class Stray:
+    x: int = 0
+
+
+class Unregistered(torch.nn.Module):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        (lambda step: 0.1, r"model\.thing is a function"),
+        (Stray(), r"model\.thing is a Stray"),
+        ([Stray()], r"model\.thing\[0\]"),
+        (Unregistered(), "not registered"),
+        (torch.nn.BatchNorm1d(3), "outside the allowed list"),
+        (object, "is a type"),
+    ],
+)
+def test_what_cannot_be_stored_is_named(thing: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        to_spec(Callback(thing))
+
+
+def test_foreign_needs_trust_and_torch_names_are_checked(tmp_path) -> None:
+    part = Callback(Foreign("torch.nn:Bilinear", {"in1_features": 2, "in2_features": 2, "out_features": 1}))
+    path = save(part, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"trust=\['torch.nn:Bilinear'\]"):
+        load(path)
+    loaded = load(path, trust=["torch.nn:Bilinear"])
+    torch.testing.assert_close(loaded.thing.inner.weight, part.thing.inner.weight, rtol=0, atol=0)
+    spec, tensors = to_spec(Callback(torch.nn.Linear(1, 1)))
+    spec["nodes"][1]["class"] = "torch.nn.modules.container:ModuleDict"
+    with pytest.raises(ValueError, match="not in the allowed list"):
+        from_spec(spec, tensors)
+    spec["nodes"][1]["class"] = "os:system"
+    with pytest.raises(ValueError, match="not registered"):
+        from_spec(spec, tensors)
+
+
+def test_reading_says_what_is_wrong_with_a_file(tmp_path) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        load(tmp_path / "none.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00")
+    with pytest.raises(ValueError, match="cut short"):
+        load(tmp_path / "cut.safetensors")
+    save_file({"a": torch.zeros(1)}, str(tmp_path / "bare.safetensors"))
+    with pytest.raises(ValueError, match="no genalloy spec"):
+        load(tmp_path / "bare.safetensors")
+
+
+def test_shared_parts_are_stored_once_stay_shared_and_train_on() -> None:
+    torch.manual_seed(0)
+    shared = From(Gaussian(), MLP(((2,),), 4, (8,)), (2,), ((2,),))
+    model = LatentVariable(StandardNormal((2,)), shared, shared)
+    x = torch.randn(16, 2)
+    loaded = keeps(model, lambda m: _density(m, x))
+    assert loaded.likelihood is loaded.posterior
+    assert len(to_spec(model)[1]) == len(list(shared.parameters()))
+    for part in (model, loaded):
+        for _ in fit(part, MaximumLikelihood(), [Batch(x)] * 3):
+            pass
+    torch.testing.assert_close(_density(model, x), _density(loaded, x), rtol=0, atol=0)
+
+
+def _density(model, x):
+    torch.manual_seed(1)
+    return density(model(), x).value.detach()
+
+
+def test_parts_that_were_exchanged_after_construction_are_the_ones_stored() -> None:
+    model = LatentVariable(StandardNormal((2,)), *(From(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),)) for _ in range(2)))
+    model.prior = Flow(StandardNormal((2,)), [Affine(torch.zeros(2), torch.full((2,), 3.0))], (2,))
+    loaded = keeps(model, lambda m: m.prior.layers[0].transform.scale)
+    assert type(loaded.prior) is Flow
+
+
+def test_precision_frozen_weights_and_objectives_survive() -> None:
+    part = PARTS["maf"].build().double()
+    next(part.parameters()).requires_grad_(False)
+    loaded = keeps(part, lambda p: next(p.parameters()))
+    assert next(loaded.parameters()).dtype == torch.float64
+    pair = Pair(part, MaximumLikelihood() + 0.5 * ELBO(beta=Linear(0.0, 1.0, 10), free_bits=0.25))
+    twin = keeps(pair, lambda p: next(p.parameters()))
+    assert repr(twin.objective) == "MaximumLikelihood() + 0.5 * ELBO(beta=Linear(start=0.0, end=1.0, steps=10), free_bits=0.25)"
+
+
+def test_models_read_as_compositions() -> None:
+    model = Mixture([StandardNormal((2,)), Flow(StandardNormal((2,)), [Affine(torch.zeros(2), torch.ones(2))], (2,))])
+    text = repr(model)
+    assert "Mixture(" in text and "Flow(" in text and "base=StandardNormal(event_shape=(2,))" in text
+    assert "Affine(shift=tensor(2,), scale=tensor(2,))" in text
