@@ -138,7 +138,7 @@ def reach(distribution: TorchDistribution, x: Tensor, capability: str) -> Reache
                 f"It has: {', '.join(offered(distribution)) or 'log_prob, sample'}"
             )
         distribution, x, evidence = step
-        between = evidence if between is None else evidence + between
+        between = evidence if between is None or evidence is None else evidence.plus(between, settled=True)
     return Reached(distribution, x, between)
 
 

@@ -76,7 +76,7 @@ class Distribution(TorchDistribution, ABC):
             + ("" if evidence.kind is Kind.NONE else ", or an estimator such as ImportanceWeighted(k)(distribution, x)")
         )
 
-    def unwrap(self, x: Tensor) -> tuple[Distribution, Tensor, Evidence] | None:
+    def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence | None] | None:
         """(inner distribution, inner x, contribution) of fixed preprocessing; None where there is nothing to unwrap."""
         return None
 

@@ -14,7 +14,7 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +28,8 @@ def _name(cls: type) -> str:
 
 def arguments(cls: type) -> tuple[str, ...]:
     """Names of the constructor's arguments, variadic ones included."""
-    if cls.__init__ is nn.Module.__init__:
-        return ()
-    return tuple(inspect.signature(cls.__init__).parameters)[1:]
+    make: Any = cls.__init__  # type: ignore[misc]
+    return () if make is nn.Module.__init__ else tuple(inspect.signature(make).parameters)[1:]
 
 
 class Module(nn.Module):
@@ -42,6 +41,10 @@ class Module(nn.Module):
 
     def __repr__(self) -> str:
         return call_text(self)
+
+    if TYPE_CHECKING:
+        # torch types every attribute as Tensor | Module; constructor arguments are neither
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class Value:

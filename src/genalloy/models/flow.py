@@ -30,12 +30,12 @@ class Flow(Part):
         self, base: nn.Module, layers: Sequence[Layer | Transform], event_shape: Shape, context_shapes: tuple[Shape, ...] = ()
     ) -> None:
         super().__init__()
-        self.base = base
-        self.layers = nn.ModuleList(layer.as_layer() for layer in layers)
+        self.base: Any = base
+        self.layers: Any = nn.ModuleList(layer.as_layer() for layer in layers)
         self.event_shape = tuple(event_shape)
         self.context_shapes = tuple(tuple(s) for s in context_shapes)
 
-    def forward(self, context: Context = None) -> FlowDistribution:
+    def forward(self, context: Context = None) -> Layered:
         return FlowDistribution(self, context)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
@@ -59,12 +59,12 @@ class Preprocessed(Flow):
         if any(True for _ in self.layers.parameters()):
             raise ValueError("Preprocessed holds fixed layers only; found learnable parameters: use Flow")
 
-    def forward(self, context: Context = None) -> PreprocessedDistribution:
+    def forward(self, context: Context = None) -> Layered:
         return PreprocessedDistribution(self, context)
 
 
-class FlowDistribution(Distribution):
-    """See :class:`Flow`."""
+class Layered(Distribution):
+    """A base seen through layers; see :class:`Flow` and :class:`Preprocessed`."""
 
     def __init__(self, flow: Flow, context: Context = None) -> None:
         self.base: Any = flow.base(context)
@@ -103,24 +103,22 @@ class FlowDistribution(Distribution):
             x, _ = layer.outward(x, self.context)
         return x
 
+
+class FlowDistribution(Layered):
+    """See :class:`Flow`."""
+
     def encode(self, x: Tensor) -> Tensor:
         """The code of x: the base's own code where it has one, otherwise z."""
         z, _ = self.inward(x)
         return self.base.encode(z) if hasattr(self.base, "encode") else z
 
 
-class PreprocessedDistribution(FlowDistribution):
+class PreprocessedDistribution(Layered):
     """See :class:`Preprocessed`."""
 
-    def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence]:
+    def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence | None]:
         z, contributions = self.inward(x)
         return self.base, z, _chain(contributions)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Preprocessing is no representation: only the inner part's code counts."""
-        if not hasattr(self.base, "encode"):
-            raise AttributeError("encode")
-        return super().encode(x)
 
 
 def _total(base: Evidence, contributions: list[Evidence]) -> Evidence:

@@ -31,7 +31,7 @@ class LatentVariable(Part):
     def __init__(
         self,
         prior: nn.Module,
-        likelihood: nn.Module,
+        likelihood: Any,
         posterior: nn.Module,
         event_shape: Shape | None = None,
         context_shapes: tuple[Shape, ...] = (),

@@ -105,7 +105,7 @@ class Sum(Objective):
 
     def __init__(self, *terms: Objective) -> None:
         super().__init__()
-        self.terms = nn.ModuleList(t for term in terms for t in getattr(term, "terms", (term,)))
+        self.terms: Any = nn.ModuleList(t for term in terms for t in getattr(term, "terms", (term,)))
         self.names = [repr(t) for t in self.terms]
 
     def forward(self, play: Play) -> Tensor:

@@ -47,4 +47,4 @@ def r3gan(
     size = width or (128 if target.space.dims <= 8 else 256)
     model = standardised(target, generator(target.space.shape, latent, size, blocks))
     objective = Adversarial(flow_critic(target.space.shape, size, blocks, gamma or None))
-    return Composition(model, [Phase(objective, OPTIONS, batch=256, decay=0.05, select=False)], steps)
+    return Composition(model, [Phase(objective, OPTIONS, batch=128, decay=0.05, select=False)], steps)

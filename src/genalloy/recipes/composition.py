@@ -87,6 +87,10 @@ class Composition(Module):
         super().__init__()
         self.model, self.phases, self.steps = model, nn.ModuleList(phases), steps
 
+    def each(self) -> list[Phase]:
+        """The phases in order."""
+        return list(self.phases)  # type: ignore[arg-type]
+
     def formula(self) -> str:
         """The objectives in the order in which they are fitted."""
-        return ", then ".join(repr(phase.objective) for phase in self.phases)
+        return ", then ".join(repr(phase.objective) for phase in self.each())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from genalloy.data.load import load
 from genalloy.laws.run import Finding, check_part
@@ -25,18 +24,19 @@ def findings_of(thing: str, data: str) -> list[Finding]:
     """The laws, and the analytic self-test where the model has one."""
     model, shape, discrete = _model(thing, data)
     findings = check_part(model, shape, (), discrete)
-    for module in model.modules():
+    tested: list[Any] = list(model.modules())
+    for module in tested:
         if hasattr(module, "self_test"):
             findings += [Finding(f"self-test: {what}", ok, f"{value:.3g} against {target}") for what, value, target, ok in module.self_test()]
     return findings
 
 
-def _model(thing: str, data: str) -> tuple[nn.Module, tuple[int, ...], bool]:
+def _model(thing: str, data: str) -> tuple[Any, tuple[int, ...], bool]:
     if (Path(thing) / "run.json").exists():
         space = RunData.read(Path(thing)).space
         return trained_model(Path(thing)), space.shape, space.levels is not None
     dataset = load(data, limit=2000)
-    composition = find(thing)(Target.of(dataset))
-    if hasattr(composition.model, "initialise"):
-        composition.model.initialise(dataset.train[:256])
-    return composition.model, dataset.space.shape, dataset.space.levels is not None
+    model: Any = find(thing)(Target.of(dataset)).model
+    if hasattr(model, "initialise"):
+        model.initialise(dataset.train[:256])
+    return model, dataset.space.shape, dataset.space.levels is not None

@@ -149,7 +149,7 @@ def _row_file(folder: Path, name: str) -> Path:
 
 
 def make_row(comparison: Comparison, name: str) -> None:
-    """One row, in a worker. An error becomes the row's text, so that one bad recipe does not cost the others."""
+    """One row, in a worker. An error becomes the row's text."""
     torch.set_num_threads(1)
     folder = comparison.folder / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,8 +161,8 @@ def make_row(comparison: Comparison, name: str) -> None:
             write_text(folder / "row.json", json.dumps(rows))
         else:
             _train_and_evaluate(comparison, name, folder)
-    except (ValueError, ArithmeticError, RuntimeError) as error:
-        write_text(folder / "error.txt", str(error))
+    except Exception as error:  # one bad row must not cost the others
+        write_text(folder / "error.txt", f"{type(error).__name__}: {error}")
 
 
 def _train_and_evaluate(comparison: Comparison, name: str, folder: Path) -> None:

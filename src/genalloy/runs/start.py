@@ -127,7 +127,7 @@ def estimate(settings: RunSettings) -> Cost:
     settings = plan(composition, dataset, settings)
     seconds = sum(
         seconds_per_step(composition, phase, dataset) * steps
-        for phase, steps in zip(composition.phases, settings.planned, strict=True)
+        for phase, steps in zip(composition.each(), settings.planned, strict=True)
     )
     count = sum(p.numel() for p in composition.parameters())
     held = sum(p.numel() for p in (dataset.train, dataset.validation, dataset.test)) * 4

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.evidence import Kind
-from genalloy.recipes.composition import Composition, Phase
+from genalloy.recipes.composition import Composition
 from genalloy.runs.batches import Order, batches
 from genalloy.runs.logs import Log
 from genalloy.runs.score import score
@@ -69,7 +69,8 @@ class Trainer:
     ) -> None:
         self.composition, self.dataset, self.settings, self.folder = composition, dataset, settings, folder
         self.fabric = fabric
-        self.memory, self.state, self.best = Memory(), State(), {}
+        self.memory, self.state = Memory(), State()
+        self.best: dict[str, Tensor] = {}
         self.log = Log(folder)
         self.device = fabric.device if fabric else torch.device("cpu")
         self._saved = time.monotonic()
@@ -104,7 +105,7 @@ class Trainer:
         """Whether this process writes files."""
         return self.fabric is None or self.fabric.global_rank == 0
 
-    def _phase(self, phase: Phase, x: Tensor) -> Iterator[Progress]:
+    def _phase(self, phase: Any, x: Tensor) -> Iterator[Progress]:
         index, steps = self.memory.phase, self.settings.planned[self.memory.phase]
         options = phase.planned(steps, mix(self.settings.seed, index))
         order = Order(len(x), phase.batch, mix(self.settings.seed, index, 1))
@@ -127,7 +128,7 @@ class Trainer:
             if self.settings.patience is not None and self.memory.stale > self.settings.patience:
                 return
 
-    def _check(self, phase: Phase, step: Step) -> float | None:
+    def _check(self, phase: Any, step: Step) -> float | None:
         """Validation density under the averaged weights; the best weights are kept."""
         if phase.select and phase.model is None:
             with self._averaged():
@@ -199,10 +200,10 @@ def _figures(step: Step) -> dict[str, float]:
     return {**step.losses, **{name: float(value) for name, value in step.terms.items()}}
 
 
-def seconds_per_step(composition: Composition, phase: Phase, dataset: Dataset, limit: float = 2.0) -> float:
+def seconds_per_step(composition: Composition, phase: Any, dataset: Dataset, limit: float = 2.0) -> float:
     """Seconds of one step of a phase, timed on a copy after a warm-up."""
     trial = copy.deepcopy(composition)
-    twin = trial.phases[list(composition.phases).index(phase)]
+    twin: Any = trial.phases[list(composition.phases).index(phase)]
     order = Order(len(dataset.train), phase.batch, 0)
     model = trial.model if twin.model is None else twin.model
     stream = batches(dataset.train, order, 0, 200, twin.view, trial.model)
@@ -222,11 +223,11 @@ def plan(composition: Composition, dataset: Dataset, settings: RunSettings, cap:
     """
     total = settings.steps or composition.steps
     if settings.minutes is not None:
-        cost = sum(p.share * seconds_per_step(composition, p, dataset) for p in composition.phases)
+        cost = sum(phase.share * seconds_per_step(composition, phase, dataset) for phase in composition.each())
         began = time.monotonic()
         score(composition.model, dataset.validation[:64])
         checking = (time.monotonic() - began) * len(dataset.validation) / min(64, len(dataset.validation)) * CHECKS
         room = max(settings.minutes * 60 - checking, settings.minutes * 30)
         affordable = max(20, int(room / cost))
         total = min(total, affordable) if cap else affordable
-    return settings.with_plan(tuple(max(1, round(total * p.share)) for p in composition.phases))
+    return settings.with_plan(tuple(max(1, round(total * p.share)) for p in composition.each()))

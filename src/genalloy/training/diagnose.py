@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ def diagnose(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...
 
 
 def _term(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
-    owner = getattr(player.loss, "__self__", player.loss)
+    owner: Any = getattr(player.loss, "__self__", player.loss)
     for term in getattr(owner, "terms", (owner,)):
         seed_all(*key, 0)
         call = term if hasattr(term, "check") else term.loss

@@ -93,7 +93,7 @@ def _turn(
     """One optimiser step of one player, its gradients summed over shards and processes, weighted by rows."""
     shards = max(training.shards, world.size)
     edges = [len(batch) * i // shards for i in range(shards + 1)]
-    total, terms = torch.zeros(()), {}
+    total, terms = torch.zeros(()), dict[str, Tensor]()
     for parameter in player.parameters:
         parameter.grad = None
     for shard in range(world.rank, shards, world.size):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
 
 from genalloy.capabilities import Batch
 from genalloy.objectives.objective import Objective, Play
@@ -15,7 +16,7 @@ from genalloy.training.state import State
 
 
 def open_game(
-    model: nn.Module, objective: Objective, batch: Batch, training: Training, state: State, world: World
+    model: Any, objective: Objective, batch: Batch, training: Training, state: State, world: World
 ) -> list[Player]:
     """The players, after ownership, capabilities and shards were checked. Raises ValueError (Unavailable) otherwise."""
     shards = max(training.shards, world.size)
