@@ -99,12 +99,8 @@ class Alloy(TransformerMixin, BaseEstimator):
         """Numeric arrays go through scikit-learn's own checks; data frames and paths through the loader's."""
         if isinstance(X, (str, Path)) or hasattr(X, "iloc"):
             return X
-        array = validate_data(self, X, reset=reset, dtype="numeric", ensure_2d=False, allow_nd=True, ensure_min_samples=2)
-        if array.ndim < 2:
-            raise ValueError(
-                f"Expected 2D array, got {array.ndim}D array instead. Reshape your data: X.reshape(-1, 1) for one feature"
-            )
-        return array
+        flat = getattr(X, "ndim", 2) <= 2
+        return validate_data(self, X, reset=reset, ensure_2d=flat, allow_nd=not flat, ensure_min_samples=2 if reset else 1)
 
     def _rows(self, X: Any) -> Tensor:
         check_is_fitted(self, "model_")

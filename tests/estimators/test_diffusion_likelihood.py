@@ -184,6 +184,22 @@ def test_masses_of_all_grids_sum_below_one(parameterisation):
     assert 1e-3 < total < 1.01
 
 
+def test_edges_of_the_window():
+    """Where a low lambda leaves data in x_t the prior term is the Gaussians' KL; where a high one smooths, a Jacobian shows."""
+    x, edges = torch.tensor([[0.0, 1.0]]), []
+    for low in (0.0, -30.0):
+        part = trained((2,), Levels(3), Grid(3, low))
+        y, _ = part().embed(x)
+        torch.manual_seed(0)
+        edges.append(part.observation.edge(part(), x, y))
+    q, p = torch.distributions.Normal(0.5**0.5 * y, 0.5**0.5), torch.distributions.Normal(0.0, 1.0)
+    torch.testing.assert_close(edges[1] - edges[0], torch.distributions.kl_divergence(q, p).sum(-1))
+    part = trained((2,))
+    w, correction = Real(high=0.0).lift(Diffusion(part.network, (2,), Real(high=0.0))(), y, y)
+    torch.testing.assert_close(w, 0.5**0.5 * y)
+    torch.testing.assert_close(correction, torch.full((1,), -math.log(2.0)))
+
+
 def test_off_the_grid_is_impossible():
     part = trained((2,), Levels(3), Grid(3))
     assert VariationalBound(4)(part(), torch.tensor([[0.5, 1.0], [3.0, 1.0]])).value.tolist() == [-math.inf, -math.inf]

@@ -83,3 +83,17 @@ def test_deterministic_samplers_are(noise):
     for sampler in (AdamsBashforth(5), DDIM(5), ProbabilityFlow(steps=5)):
         assert torch.equal(run(sampler, Linear(), noise), run(sampler, Linear(), noise))
     assert not torch.equal(run(Ancestral(5), Linear(), noise), run(Ancestral(5), Linear(), noise))
+
+
+def test_ancestral_step_is_the_forward_posterior():
+    """One step of the chain given D = y: mean and variance of q(x_s | x_t, y), by Bayes from the path's Gaussians."""
+    torch.manual_seed(0)
+    path, t, s, y = VariancePreserving(), torch.tensor(0.6).double(), torch.tensor(0.4).double(), 0.7
+    x = torch.full((200000,), 0.3, dtype=torch.float64)
+    found = Ancestral(1)(lambda x, t: torch.full_like(x, y), path, x / path.scale(t), (float(t), float(s)))
+    a_t, a_s, v_t, v_s = path.alpha(t), path.alpha(s), path.sigma(t) ** 2, path.sigma(s) ** 2
+    ratio = a_t / a_s
+    noise = v_t - ratio**2 * v_s
+    mean = (ratio * v_s * 0.3 + a_s * noise * y) / v_t
+    torch.testing.assert_close(found.mean(), mean, rtol=0, atol=5e-3)
+    torch.testing.assert_close(found.var(), noise * v_s / v_t, rtol=0.02, atol=0)

@@ -65,7 +65,7 @@ def fit(
 
 def _round(team: list[Player], model: nn.Module, batch: Batch, training: Training, state: State, world: World) -> Step:
     """Every player's turns, then the average; buffers of the others stand still."""
-    losses, norms, terms = {}, {}, {}
+    losses, norms, terms = dict[str, float](), dict[str, float](), dict[str, Tensor]()
     _set_rate(state, training)
     for order, player in enumerate(team):
         for turn in range(player.turns):
