@@ -245,33 +245,37 @@ class X0(Parameterisation):
         return torch.zeros_like(t), torch.ones_like(t)
 
 
-class _OverAlpha(Parameterisation):
-    """Pairs that divide by alpha."""
-
-    def refuse(self, path: Path) -> None:
-        if path.ends_in_noise:
-            raise ValueError(
-                f"{self!r} divides by alpha, and alpha(1) = 0 on {path!r}, so the first sampling step is noise over zero; "
-                "use V(), Velocity() or Edm(), or a path that keeps some data at t = 1 such as VariancePreserving()"
-            )
+def _refuse_without_data(head: Parameterisation, path: Path) -> None:
+    """For pairs that divide by alpha."""
+    if path.ends_in_noise:
+        raise ValueError(
+            f"{head!r} divides by alpha, and alpha(1) = 0 on {path!r}, so the first sampling step is noise over zero; "
+            "use V(), Velocity() or Edm(), or a path that keeps some data at t = 1 such as VariancePreserving()"
+        )
 
 
 @dataclass(frozen=True)
-class Eps(_OverAlpha):
+class Eps(Parameterisation):
     """F = eps_hat (Ho et al., 2020)."""
 
     def pair(self, path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha = path.alpha(t)
         return 1 / alpha, -path.sigma(t) / alpha
 
+    def refuse(self, path: Path) -> None:
+        _refuse_without_data(self, path)
+
 
 @dataclass(frozen=True)
-class Score(_OverAlpha):
+class Score(Parameterisation):
     """F = grad log p_t (Song & Ermon, 2019)."""
 
     def pair(self, path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha = path.alpha(t)
         return 1 / alpha, path.sigma(t).square() / alpha
+
+    def refuse(self, path: Path) -> None:
+        _refuse_without_data(self, path)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def test_noise_contrastive_value_at_the_truth() -> None:
     part, noise = model(0.0), StandardNormal((1,))
     objective = NoiseContrastive(noise)
     objective.log_z.data.fill_(-0.7)
-    assert float(objective(Play(part, Batch(torch.randn(64, 1))))) == pytest.approx(2 * math.log(2), abs=1e-5)
+    assert objective(Play(part, Batch(torch.randn(64, 1)))).item() == pytest.approx(2 * math.log(2), abs=1e-5)
 
 
 def test_noise_gets_no_gradient_from_the_contrast_and_may_have_a_turn_of_its_own() -> None:

@@ -3,7 +3,7 @@ r"""Annealed importance sampling (Neal, 2001): log Z of an energy model along a 
 With r(x) = -E(x) - log b(x), temperatures :math:`0 = \beta_0 < \dots < \beta_K = 1`, x_0 ~ b and kernels T_k that leave
 :math:`b\,e^{\beta_k r}` invariant,
 
-.. math:: \log w = \sum_{k=1}^K (\beta_k - \beta_{k-1})\, r(x_{k-1}), \quad x_k \sim T_k(\cdot | x_{k-1}), \quad \mathbb E\, w = Z.
+.. math:: \log w = \sum_k (\beta_k - \beta_{k-1})\, r(x_{k-1}), \quad x_k \sim T_k(\cdot | x_{k-1}), \quad \mathbb E w = Z.
 
 By Jensen the logarithm of a mean of weights lies below log Z in expectation, so -E(x) minus it lies *above* log p(x): UPPER.
 Without a Metropolis test the weights are biased and nothing is claimed: ESTIMATE.

@@ -1,7 +1,8 @@
 r"""A small convolutional U-Net for images (Ronneberger et al., 2015; Ho et al., 2020), conditioned on the noise level.
 
 Group normalisation only: no row of a batch sees another. The grid is halved while its sides are even, `depth` times at
-most; outputs are zero at the start.
+most; at the bottom one fully connected layer sees all of it, because convolutions this few do not reach across. Outputs
+are zero at the start.
 """
 
 from __future__ import annotations
@@ -37,6 +38,25 @@ class ConvBlock(Module):
         return h + self.last(self.drop(nn.functional.silu(inner)))
 
 
+class GlobalBlock(Module):
+    """h + W2 silu(W1 h (1 + scale(c)) + shift(c)) on the whole grid as one vector: layout in one step; zero at the start."""
+
+    def __init__(self, size: int, conditioning: int, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.size, self.conditioning, self.width, self.dropout = size, conditioning, width, dropout
+        self.norm = nn.LayerNorm(size)
+        self.first, self.last = nn.Linear(size, width), nn.Linear(width, size)
+        self.modulate = nn.Linear(conditioning, 2 * width)
+        self.drop = nn.Dropout(dropout)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        scale, shift = self.modulate(c).chunk(2, 1)
+        inner = self.first(self.norm(h.flatten(1))) * (1 + scale) + shift
+        return h + self.last(self.drop(nn.functional.silu(inner))).reshape(h.shape)
+
+
 class UNet(Module):
     r"""Denoiser of images: (\*B, C, H, W) -> (\*B, C, H, W, per_element).
 
@@ -64,6 +84,8 @@ class UNet(Module):
         # Two constant planes of coordinates: digits sit in the middle, and a convolution alone cannot know where it is.
         self.register_buffer("where", _coordinates(height, width), persistent=False)
         self.enter = nn.Conv2d(colours + 2, channels, 3, padding=1)
+        bottom = widths[-1] * (height >> self.levels) * (width >> self.levels)
+        self.middle = GlobalBlock(bottom, 4 * channels, 16 * channels, dropout)
         self.down = nn.ModuleList(self._stage(n) for n in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
@@ -91,6 +113,7 @@ class UNet(Module):
             if k < self.levels:
                 skips.append(h)
                 h = self.shrink[k](h)
+        h = self.middle(h, c)
         for k in reversed(range(self.levels)):
             h = nn.functional.interpolate(self.grow[k](h), scale_factor=2.0, mode="nearest")
             h = _run(self.up[k], h + skips[k], c)

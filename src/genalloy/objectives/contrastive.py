@@ -40,6 +40,7 @@ class ContrastiveDivergence(Objective):
     def __init__(self, kernel: Kernel, buffer: ReplayBuffer | None = None, decay: float = 0.001) -> None:
         super().__init__()
         self.kernel, self.buffer, self.decay = kernel, buffer, decay
+        self.local = buffer is not None
 
     def forward(self, play: Play) -> Tensor:
         model, x, _ = play.reach("energy")

@@ -73,10 +73,12 @@ class Objective(Module, ABC):
 
     needs: capabilities that the model's distribution must offer, checked before step 0.
     couples: True where the value is not a mean over rows (batch statistics), so that shards do not simply add.
+    local: True where it keeps state that only one process sees (a replay buffer's chains).
     """
 
     needs: tuple[str, ...] = ()
     couples: bool = False
+    local: bool = False
 
     @abstractmethod
     def forward(self, play: Play) -> Tensor:

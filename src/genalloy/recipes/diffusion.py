@@ -15,14 +15,14 @@ from genalloy.networks.unet import UNet
 from genalloy.objectives.objective import Objective
 from genalloy.objectives.score import DenoisingScoreMatching
 from genalloy.paths import Edm, Levels, Parameterisation, Tilted, UniformLambda, UniformTime, Unit, Velocity
-from genalloy.samplers.diffusion import AdamsBashforth
+from genalloy.samplers.diffusion import Ancestral
 
 
 def denoiser(inputs: tuple[Shape, ...], per_element: int, channels: int, width: int) -> nn.Module:
     """A U-Net for images of at least 4x4, otherwise a residual network."""
     shape = inputs[0]
     if len(shape) == 3 and min(shape[1:]) >= 4:
-        return UNet(inputs, per_element, channels, depth=1 if shape[1] < 16 else 2, blocks=2)
+        return UNet(inputs, per_element, channels, depth=1 if shape[1] < 16 else 2)
     return ResidualMLP(inputs, per_element, width, blocks=3)
 
 
@@ -38,9 +38,9 @@ def ddpm(
         head: Parameterisation = Levels(levels) if levels <= 32 else Edm(0.5)
         network = denoiser((shape, ()), head.width, channels, 256)
         model = Diffusion(
-            network, shape, Grid(levels), parameterisation=head, sampler=AdamsBashforth(50), estimator=VariationalBound(32)
+            network, shape, Grid(levels), parameterisation=head, sampler=Ancestral(100), estimator=VariationalBound(32)
         )
-        return model, DenoisingScoreMatching(Tilted(), UniformLambda())
+        return model, DenoisingScoreMatching(Tilted(gain=8.0), UniformLambda())
     estimator = ProbabilityFlowLikelihood() if math.prod(shape) <= 64 else VariationalBound(32)
     network = denoiser((shape, ()), 1, channels, 128)
     observed = Real(standardise=mean is None or scale is None)

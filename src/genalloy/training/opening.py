@@ -23,6 +23,9 @@ def open_game(
     coupled = [m for m in objective.modules() if getattr(m, "couples", False)]
     if shards > 1 and coupled:
         raise ValueError(f"{coupled[0]!r} couples the rows of a batch, so its shards do not add up; use shards=1, one process")
+    alone = [m for m in objective.modules() if getattr(m, "local", False)]
+    if world.size > 1 and alone:
+        raise ValueError(f"{alone[0]!r} keeps state that only one process sees; use one process")
     seed_all(training.seed, state.step, -1)
     if state.step == 0 and hasattr(model, "initialise"):
         with torch.no_grad():

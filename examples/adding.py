@@ -1,0 +1,57 @@
+"""Objectives compose by adding: one flow under likelihood, under a critic, and under their sum (FlowGAN), on eight Gaussians.
+
+The density stays EXACT whatever trained it, so the three can be compared with the best possible number.
+python examples/adding.py [--smoke]
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from genalloy import Objective, density, fit
+from genalloy.capabilities import Batch
+from genalloy.data.load import load
+from genalloy.heads.gaussian import StandardNormal
+from genalloy.models.flow import Flow
+from genalloy.networks.critic import ResidualMLP
+from genalloy.objectives.adversarial import Adversarial, Critic
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.linear import ActNorm
+from torch import Tensor
+
+
+def flow() -> Flow:
+    steps = [ActNorm((2,))]
+    for i in range(8):
+        steps += [AffineCoupling(alternating(2, i % 2 == 1)), ActNorm((2,))]
+    return Flow(StandardNormal((2,)), steps, (2,))
+
+
+def objectives() -> list[Objective]:
+    """One critic judges one game, so each objective gets its own."""
+    critics = [Critic(ResidualMLP(((2,),))) for _ in range(2)]
+    return [MaximumLikelihood(), Adversarial(critics[0]), MaximumLikelihood() + 0.1 * Adversarial(critics[1])]
+
+
+def far(samples: Tensor, modes: Tensor) -> float:
+    """Share of samples further than three standard deviations (0.354) from every mode; of the data it is 0.011."""
+    return float((torch.cdist(samples, modes).amin(1) > 3 * 0.354).float().mean())
+
+
+def main(smoke: bool) -> None:
+    data, steps = load("8gaussians"), 15 if smoke else 1500
+    print(f"best possible: {data.entropy_optimum:.4f} nats")
+    for index in range(3):
+        torch.manual_seed(0)
+        model, objective = flow(), objectives()[index]
+        rows = (Batch(data.train[torch.randint(len(data.train), (256,))]) for _ in range(steps))
+        for _ in fit(model, objective, rows):
+            pass
+        print(f"{objective!r}: {density(model(), data.test)}, {far(model().sample((5000,)), data.modes):.1%} of samples off the modes")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main("--smoke" in sys.argv)
