@@ -193,6 +193,8 @@ def join(context: Context, shapes: tuple[tuple[int, ...], ...]) -> Tensor:
     parts = () if context is None else _parts(context)
     if len(parts) != len(shapes):
         raise ValueError(f"found {len(parts)} context parts, expected {len(shapes)} of shapes {shapes}")
+    if not parts:
+        return torch.zeros(0)
     flat = [_flatten(p, s) for p, s in zip(parts, shapes, strict=True)]
     batch = torch.broadcast_shapes(*(f.shape[:-1] for f in flat))
     return torch.cat([f.expand(*batch, -1) for f in flat], -1) if len(flat) > 1 else flat[0]

@@ -96,7 +96,7 @@ def layout(name: str, parts: list[str]) -> str:
 
 
 def _same(value: Any, default: Any) -> bool:
-    simple = (int, float, str, bool, tuple, type(None))
+    simple = (int, float, str, bool, tuple, Value, type(None))
     return value is default or (isinstance(value, simple) and isinstance(default, simple) and value == default)
 
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from genalloy.evidence import Kind
+from genalloy.models.flow import Preprocessed
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.diffusion import ddpm as parts
 from genalloy.recipes.pieces import dequantised, grid
 from genalloy.recipes.registry import recipe
-from genalloy.models.flow import Preprocessed
 from genalloy.training.options import Adam, Training
 
 
+ON_GRID = Training(Adam(4e-3), ema=0.995, clip=100.0)
+ON_REALS = Training(Adam(2e-3), ema=0.999, clip=1.0)
+
+
 @recipe("ddpm", "diffusion", Kind.ESTIMATE, Kind.LOWER, ("sample", "score"), "Ho, Jain & Abbeel, 2020; Kingma et al., 2021")
-def ddpm(target: Target, channels: int = 16, steps: int = 2000) -> Composition:
-    """Denoising diffusion: the variational bound on integers, probability-flow likelihood on few reals."""
+def ddpm(target: Target, channels: int = 16, steps: int = 0) -> Composition:
+    """Denoising diffusion: the variational bound on integers, probability-flow likelihood on few reals.
+
+    steps 0: 1600 on integers, 3000 on reals.
+    """
     shape, levels = target.space.shape, target.space.levels
-    if levels is None:
-        uniform = grid(target).float()
-        model, objective = parts(shape, None, target.mean + 0.5 * uniform, (target.scale.square() + uniform / 12).sqrt())
-        noise = dequantised(target)
-        model_ = Preprocessed(model, noise, shape) if noise else model
-    else:
-        model_, objective = parts(shape, levels, channels=channels)
-    return Composition(model_, [Phase(objective, Training(Adam(2e-3), ema=0.998, clip=1.0), batch=128, select=False)], steps)
+    if levels is not None:
+        model, objective = parts(shape, levels, channels=channels)
+        return Composition(model, [Phase(objective, ON_GRID, batch=64, select=False)], steps or 1600)
+    uniform = grid(target).float()
+    spread = (target.scale.square() + uniform / 12).sqrt()
+    part, objective = parts(shape, None, target.mean + 0.5 * uniform, spread, channels)
+    seen: nn.Module = Preprocessed(part, dequantised(target), shape) if bool(uniform.any()) else part
+    batch = min(512, max(64, target.rows // 20))
+    return Composition(seen, [Phase(objective, ON_REALS, batch=batch, select=False)], steps or 3000)
