@@ -7,11 +7,12 @@ layer by D full passes; here each hidden unit is computed once. Usage: python be
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+import zuko
 from torch import nn
 
 from genalloy.heads.gaussian import StandardNormal
@@ -30,14 +31,19 @@ def ours() -> Flow:
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Median processor time of a call, after one to warm up: other jobs on the machine do not count."""
+    """Least processor time of a call, after one to warm up: the run that other jobs disturbed least."""
     call()
     times = []
     for _ in range(repeats):
         start = time.process_time()
         call()
         times.append(time.process_time() - start)
-    return statistics.median(times)
+    return min(times)
+
+
+def draws(model: nn.Module, count: int) -> torch.Tensor:
+    """Samples without gradients."""
+    return model().sample((count,))
 
 
 def training_step(model: nn.Module, x: torch.Tensor) -> Callable[[], None]:
@@ -58,13 +64,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=200)
     options = parser.parse_args()
-    import zuko
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     models = {"genalloy": ours(), "zuko": zuko.flows.MAF(DIMS, transforms=LAYERS, hidden_features=WIDTHS)}
     x = torch.randn(options.batch, DIMS)
-    sampling = {k: seconds(lambda m=m: m().sample((options.draws,)), 3) for k, m in models.items()}
+    sampling = {k: seconds(partial(draws, m, options.draws), 5) for k, m in models.items()}
     training = {k: seconds(training_step(m, x), 15) for k, m in models.items()}
     print(f"MAF, D = {DIMS}, {LAYERS} layers of {WIDTHS}, one thread, float32")
     for what, times in (("sample " + str(options.draws), sampling), (f"training step, batch {options.batch}", training)):

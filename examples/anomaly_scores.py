@@ -9,11 +9,12 @@ import sys
 
 import numpy as np
 import torch
-from genalloy import Alloy
-from genalloy.evaluation.outliers import complexity
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
+
+from genalloy import Alloy
+from genalloy.evaluation.outliers import complexity
 
 
 def main(smoke: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import torch
+
 from genalloy import Alloy, Kind
 from genalloy.data.load import load
 from genalloy.estimators.importance_weighted import ImportanceWeighted

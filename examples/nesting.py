@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import torch
+
 from genalloy import density, fit
 from genalloy.capabilities import Batch
 from genalloy.data.load import load
@@ -19,6 +20,7 @@ from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO
 from genalloy.part import From
+from genalloy.schedules import Cosine
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import MaskedAffine
 from genalloy.transforms.coupling import AffineCoupling, alternating
@@ -44,7 +46,7 @@ def main(smoke: bool) -> None:
         torch.manual_seed(0)
         model = build(nested)
         rows = (Batch(data.train[torch.randint(len(data.train), (128,))]) for _ in range(steps))
-        for _ in fit(model, ELBO(), rows, training=Training(Adam(2e-3), clip=100.0)):
+        for _ in fit(model, ELBO(), rows, training=Training(Adam(2e-3), Cosine(1.0, 0.01, steps), clip=100.0)):
             pass
         model.eval()
         with torch.no_grad():

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import torch
+
 from genalloy import Alloy
 
 

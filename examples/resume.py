@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import continue_run, start, trained_model
 
@@ -29,9 +30,8 @@ def main(smoke: bool) -> None:
                 break
         print("stopped after step", progress.done, "with", sorted(p.name for p in broken.iterdir()))
 
-        for progress in continue_run(broken).run():
-            pass
-        print("finished at step", progress.done)
+        *_, last = continue_run(broken).run()
+        print("finished at step", last.done)
         a, b = trained_model(whole).state_dict(), trained_model(broken).state_dict()
         print("largest difference of any weight:", max(float((a[k].double() - b[k].double()).abs().max()) for k in a))
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
+
 from genalloy import density, fit
 from genalloy.capabilities import Batch
 from genalloy.data.load import load
@@ -20,8 +22,8 @@ from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO
 from genalloy.part import From
 from genalloy.recipes.diffusion import latent_diffusion_prior
+from genalloy.schedules import Cosine
 from genalloy.training.options import Adam, Training
-from torch import Tensor
 
 X, Z = (1, 8, 8), (8,)
 
@@ -32,18 +34,19 @@ def rows(x: Tensor, steps: int) -> Iterator[Batch]:
 
 def main(smoke: bool) -> None:
     torch.manual_seed(0)
-    data, steps = load("digits"), 20 if smoke else 2000
-    decoder = From(Categorical(17), MLP((Z,), 64 * 17, (256, 256), dropout=0.1), X, (Z,))
-    encoder = From(Gaussian(), MLP((X,), 8 * 2, (256, 256), shift=8.0, scale=4.0), Z, (X,))
+    data, steps = load("digits"), 20 if smoke else 1500
+    decay = Cosine(1.0, 0.01, steps)
+    decoder = From(Categorical(17), MLP((Z,), 64 * 17, dropout=0.1), X, (Z,))
+    encoder = From(Gaussian(), MLP((X,), 8 * 2, shift=8.0, scale=4.0, dropout=0.1), Z, (X,))
     vae = LatentVariable(StandardNormal(Z), decoder, encoder)
-    for _ in fit(vae, ELBO(beta=0.5), rows(data.train, steps), training=Training(Adam(2e-3), clip=100.0)):
+    for _ in fit(vae, ELBO(beta=0.5), rows(data.train, steps), training=Training(Adam(2e-3), decay, clip=100.0)):
         pass
     vae.eval()
     print("N(0, I) prior:   ", density(vae(), data.test))
 
     prior, score_matching = latent_diffusion_prior(8)
     codes = vae().infer(data.train).sample()
-    for _ in fit(prior, score_matching, rows(codes, steps), training=Training(Adam(2e-3), clip=1.0, ema=0.998)):
+    for _ in fit(prior, score_matching, rows(codes, steps), training=Training(Adam(2e-3), decay, clip=1.0)):
         pass
     vae.prior = prior  # nesting: the VAE does not know what its prior is, and the label is worked out again
     vae.eval()

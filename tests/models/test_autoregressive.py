@@ -94,6 +94,17 @@ def test_continuous_density_integrates_to_one(head: Any) -> None:
     assert abs(total - 1) < 2e-5
 
 
+@pytest.mark.parametrize("head", [Gaussian(), GaussianMixture(3, spread=3.0)])
+def test_samples_follow_the_head_s_density(head: Any) -> None:
+    factor = head(torch.randn(head.width, generator=torch.Generator().manual_seed(0)).double(), 0)
+    x = factor.sample((40_000,)).double()
+    grid = torch.linspace(-15, 15, 3001, dtype=torch.float64)
+    below = torch.cumulative_trapezoid(factor.log_prob(grid).exp(), grid)
+    for quantile in (0.1, 0.5, 0.9):
+        place = grid[1:][below >= quantile][0]
+        assert abs((x < place).double().mean().item() - quantile) < 0.012
+
+
 @pytest.mark.parametrize("head", [Gaussian(), GaussianMixture(3)])
 def test_draw_is_sample_and_density_in_one_pass(head: Any) -> None:
     distribution = continuous(head, conditional=True)(torch.randn(2, 2).double())

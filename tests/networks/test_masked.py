@@ -106,6 +106,6 @@ def test_saved_and_rebuilt() -> None:
 def test_few_variables_and_few_units(dims: int) -> None:
     network = MADE((dims,), 3, Hidden((4,), nn.ReLU))
     assert network(torch.randn(2, dims)).shape == (2, dims, 3)
-    state, parameters = network.step(network.init_state((2,)), None)
+    _, parameters = network.step(network.init_state((2,)), None)
     assert parameters.shape == (2, 3)
     assert math.isfinite(parameters.sum().item())

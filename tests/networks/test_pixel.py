@@ -10,9 +10,10 @@ from genalloy.networks.pixel import PixelCNN, Stack
 from genalloy.spec import from_spec, to_spec
 
 
-def build(channels: int, conditional: bool = False, entry: OneHot | Scaled = Scaled(), kernel: int = 3) -> PixelCNN:
+def build(channels: int, conditional: bool = False, levels: int | None = None, kernel: int = 3) -> PixelCNN:
     torch.manual_seed(channels)
     shapes = ((3,),) if conditional else ()
+    entry = OneHot(levels) if levels else Scaled()
     return PixelCNN((channels, 4, 5), 2, Stack(8, 3, kernel), shapes, entry).double().eval()
 
 
@@ -36,7 +37,7 @@ def test_sequence_takes_channels_within_a_pixel() -> None:
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_steps_equal_the_parallel_pass(channels: int, conditional: bool) -> None:
-    network = build(channels, conditional, OneHot(4))
+    network = build(channels, conditional, levels=4)
     x = torch.randint(4, (3, 2, channels, 4, 5)).double()
     c = torch.randn(2, 3, dtype=torch.float64) if conditional else None
     expected = network(x, c).flatten(2, 4)

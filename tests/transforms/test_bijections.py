@@ -150,7 +150,7 @@ def test_iaf_draws_in_one_parallel_pass_and_scores_its_own_sample() -> None:
     flow = Flow(StandardNormal((5,)).double(), [layer], (5,), CONTEXT)
     passes: list[int] = []
     layer.transform.network.register_forward_hook(lambda *_: passes.append(1))
-    z, evidence = flow(context(2)).draw((4,))
+    z, _ = flow(context(2)).draw((4,))
     assert len(passes) == 1 and z.shape == (4, 2, 5) and z.requires_grad
 
 

@@ -32,9 +32,7 @@ class Autoregressive(Part):
     Raises ValueError where network and head disagree on the number of parameters.
     """
 
-    def __init__(
-        self, network: Any, head: Head, event_shape: Shape, context_shapes: tuple[Shape, ...] = ()
-    ) -> None:
+    def __init__(self, network: Any, head: Head, event_shape: Shape, context_shapes: tuple[Shape, ...] = ()) -> None:
         super().__init__()
         self.network, self.head, self.event_shape = network, head, tuple(event_shape)
         self.context_shapes = tuple(tuple(s) for s in context_shapes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -21,8 +22,8 @@ class Dense(Module):
         super().__init__()
         self.inputs, self.outputs, self.hidden, self.zero = tuple(tuple(i) for i in inputs), outputs, hidden, zero
         widths = [sum(math.prod(s) for s in self.inputs), *hidden.widths]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.skips = [hidden.residual and i > 0 and a == b for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.skips = [hidden.residual and i > 0 and a == b for i, (a, b) in enumerate(pairwise(widths))]
         self.last = nn.Linear(widths[-1], outputs)
         if zero:
             nn.init.zeros_(self.last.weight)

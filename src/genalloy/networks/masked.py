@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +114,7 @@ class MADE(Module):
         outputs = torch.arange(self.dims).repeat_interleave(self.width)
         degrees = [self._degrees(n) for n in self.hidden.widths]
         masks = [degrees[0][:, None] > inputs] if degrees else []
-        masks += [b[:, None] >= a for a, b in zip(degrees[:-1], degrees[1:], strict=True)]
+        masks += [b[:, None] >= a for a, b in pairwise(degrees)]
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
         self.last = MaskedLinear(outputs[:, None] >= degrees[-1] if degrees else torch.zeros(len(outputs), 0))
         self.direct = MaskedLinear(outputs[:, None] > inputs, bias=False)
@@ -165,7 +166,7 @@ class MADE(Module):
         first, final = self._context(context)
         parts = None
         if first is not None and final is not None:
-            parts = tuple(p.expand(*shape, p.shape[-1]).reshape(n, p.shape[-1]).t() for p in (first, final))
+            parts = _columns(first, shape), _columns(final, shape)
         return MADEState(0, shape, weight.new_empty(self.dims * self.entry.features, n), units, parts)
 
     def step(self, state: MADEState, previous: Tensor | None) -> tuple[MADEState, Tensor]:
@@ -179,7 +180,8 @@ class MADE(Module):
             inputs = _put(inputs, (rank - 1) * k, self.entry(previous.reshape(-1).to(inputs.dtype)).t())
         known = below = inputs[: rank * k]
         units = []
-        for index, (layer, buffer) in enumerate(zip(self.layers, state.units, strict=True)):
+        layers: Any = self.layers
+        for index, (layer, buffer) in enumerate(zip(layers, state.units, strict=True)):
             rows = slice(self.ends[index][rank], self.ends[index][rank + 1])
             pre = layer.block(below, rows)
             if index == 0 and state.context is not None:
@@ -197,6 +199,11 @@ class MADE(Module):
 def _ends(degrees: Tensor, dims: int) -> list[int]:
     """ends[d] = number of units of degree below d."""
     return [int((degrees < d).sum()) for d in range(dims + 1)]
+
+
+def _columns(rows: Tensor, shape: Shape) -> Tensor:
+    """(*B, features), B broadcast to `shape`, as (features, N)."""
+    return rows.expand(*shape, rows.shape[-1]).reshape(math.prod(shape), rows.shape[-1]).t()
 
 
 def _put(buffer: Tensor, start: int, block: Tensor) -> Tensor:

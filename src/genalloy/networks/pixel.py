@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +136,7 @@ class PixelState(NamedTuple):
     gated: gates of the current pixel (F, N) a layer, then the two hidden layers of the output; places: (1 or N, 2F, H, W).
     """
 
-    index: int
+    element: int
     shape: Shape
     image: Tensor
     vertical: tuple[Tensor, ...]
@@ -219,6 +219,7 @@ class PixelCNN(Module):
             place = place.expand(*shape, *place.shape[-3:])
         place = place.reshape(-1, *self.place.shape)
         depth, inputs = range(self.stack.layers), self.start_v.inputs
+        blocks: Any = self.layers
         return PixelState(
             0,
             shape,
@@ -227,7 +228,7 @@ class PixelCNN(Module):
             tuple(new(width + reach, features, n) for features in (inputs, *(f for _ in depth))),
             tuple(new(width, 2, f, n) for _ in depth),
             tuple(new(f, n) for _ in range(self.stack.layers + 2)),
-            tuple(layer.place(place) for layer in self.layers),
+            tuple(layer.place(place) for layer in blocks),
             tuple(self._columns(group) for group in range(self.event_shape[0])),
         )
 
@@ -235,7 +236,8 @@ class PixelCNN(Module):
         own = groups_of(self.stack.channels, self.event_shape[0]) == group
         both = own.repeat(2)
         out = slice(group * self.width, (group + 1) * self.width)
-        layers = ((*_matrix(layer.horizontal, both), *_matrix(layer.mix_h, own)) for layer in self.layers)
+        blocks: Any = self.layers
+        layers = ((*_matrix(layer.horizontal, both), *_matrix(layer.mix_h, own)) for layer in blocks)
         return Columns(_matrix(self.start_h, own), tuple(layers), _matrix(self.inner, own), _matrix(self.outer, out))
 
     @torch.no_grad()
@@ -247,16 +249,16 @@ class PixelCNN(Module):
         channels, _, width = self.event_shape
         if previous is not None:
             self._enter(state, previous)
-        pixel, group = divmod(state.index, channels)
+        pixel, group = divmod(state.element, channels)
         i, j = divmod(pixel, width)
         if j == 0 and group == 0:
             self._row(state, i)
         h = self._column(state, j, group)
-        return state._replace(index=state.index + 1), h.t().reshape(*state.shape, self.width)
+        return state._replace(element=state.element + 1), h.t().reshape(*state.shape, self.width)
 
     def _enter(self, state: PixelState, previous: Tensor) -> None:
         """Write the features of the element before into both stacks' inputs."""
-        pixel, channel = divmod(state.index - 1, self.event_shape[0])
+        pixel, channel = divmod(state.element - 1, self.event_shape[0])
         i, j = divmod(pixel, self.event_shape[2])
         reach, k = self.stack.kernel // 2, self.entry.features
         features = self.entry(previous.reshape(-1).to(self.place.dtype))
@@ -268,7 +270,8 @@ class PixelCNN(Module):
         """The vertical stack's row i, through all layers, and what it hands to the horizontal stack."""
         reach, width = self.stack.kernel // 2, self.event_shape[2]
         v = self.start_v.row(state.image, i)
-        caches = zip(self.layers, state.vertical, state.places, state.across, strict=True)
+        blocks: Any = self.layers
+        caches = zip(blocks, state.vertical, state.places, state.across, strict=True)
         for layer, cache, place, across in caches:
             cache[:, :, i + reach, reach : reach + width] = v[:, :, 0]
             v, handed = layer.row(cache, v, place[:, :, i : i + 1], i)
@@ -298,7 +301,7 @@ def _share(features: int, groups: int, group: int) -> slice:
     return slice(first, -(-(group + 1) * features // groups))
 
 
-def _matrix(convolution: CausalConv, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+def _matrix(convolution: Any, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
     """Some rows of a one-row convolution as a matrix over (taps, features), and their biases as a column."""
     weight = convolution.kernel()[rows].squeeze(2).transpose(1, 2).flatten(1)
     return weight.contiguous(), convolution.bias[rows].unsqueeze(1)

@@ -45,7 +45,7 @@ def made(target: Target, width: int = 512, components: int = 10, dropout: float 
 
 @recipe("pixelcnn", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "van den Oord et al., 2016")
 def pixelcnn(
-    target: Target, channels: int = 32, layers: int = 4, components: int = 5, dropout: float = 0.2, steps: int = 1200
+    target: Target, channels: int = 24, layers: int = 3, components: int = 5, dropout: float = 0.1, steps: int = 700
 ) -> Composition:
     """Gated PixelCNN: masked convolutions in two stacks, sampled through an activation cache.
 
@@ -54,6 +54,6 @@ def pixelcnn(
     if target.space.kind != "image":
         raise ValueError(f"pixelcnn needs images (C, H, W); found {target.space.kind} of shape {target.space.shape}; try made")
     head = head_of(target, components)
-    network = PixelCNN(target.space.shape, head.width, Stack(channels, layers, dropout=dropout), entry=entry_of(target))
+    network = PixelCNN(target.space.shape, head.width, Stack(channels, layers, 7, dropout), entry=entry_of(target))
     model = observed(target, Autoregressive(network, head, target.space.shape))
-    return Composition(model, [Phase(MaximumLikelihood(), Training(Adam(3e-3), ema=0.99, clip=10.0), batch=64)], steps)
+    return Composition(model, [Phase(MaximumLikelihood(), Training(Adam(6e-3), ema=0.99, clip=100.0), batch=32)], steps)

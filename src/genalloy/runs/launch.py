@@ -28,7 +28,7 @@ def _train(fabric: Any, settings: RunSettings, folder: Path, resume: bool, earli
     if resume:
         trainer = continue_run(folder, fabric)
     elif earlier is not None:
-        trainer = start_from(settings, folder, earlier)
+        trainer = start_from(settings, folder, earlier, fabric)
     else:
         trainer = start(settings, folder, fabric=fabric)
     if fabric is not None and fabric.global_rank > 0:

@@ -42,13 +42,15 @@ def start(
     settings: RunSettings, folder: Path | None, dataset: Dataset | None = None, cap: bool = False, fabric: Any = None
 ) -> Trainer:
     """A fresh run. Raises ValueError where `folder` already holds one."""
-    if folder is not None and (folder / "run.json").exists():
+    first = fabric is None or fabric.global_rank == 0
+    if first and folder is not None and (folder / "run.json").exists():
         raise ValueError(f"{folder} already holds a run; add --resume to continue it, or choose another --out")
     dataset = dataset_of(settings) if dataset is None else dataset
     composition = build(settings, dataset)
     settings = plan(composition, dataset, settings, cap)
+    settings = settings if fabric is None else fabric.broadcast(settings, src=0)  # one clock decides for all processes
     trainer = Trainer(composition, dataset, settings, folder, fabric)
-    if folder is not None:
+    if first and folder is not None:
         trainer.checkpoint()
         settings.write(folder)
         facts = {"name": dataset.name, "space": dataset.space.to_json(), "source": dataset.source, "notes": dataset.notes}
@@ -62,14 +64,14 @@ def continue_run(folder: Path, fabric: Any = None) -> Trainer:
     return Trainer.resume(folder, dataset_of(settings), settings, fabric)
 
 
-def start_from(settings: RunSettings, folder: Path, earlier: Path) -> Trainer:
+def start_from(settings: RunSettings, folder: Path, earlier: Path, fabric: Any = None) -> Trainer:
     """A fresh run whose weights are an earlier run's (fine-tuning, or another data set of the same space)."""
     dataset = dataset_of(settings)
     tensors, facts = checkpoint.read_tensors(earlier / "checkpoint.safetensors")
     reason = dataset.space.comparable(RunData.read(earlier).space)
     if reason is not None:
         raise ValueError(f"{earlier} was trained on another space: {reason}; choose data of the same shape and kind")
-    trainer = start(settings, folder, dataset)
+    trainer = start(settings, folder, dataset, fabric=fabric)
     composition: Any = from_spec(facts["spec"], tensors)
     best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
     if best:

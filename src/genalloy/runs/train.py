@@ -71,7 +71,7 @@ class Trainer:
         self.fabric = fabric
         self.memory, self.state = Memory(), State()
         self.best: dict[str, Tensor] = {}
-        self.log = Log(folder)
+        self.log = Log(folder if self._first else None)
         self.device = fabric.device if fabric else torch.device("cpu")
         self._saved = time.monotonic()
 
