@@ -69,7 +69,7 @@ def main() -> None:
     models = {"genalloy": ours(), "zuko": zuko.flows.MAF(DIMS, transforms=LAYERS, hidden_features=WIDTHS)}
     x = torch.randn(options.batch, DIMS)
     sampling = {k: seconds(partial(draws, m, options.draws), 5) for k, m in models.items()}
-    training = {k: seconds(training_step(m, x), 15) for k, m in models.items()}
+    training = {k: seconds(training_step(m, x), 40) for k, m in models.items()}
     print(f"MAF, D = {DIMS}, {LAYERS} layers of {WIDTHS}, one thread, float32")
     for what, times in (("sample " + str(options.draws), sampling), (f"training step, batch {options.batch}", training)):
         ratio = times["zuko"] / times["genalloy"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genalloy.capabilities import reach
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load, rows
 from genalloy.evidence import Kind, Unavailable
 from genalloy.recipes.registry import find
 from genalloy.runs.score import Estimator, Scores, sample, score
@@ -72,8 +72,7 @@ class Alloy(TransformerMixin, BaseEstimator):
     def iter_fit(self, X: Any, y: Any = None) -> Iterator[Progress]:
         """The same as a generator of progress: for step in alloy.iter_fit(X): ..."""
         find(self.recipe)
-        rows = self._checked(X, reset=True)
-        self.dataset_ = _all_rows(load(rows, seed=int(self.random_state)))
+        self.dataset_ = _all_rows(load(self._checked(X, reset=True), seed=int(self.random_state)))
         trainer = start(self._run_settings(), None, self.dataset_)
         for progress in trainer.run():
             if self.verbose and progress.validation is not None:
@@ -104,6 +103,8 @@ class Alloy(TransformerMixin, BaseEstimator):
 
     def _rows(self, X: Any) -> Tensor:
         check_is_fitted(self, "model_")
+        if isinstance(X, (str, Path)):
+            return torch.cat([self.dataset_.admit(values) for _, values, _ in rows(str(X))])
         return self.dataset_.admit(self._checked(X, reset=False))
 
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> Any:
@@ -122,6 +123,8 @@ class Alloy(TransformerMixin, BaseEstimator):
         Raises Unavailable where only a bound or an estimate exists; density(X) returns those with their label.
         """
         scores = self.density(X)
+        if scores.kind is Kind.NONE:
+            raise Unavailable(f"{self.recipe} has no density: {scores.how}")
         if scores.kind is not Kind.EXACT:
             raise Unavailable(
                 f"{self.recipe} has no exact log-density: it is {scores.kind.value} ({scores.how}). Use density(X), or "
@@ -130,8 +133,11 @@ class Alloy(TransformerMixin, BaseEstimator):
         return scores.values.double().numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-density of X whatever its label; density(X) says which label it is."""
-        return self.density(X).mean()
+        """Mean log-density of X whatever its label; density(X) says which label it is. Raises Unavailable without one."""
+        scores = self.density(X)
+        if scores.kind is Kind.NONE:
+            raise Unavailable(f"{self.recipe} has no density: {scores.how}")
+        return scores.mean()
 
     @torch.no_grad()
     def transform(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:

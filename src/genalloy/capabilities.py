@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.evidence import Evidence, Unavailable
+from genalloy.evidence import Evidence, Kind, Unavailable
 
 Context = Any
 """A tensor (\\*B, \\*E), a tuple of contexts, or None."""
@@ -45,7 +45,8 @@ class Trace(NamedTuple):
         total = self.likelihood
         for term in self.terms:
             total = total + (term.log_prior - term.log_posterior)
-        return total.below("ELBO, 1 sample")
+        inner = "" if total.kind is Kind.EXACT else f"; {total.how}"
+        return total.below(f"ELBO, 1 sample{inner}")
 
 
 class Latent(Protocol):

@@ -39,9 +39,12 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="Machine-readab
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("recipe", "family", "density of reals", "of integers", "what it is", title=f"{len(known)} recipes", expand=True)
+    table = Table(box=None, title=f"{len(known)} recipes: density label on reals / on integers")
+    for heading in ("recipe", "family", "density"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it is")
     for r in known:
-        table.add_row(r.name, r.family, r.kind.value, r.grid_kind.value, f"{r.summary} [dim]{r.reference}[/dim]")
+        table.add_row(r.name, r.family, f"{r.kind.value} / {r.grid_kind.value}", f"{r.summary} [dim]{r.reference}[/dim]")
     Console().print(table)
 
 

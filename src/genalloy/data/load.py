@@ -75,6 +75,9 @@ def read(source: Any, label: str | None = None) -> Raw:
 
 def rows(source: Any, label: str | None = None) -> list[tuple[str, Any, Any]]:
     """(part, rows, labels or None) of a source, in the user's form: what to score with an existing model."""
+    if isinstance(source, str) and (source in TOYS or source == "digits"):
+        made = load(source)
+        return [(part, made.part(part), made.labels.get(part)) for part in PARTS]
     raw = read(source, label)
     return [(part, values, raw.labels.get(part)) for part, values in raw.parts.items()]
 

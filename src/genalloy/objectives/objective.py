@@ -192,6 +192,9 @@ class WithTurn(Objective):
     def check(self, play: Play) -> None:
         self.objective.check(play)
 
+    def __repr__(self) -> str:
+        return f"{self.objective!r} with {self.turn.turns} of {self.turn.objective!r} on {self.turn.part}"
+
 
 def formula(thing: Any) -> str:
     """Constructor call in one line: modules by class name alone, arguments at their defaults left out."""

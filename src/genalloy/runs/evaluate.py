@@ -47,6 +47,8 @@ def evaluate_run(folder: Path, data: str | None = None, samples: int = 1000) -> 
     row["cells"]["train_seconds"] = _seconds(facts["memory"]["seconds"])
     row |= {
         "recipe": settings.recipe,
+        "formula": facts["formula"],
+        "command": settings.command(),
         "steps": sum(settings.planned),
         "seed": settings.seed,
         "curves": {"train": facts["memory"]["train"], "validation": facts["memory"]["validation"]},

@@ -28,6 +28,11 @@ class Scores:
     def mean(self) -> float:
         return float(self.values.mean())
 
+    def __str__(self) -> str:
+        if self.kind is Kind.NONE:
+            return f"n/a ({self.how})"
+        return f"mean log p(x) {self.kind.relation} {self.mean():.5g} nats over {len(self.values)} rows ({self.kind.value}; {self.how})"
+
 
 @torch.no_grad()
 def score(model: nn.Module, x: Tensor, estimator: Estimator | None = None, chunk: int = 256, seed: int = 0) -> Scores:

@@ -40,6 +40,14 @@ class RunSettings:
     def with_plan(self, planned: tuple[int, ...]) -> RunSettings:
         return replace(self, planned=planned)
 
+    def command(self) -> str:
+        """The command line that trains the same model again."""
+        pairs = [f"--set {name}={value}" for name, value in self.settings.items()]
+        label = [f"--label {self.label}"] if self.label else []
+        limit = [f"--limit {self.limit}"] if self.limit else []
+        words = ["genalloy fit", self.recipe, self.data, *pairs, *label, *limit, f"--steps {sum(self.planned)}", f"--seed {self.seed}"]
+        return " ".join(words)
+
     def write(self, folder: Path) -> None:
         """Write run.json, atomically."""
         write_text(folder / "run.json", json.dumps({"format": FORMAT, **asdict(self)}, indent=1))

@@ -179,7 +179,7 @@ class Trainer:
             return
         spec, tensors = to_spec(self.composition)
         extra = {f"state/{k}": v for k, v in self.state.tensors().items()} | {f"best/{k}": v for k, v in self.best.items()}
-        facts = {"format": FORMAT, "spec": spec, "memory": vars(self.memory)}
+        facts = {"format": FORMAT, "spec": spec, "memory": vars(self.memory), "formula": self.composition.formula()}
         write_tensors(self.folder / "checkpoint.safetensors", tensors | extra, facts)
 
     @staticmethod

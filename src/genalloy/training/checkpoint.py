@@ -73,6 +73,9 @@ def save(model: nn.Module, path: str | Path) -> Path:
 
 
 def load(path: str | Path, trust: Iterable[str] = ()) -> nn.Module:
-    """The composition that :func:`save` wrote; `trust` names third-party classes ("package.module:Class") it may build."""
+    """The composition that :func:`save` wrote; `trust` names third-party classes ("package.module:Class") it may build.
+
+    In eval mode: dropout is off until `fit` or `.train()` turns it on.
+    """
     tensors, facts = read_tensors(Path(path))
-    return from_spec(facts["spec"], tensors, trust)
+    return from_spec(facts["spec"], tensors, trust).eval()

@@ -66,7 +66,7 @@ def fit(
 def _round(team: list[Player], model: nn.Module, batch: Batch, training: Training, state: State, world: World) -> Step:
     """Every player's turns, then the average; buffers of the others stand still."""
     losses, norms, terms = dict[str, float](), dict[str, float](), dict[str, Tensor]()
-    _set_rate(state, training)
+    state.set_rate(number(training.rate, state.step))
     for order, player in enumerate(team):
         for turn in range(player.turns):
             still = snapshot(player.others)
@@ -77,14 +77,6 @@ def _round(team: list[Player], model: nn.Module, batch: Batch, training: Trainin
     if training.ema is not None:
         state.update_average(training.ema)
     return Step(state.step - 1, losses, norms, terms, state)
-
-
-def _set_rate(state: State, training: Training) -> None:
-    factor = number(training.rate, state.step)
-    for optimizer in state.optimizers.values():
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-            group["lr"] = group["initial_lr"] * factor
 
 
 def _turn(

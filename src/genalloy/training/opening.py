@@ -26,6 +26,8 @@ def open_game(
     alone = [m for m in objective.modules() if getattr(m, "local", False)]
     if world.size > 1 and alone:
         raise ValueError(f"{alone[0]!r} keeps state that only one process sees; use one process")
+    model.train()
+    objective.train()
     seed_all(training.seed, state.step, -1)
     if state.step == 0 and hasattr(model, "initialise"):
         with torch.no_grad():

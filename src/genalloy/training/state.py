@@ -37,6 +37,13 @@ class State:
             self.average = [(p.detach() if f is None else f).clone() for p, f in zip(self.averaged, found, strict=True)]
         self.stored = {}
 
+    def set_rate(self, factor: float) -> None:
+        """Every player's learning rate as a multiple of its own."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+                group["lr"] = group["initial_lr"] * factor
+
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
         """Exponential average with a warm-up: min(decay, (1 + n) / (10 + n)) at step n."""

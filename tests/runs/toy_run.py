@@ -1,0 +1,91 @@
+"""A tiny run of two phases with a rival, driven from outside: python toy_run.py MODE FOLDER.
+
+whole: to the end. kill: a checkpoint after 7 steps, then SIGKILL in the middle of step 10. interrupt: Ctrl-C inside step 9.
+nan: data turn to NaN at step 9. resume: continue. `whole` and `resume` write numbers.pt: weights, curves.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from genalloy.data.dataset import Dataset
+from genalloy.data.space import Space
+from genalloy.heads.gaussian import StandardNormal
+from genalloy.models.flow import Flow
+from genalloy.networks.mlp import MLP
+from genalloy.objectives.adversarial import Adversarial, Critic
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.recipes.composition import Composition, Phase
+from genalloy.runs.settings import RunSettings
+from genalloy.runs.train import Trainer
+from genalloy.training.diagnose import Diverged
+from genalloy.training.options import Adam, Training
+from genalloy.transforms.coupling import AffineCoupling, alternating
+
+SETTINGS = RunSettings("toy", "toy", steps=24, seed=3, planned=(18, 6))
+
+
+def dataset(nan: bool = False) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(70, 2, generator=generator) * torch.tensor([1.0, 0.4]) + 0.3
+    train = x[:45].clone()
+    if nan:
+        train[40] = torch.nan
+    return Dataset("toy", Space((2,)), train, x[45:57], x[57:])
+
+
+def composition() -> Composition:
+    torch.manual_seed(0)
+    layers = [AffineCoupling(alternating(2, odd), network=MLP(((1,),), 2, (8,))) for odd in (False, True)]
+    model = Flow(StandardNormal((2,)), layers, (2,))
+    options = Training(Adam(1e-2), clip=1.0, ema=0.9)
+    game = MaximumLikelihood() + 0.2 * Adversarial(Critic(MLP(((2,),), 1, (8,)), turns=2))
+    return Composition(model, [Phase(game, options, batch=10), Phase(MaximumLikelihood(), options, batch=16)], 24)
+
+
+def numbers(trainer: Trainer) -> dict[str, object]:
+    memory = trainer.memory
+    weights = {k: v.clone() for k, v in trainer.composition.state_dict().items()}
+    return {"weights": weights, "train": memory.train, "validation": memory.validation}
+
+
+def signal_inside(number: int, call: int) -> None:
+    """Send a signal to this process during the critic's `call`-th loss, between two players' steps."""
+    original, count = Critic.loss, [0]
+
+    def loss(self: Critic, play: object) -> torch.Tensor:
+        count[0] += 1
+        if count[0] == call:
+            os.kill(os.getpid(), number)
+        return original(self, play)  # type: ignore[arg-type]
+
+    Critic.loss = loss  # type: ignore[assignment,method-assign]
+
+
+def main(mode: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    if mode == "resume":
+        trainer = Trainer.resume(folder, dataset(), SETTINGS)
+    else:
+        trainer = Trainer(composition(), dataset(mode == "nan"), SETTINGS, folder)
+    if mode in ("kill", "interrupt"):
+        signal_inside(signal.SIGKILL if mode == "kill" else signal.SIGINT, 2 * 9 + 2)
+    try:
+        for progress in trainer.run():
+            if mode in ("kill", "nan") and progress.done == (7 if mode == "kill" else 1):
+                trainer.checkpoint()
+    except KeyboardInterrupt:
+        print("interrupted after", trainer.memory.step)
+        return
+    except Diverged as error:
+        print("diverged:", error)
+        return
+    torch.save(numbers(trainer), folder / "numbers.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
