@@ -19,9 +19,12 @@ SMALL = {"layers": 2, "width": 16}
 
 
 def bound_only(estimator: Alloy) -> dict[str, str]:
-    """score_samples refuses where only a bound exists, so the checks that call it do not apply."""
+    """score_samples refuses where only a bound exists, so the checks that call it do not apply.
+
+    The subset check asks for 1e-7, which float32 cannot give; the test below asks for 1e-5.
+    """
     if estimator.recipe != "vae":
-        return {}
+        return {"check_methods_subset_invariance": "float32"}
     return {"check_methods_sample_order_invariance": "LOWER", "check_methods_subset_invariance": "LOWER"}
 
 
@@ -56,6 +59,11 @@ def test_samples_have_the_datas_moments(flow, rows):
     assert drawn.dtype == rows.dtype
     assert np.abs(drawn.mean(0) - rows.mean(0)).max() < 0.25
     assert np.abs(np.cov(drawn.T) - np.cov(rows.T)).max() < 0.4
+
+
+def test_scores_of_rows_do_not_depend_on_their_neighbours(flow, rows):
+    one_by_one = np.concatenate([flow.score_samples(rows[i : i + 1]) for i in range(20)])
+    assert np.allclose(one_by_one, flow.score_samples(rows)[:20], rtol=0, atol=1e-5)
 
 
 def test_pickle_goes_through_safetensors_and_gives_the_same_numbers(flow, rows):

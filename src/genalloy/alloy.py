@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import Tensor
 
-from genalloy.capabilities import reach
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load, rows
 from genalloy.evidence import Kind, Unavailable
 from genalloy.recipes.registry import find
-from genalloy.runs.score import Estimator, Scores, sample, score
+from genalloy.runs.score import Estimator, Scores, encode, sample, score
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import start
 from genalloy.runs.train import Progress
@@ -167,15 +166,6 @@ class Alloy(TransformerMixin, BaseEstimator):
             spec = json.loads(state.pop("model_spec_"))
             state["model_"] = from_spec(spec, from_bytes(state.pop("model_bytes_"))).eval()
         super().__setstate__(state)
-
-
-def encode(model: nn.Module, x: Tensor) -> Tensor:
-    """Codes (n, code size) of rows (n, *E). Raises Unavailable where the model has none."""
-    parts = []
-    for piece in x.split(512):
-        inner, seen, _ = reach(model(), piece, "encode")
-        parts.append(inner.encode(seen).flatten(1))
-    return torch.cat(parts)
 
 
 def _all_rows(dataset: Dataset) -> Dataset:

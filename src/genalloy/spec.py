@@ -135,7 +135,7 @@ _TORCH: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Flatten": _attributes("start_dim", "end_dim"),
     "Unflatten": lambda m: {"dim": m.dim, "unflattened_size": list(m.unflattened_size)},
     "Upsample": _attributes("size", "scale_factor", "mode"),
-    **{n: _no_arguments for n in ("ReLU", "ELU", "SiLU", "GELU", "Tanh", "Sigmoid", "Softplus", "Identity")},
+    **dict.fromkeys(("ReLU", "ELU", "SiLU", "GELU", "Tanh", "Sigmoid", "Softplus", "Identity"), _no_arguments),
 }
 
 

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+
 from genalloy.evidence import Evidence, Kind, Measure, Unavailable, counting, lebesgue, log_mean_exp, log_sum_exp
 
 E, L, U, B, S, N = Kind.EXACT, Kind.LOWER, Kind.UPPER, Kind.UNBIASED, Kind.ESTIMATE, Kind.NONE
@@ -22,7 +23,10 @@ TABLE = (
 )
 
 
-def of(kind: Kind, proper: bool = False, value: float = -1.0, measure: Measure = Measure(), shape=(2,)) -> Evidence:
+NOTHING = Measure()
+
+
+def of(kind: Kind, proper: bool = False, value: float = -1.0, measure: Measure = NOTHING, shape=(2,)) -> Evidence:
     return Evidence(torch.full(shape, value), kind, kind.value.lower(), proper, None, measure)
 
 
@@ -76,7 +80,7 @@ def test_units_cancel_or_are_refused() -> None:
     assert (x + z - z).measure == lebesgue(3)
     assert (of(E, measure=counting(3)) + z - z).measure == counting(3)
     assert (of(E, measure=Measure(1, 2)) + of(E, measure=lebesgue(1))).measure == Measure(2, 2)
-    with pytest.raises(ValueError, match="base measures .*counting.* do not add"):
+    with pytest.raises(ValueError, match=r"base measures .*counting.* do not add"):
         _ = of(E, measure=counting(2)) - of(E, measure=lebesgue(2))
     with pytest.raises(ValueError, match="mass function"):
         _ = of(E, measure=lebesgue(2)) - of(E, measure=counting(2))

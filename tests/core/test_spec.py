@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from genalloy.capabilities import Batch
 from genalloy.distribution import density
 from genalloy.heads.gaussian import Gaussian, StandardNormal
@@ -23,7 +25,6 @@ from genalloy.spec import Foreign, from_spec, to_spec
 from genalloy.training.checkpoint import Pair, load, save
 from genalloy.training.fit import fit
 from genalloy.transforms.observation import Affine
-from safetensors.torch import save_file
 
 PARTS = {listed.name: listed for listed in every_part()}
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from genalloy.capabilities import Batch
 from genalloy.distribution import density, draw
 from genalloy.evidence import Evidence, Kind, Measure

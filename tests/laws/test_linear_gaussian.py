@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from genalloy.distribution import density
 from genalloy.evidence import Kind
 from genalloy.laws.linear_gaussian import bounds_hold, every_case, own_samples_bounded, with_density_instead_of_draw

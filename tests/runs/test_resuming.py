@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from genalloy.runs.batches import Order
-from genalloy.training.checkpoint import read_tensors
 from toy_run import SETTINGS, composition, dataset, numbers
+
+from genalloy.runs.batches import Order
 from genalloy.runs.train import Trainer
+from genalloy.training.checkpoint import read_tensors
 
 SCRIPT = Path(__file__).with_name("toy_run.py")
 
@@ -70,7 +71,8 @@ def test_ctrl_c_inside_a_step_saves_whole_steps(tmp_path: Path, whole: dict) -> 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     stopped = run("nan", tmp_path)
-    assert "diverged: step" in stopped.stdout and "term MaximumLikelihood()" in stopped.stdout, stopped.stdout + stopped.stderr
+    assert "diverged: step 1: the term Critic(" in stopped.stdout, stopped.stdout + stopped.stderr
+    assert "critic's network.net.0.weight" in stopped.stdout and "last good checkpoint is kept" in stopped.stdout
     tensors, facts = read_tensors(tmp_path / "checkpoint.safetensors")
     assert facts["memory"]["step"] >= 1
     assert all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point())

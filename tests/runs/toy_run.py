@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
 from genalloy.heads.gaussian import StandardNormal

@@ -7,6 +7,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from toy_game import OPTIONS, Fool, Judge, data, flow, game, last, numbers, some_batches
+
 from genalloy.capabilities import Batch
 from genalloy.evidence import Unavailable
 from genalloy.heads.gaussian import StandardNormal
@@ -28,8 +31,6 @@ from genalloy.training.options import Adam, Training
 from genalloy.training.players import players
 from genalloy.training.seeding import mix
 from genalloy.training.state import State
-from toy_game import OPTIONS, Fool, Judge, data, flow, game, numbers, some_batches
-from torch import nn
 
 PARTS = {listed.name: listed for listed in every_part()}
 
@@ -44,16 +45,13 @@ def through_bytes(model, objective, state):
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_resuming_gives_bit_identical_numbers(cut: int) -> None:
     model, objective = game()
-    for step in fit(model, objective, some_batches(0, 12), training=OPTIONS):
-        pass
+    step = last(fit(model, objective, some_batches(0, 12), training=OPTIONS))
     whole, average = numbers(model, objective), torch.cat([a.reshape(-1) for a in step.state.average])
     model, objective = game()
-    for step in fit(model, objective, some_batches(0, cut), training=OPTIONS):
-        pass
+    step = last(fit(model, objective, some_batches(0, cut), training=OPTIONS))
     model, objective, state = through_bytes(model, objective, step.state)
     torch.manual_seed(999)
-    for step in fit(model, objective, some_batches(cut, 12), training=OPTIONS, state=state):
-        pass
+    step = last(fit(model, objective, some_batches(cut, 12), training=OPTIONS, state=state))
     assert step.index == 11
     assert torch.equal(numbers(model, objective), whole)
     assert torch.equal(torch.cat([a.reshape(-1) for a in step.state.average]), average)
@@ -62,18 +60,15 @@ def test_resuming_gives_bit_identical_numbers(cut: int) -> None:
 def test_every_piece_of_state_matters_for_resuming() -> None:
     """Leaving any piece out gives other numbers: the test above can fail."""
     model, objective = game()
-    for step in fit(model, objective, some_batches(0, 12), training=OPTIONS):
-        pass
+    step = last(fit(model, objective, some_batches(0, 12), training=OPTIONS))
     whole = numbers(model, objective)
     for drop in ("optimizer/model", "optimizer/judge", "average", "step"):
         model, objective = game()
-        for step in fit(model, objective, some_batches(0, 5), training=OPTIONS):
-            pass
+        step = last(fit(model, objective, some_batches(0, 5), training=OPTIONS))
         model, objective, state = through_bytes(model, objective, step.state)
         state.stored = {k: v for k, v in state.stored.items() if not k.startswith(drop)}
         state.step = 0 if drop == "step" else state.step
-        for step in fit(model, objective, some_batches(5, 12), training=OPTIONS, state=state):
-            pass
+        step = last(fit(model, objective, some_batches(5, 12), training=OPTIONS, state=state))
         same = torch.equal(numbers(model, objective), whole)
         assert same == (drop == "average"), drop
 
@@ -120,8 +115,7 @@ def test_shards_add_up_weighted_by_rows(shards: int) -> None:
     for count in (1, shards):
         torch.manual_seed(0)
         model = flow()
-        for step in fit(model, MaximumLikelihood(), some_batches(0, 5), training=Training(shards=count, clip=0.5)):
-            pass
+        step = last(fit(model, MaximumLikelihood(), some_batches(0, 5), training=Training(shards=count, clip=0.5)))
         results.append(torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
     assert step.index == 4
@@ -168,9 +162,9 @@ def test_a_number_that_is_not_finite_stops_and_is_named() -> None:
     torch.manual_seed(0)
     model, objective = flow(), MaximumLikelihood() + Explodes(2)
     seen = []
-    with pytest.raises(Diverged, match=r"step 2: the term Explodes\(at=2\) of player 'model'.*layers\.0\.transform\.network") as caught:
-        for step in fit(model, objective, some_batches(0, 5)):
-            seen.append((step.index, numbers(model, objective)))
+    words = r"step 2: the term Explodes\(at=2\) of player 'model'.*layers\.0\.transform\.network"
+    with pytest.raises(Diverged, match=words) as caught:
+        seen += ((step.index, numbers(model, objective)) for step in fit(model, objective, some_batches(0, 5)))
     assert [i for i, _ in seen] == [0, 1]
     assert torch.equal(numbers(model, objective), seen[-1][1]), "no parameter was moved by it"
     assert "last good checkpoint" in str(caught.value)
@@ -239,7 +233,8 @@ def test_scaling_an_objective_leaves_its_rivals_problem() -> None:
         torch.manual_seed(0)
         model, judge = flow(), Judge(MLP(((2,),), 1, (8,)), turns=1)
         for step in fit(model, weight * Fool(judge), some_batches(0, 1)):
-            first.append((step.losses["judge"], torch.cat([p.detach().reshape(-1) for p in judge.network.parameters()]), step.losses["model"]))
+            weights = torch.cat([p.detach().reshape(-1) for p in judge.network.parameters()])
+            first.append((step.losses["judge"], weights, step.losses["model"]))
     assert first[0][0] == first[1][0] and torch.equal(first[0][1], first[1][1])
     assert first[1][2] == pytest.approx(1e4 * first[0][2], rel=1e-4)
 
@@ -259,7 +254,7 @@ def test_terms_share_one_trace_and_are_noted() -> None:
     vae = shaken(PARTS["vae"].make((2,), ()))
     play = Play(vae, Batch(data()[:8]))
     total = ELBO() + 3.0 * ELBO(beta=1.0)
-    value = total(play)
+    value = total(play).detach()
     assert float(value) == pytest.approx(4 * float(play.terms["ELBO()"]), rel=1e-5)
 
 
@@ -279,16 +274,15 @@ def test_what_a_model_lacks_is_said_before_step_0() -> None:
         list(fit(flow(), ELBO(), some_batches(0, 1)))
     with pytest.raises(Unavailable, match="no density"):
         list(fit(PARTS["implicit"].make((2,), ()), MaximumLikelihood(), some_batches(0, 1)))
+    vae = PARTS["vae"].make((2,), ())
+    vae.posterior = PARTS["gaussian mixture"].make((2,), ((2,),))
     with pytest.raises(Unavailable, match="carry no gradient"):
-        vae = PARTS["vae"].make((2,), ())
-        vae.posterior = PARTS["gaussian mixture"].make((2,), ((2,),))
         list(fit(vae, ELBO(), some_batches(0, 1)))
 
 
 def test_averaged_weights_are_swapped_in_and_out() -> None:
     model, objective = game()
-    for step in fit(model, objective, some_batches(0, 6), training=Training(Adam(1e-2), ema=0.5)):
-        pass
+    step = last(fit(model, objective, some_batches(0, 6), training=Training(Adam(1e-2), ema=0.5)))
     before = copy.deepcopy(list(model.parameters()))
     with step.state.averaged_weights():
         assert all(torch.equal(p, a) for p, a in zip(step.state.averaged, step.state.average, strict=True))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from genalloy.capabilities import Batch
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
@@ -10,10 +15,9 @@ from genalloy.networks.mlp import MLP
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.objective import Objective, Rival
 from genalloy.schedules import Cosine
+from genalloy.training.fit import Step
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.coupling import AffineCoupling, alternating
-from torch import nn
-from torch.nn import functional as F
 
 OPTIONS = Training(Adam(3e-3), rate=Cosine(1.0, 0.1, 12, 2), clip=0.5, ema=0.9, seed=5)
 
@@ -63,6 +67,23 @@ def some_batches(start: int, stop: int) -> list[Batch]:
     return [Batch(x[torch.randperm(64, generator=torch.Generator().manual_seed(i))[:17]]) for i in range(start, stop)]
 
 
+def last(steps: Iterator[Step]) -> Step:
+    """Run to the end."""
+    return list(steps)[-1]
+
+
 def numbers(model: nn.Module, objective: nn.Module) -> torch.Tensor:
     """Every parameter and buffer as one vector."""
     return torch.cat([t.detach().reshape(-1).float().clone() for m in (model, objective) for t in m.state_dict().values()])
+
+
+class Sometimes(Objective):
+    """A parameter that is used at the first two steps only: afterwards it has no gradient, which is not a zero gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, play):
+        first = next(play.model.parameters())
+        return (self.weight - 3).square().sum() if play.step < 2 else 0.0 * first.sum()

@@ -77,7 +77,10 @@ class Claim:
     def matches(self, evidence: Evidence, words: str) -> None:
         """Raise AssertionError unless the evidence claims exactly this."""
         found, expected = (evidence.kind.value, evidence.proper), (self.kind.value, self.proper)
-        hold(found == expected, f"{words} claims {found[0]} (proper: {found[1]}), the algebra predicts {expected[0]} (proper: {expected[1]})")
+        hold(
+            found == expected,
+            f"{words} claims {found[0]} (proper: {found[1]}), the algebra predicts {expected[0]} (proper: {expected[1]})",
+        )
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from genalloy.part import Estimated, From, Tempered
 from genalloy.samplers.diffusion import AdamsBashforth
 from genalloy.transforms.autoregressive import MaskedAffine
 from genalloy.transforms.coupling import AffineCoupling, alternating, channelwise, checkerboard
-from genalloy.transforms.layer import Inverse, Transform
+from genalloy.transforms.layer import Inverse, Layer, Transform
 from genalloy.transforms.linear import PLU, ActNorm, Permute, Reverse
 from genalloy.transforms.observation import Affine, Dequantise, Flatten, Logit
 
@@ -187,7 +187,8 @@ def _implicit(e: Shape, c: Shapes) -> nn.Module:
 def _dequantised(e: Shape, c: Shapes) -> nn.Module:
     """Narrow enough that next to nothing is clipped: what is clipped belongs to the samples and not to the density."""
     every = torch.ones(e, dtype=torch.bool)
-    layers = [Dequantise(every, torch.zeros(e), torch.full(e, LEVELS - 1.0)), Affine(torch.full(e, 1.5), torch.full(e, 0.2))]
+    dequantise = Dequantise(every, torch.zeros(e), torch.full(e, LEVELS - 1.0))
+    layers: list[Layer | Transform] = [dequantise, Affine(torch.full(e, 1.5), torch.full(e, 0.2))]
     return Preprocessed(_realnvp(e, c), layers, e, c)
 
 

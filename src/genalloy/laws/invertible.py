@@ -39,13 +39,17 @@ def invertible(transform: Any, x: Tensor, context: Context = None, tolerance: fl
         _jacobian(wide.decode, z.double(), _wide(context), name)
 
 
+def _row(context: Context, index: int) -> Context:
+    return tree_map(lambda c: c[index : index + 1], context)
+
+
 def _wide(context: Context) -> Context:
     return tree_map(lambda c: c.double(), context)
 
 
 def _jacobian(function: Callable[..., Any], x: Tensor, context: Context, name: str) -> None:
     for i in range(min(len(x), 4)):
-        row = tree_map(lambda c, i=i: c[i : i + 1], context)
+        row = _row(context, i)
         size = x[i].numel()
         jacobian = torch.autograd.functional.jacobian(lambda y, row=row: function(y, row)[0], x[i : i + 1])
         truth = torch.linalg.slogdet(jacobian.reshape(size, size))[1]

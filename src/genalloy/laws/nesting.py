@@ -66,7 +66,8 @@ def _flow(base: Listed) -> Nested:
     layer = Affine(torch.full(shape, 0.5), torch.full(shape, 2.0))
     fixed = Claim.of(Kind.EXACT, True)
     claims = of_flow(base.claims, fixed, fixed)
-    return Nested(f"flow on {base.name}", Flow(shaken(base.make(shape, ()), 0.1), [layer], shape), claims, claims.density.there, torch.randn(8, *shape))
+    model = Flow(shaken(base.make(shape, ()), 0.1), [layer], shape)
+    return Nested(f"flow on {base.name}", model, claims, claims.density.there, torch.randn(8, *shape))
 
 
 def _mixture(part: Listed, other: Listed) -> Nested:
@@ -74,7 +75,8 @@ def _mixture(part: Listed, other: Listed) -> Nested:
     shape = part.shape(X)
     claims = of_mixture(part.claims, other.claims)
     model = Mixture([part.make(shape, ()), other.make(shape, ())])
-    return Nested(f"mixture of {part.name} and {other.name}", shaken(model, 0.1), claims, claims.density.there, part.points(shape))
+    words = f"mixture of {part.name} and {other.name}"
+    return Nested(words, shaken(model, 0.1), claims, claims.density.there, part.points(shape))
 
 
 def nests(case: Nested, steps: int = 3) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from torch import nn
 
 from genalloy.capabilities import Batch
 from genalloy.laws.subject import hold
@@ -14,7 +14,7 @@ from genalloy.training.fit import fit
 from genalloy.training.players import players
 
 
-def one_owner(model: nn.Module, objective: Objective) -> None:
+def one_owner(model: Any, objective: Objective) -> None:
     """Every trainable parameter of model and objective belongs to one player. Raises ValueError where two claim one."""
     owned = [id(p) for player in players(model, objective) for p in player.parameters]
     wanted = {id(p) for m in (model, objective) for p in m.parameters() if p.requires_grad}
@@ -22,12 +22,12 @@ def one_owner(model: nn.Module, objective: Objective) -> None:
     hold(set(owned) == wanted, f"{objective!r}: {len(wanted - set(owned))} trainable parameters have no owner")
 
 
-def rivals_leave_model_alone(model: nn.Module, objective: Objective, batch: Batch, steps: int = 2) -> None:
+def rivals_leave_model_alone(model: Any, objective: Objective, batch: Batch, steps: int = 2) -> None:
     """With the model's own parameters frozen, training moves no tensor of the model, but for those a rival owns."""
     model, objective = copy.deepcopy((model, objective))
     if hasattr(model, "initialise"):
         model.initialise(batch.x, batch.context)
-    rivals = [m for m in objective.modules() if hasattr(m, "owns")]
+    rivals: list[Any] = [m for m in objective.modules() if hasattr(m, "owns")]
     given = {id(p) for rival in rivals for p in rival.owns(model)}
     theirs = {n for n, p in model.named_parameters() if id(p) in given}
     before = {k: v.clone() for k, v in model.state_dict().items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from genalloy.capabilities import tree_map
+from genalloy.capabilities import Context, tree_map
 from genalloy.distribution import Shape, density, draw
 from genalloy.evidence import Evidence, Kind
 from genalloy.laws.subject import Subject, hold
@@ -33,8 +33,8 @@ def _sampled(subject: Subject, distribution: Any, sample: Shape, batch: Shape) -
     lead = (*sample, *batch)
     x, own = draw(distribution, sample)
     for word, found in (("sample", distribution.sample(sample)), ("draw", x)):
-        expected = (*lead, *subject.event_shape)
-        hold(tuple(found.shape) == expected, f"{subject.name}.{word}({sample}) has shape {tuple(found.shape)}, expected {expected}")
+        shape, expected = tuple(found.shape), (*lead, *subject.event_shape)
+        hold(shape == expected, f"{subject.name}.{word}({sample}) has shape {shape}, expected {expected}")
     for word, evidence in (("density", density(distribution, x)), ("draw", own)):
         _labelled(subject, word, evidence, lead)
 
@@ -44,9 +44,9 @@ def _labelled(subject: Subject, word: str, evidence: Evidence, lead: Shape) -> N
     hold(found == lead, f"{subject.name}.{word} gives log-densities of shape {found}, expected {lead}")
     finite = evidence.kind is Kind.NONE or bool(torch.isfinite(evidence.value).all())
     hold(finite, f"{subject.name}.{word} is not finite on the part's own samples")
-    units = sum(evidence.measure)
     dims = torch.Size(subject.event_shape).numel()
-    hold(evidence.kind is Kind.NONE or units == dims, f"{subject.name}.{word} has measure {evidence.measure} for {dims} coordinates")
+    right = evidence.kind is Kind.NONE or sum(evidence.measure) == dims
+    hold(right, f"{subject.name}.{word} has measure {evidence.measure} for {dims} coordinates")
 
 
 def _row_by_row(subject: Subject) -> None:
@@ -56,6 +56,10 @@ def _row_by_row(subject: Subject) -> None:
     whole = density(subject.part(context), x)
     if whole.kind is not Kind.EXACT:
         return
-    rows = [density(subject.part(tree_map(lambda c, i=i: c[i], context)), x[:, i]).value for i in range(3)]
+    rows = [density(subject.part(_row(context, i)), x[:, i]).value for i in range(3)]
     gap = float((whole.value - torch.stack(rows, 1)).abs().max())
     hold(gap < 1e-3, f"{subject.name}: a batch of contexts and its rows one by one differ by {gap:.2g} nats")
+
+
+def _row(context: Context, index: int) -> Context:
+    return tree_map(lambda c: c[index], context)

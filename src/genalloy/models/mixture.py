@@ -26,7 +26,8 @@ class Mixture(Part):
         self.components = nn.ModuleList(components)
         self.logits = nn.Parameter(torch.zeros(len(self.components)))
         self.event_shape = getattr(self.components[0], "event_shape", None)
-        self.context_shapes = getattr(self.components[0], "context_shapes", ())
+        shapes = (getattr(part, "context_shapes", ()) for part in self.components)
+        self.context_shapes = next((s for s in shapes if s), ())
 
     def forward(self, context: Context = None) -> MixtureDistribution:
         return MixtureDistribution([part(context) for part in self.components], self.logits.log_softmax(0))
@@ -39,7 +40,8 @@ class MixtureDistribution(Distribution):
 
     def __init__(self, components: list[TorchDistribution], log_weights: Tensor) -> None:
         first = components[0]
-        super().__init__(tuple(first.batch_shape), tuple(first.event_shape), measure_of(first))
+        batch = torch.broadcast_shapes(*(part.batch_shape for part in components))
+        super().__init__(tuple(batch), tuple(first.event_shape), measure_of(first))
         self.components, self.log_weights = components, log_weights
 
     def _weighted(self, x: Tensor) -> list[Evidence]:
@@ -58,7 +60,7 @@ class MixtureDistribution(Distribution):
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
         shape = (*sample_shape, *self.batch_shape)
         choice = torch.distributions.Categorical(logits=self.log_weights, validate_args=False).sample(shape)
-        drawn = [draw(part, sample_shape) for part in self.components]
+        drawn = [draw(part, sample_shape if part.batch_shape else shape) for part in self.components]
         pick = choice.reshape(*shape, *(1,) * len(self.event_shape))
         x = drawn[0][0]
         for i, (sample, _) in enumerate(drawn[1:], 1):

@@ -51,7 +51,7 @@ def vae_flow_prior(target: Target, latent: int = 0, hidden: int = 256, layers: i
 
 
 @recipe("flow-gan", "combination", Kind.EXACT, Kind.LOWER, ("sample", "score", "encode"), "Grover, Dhar & Ermon, 2018")
-def flow_gan(target: Target, weight: float = 0.0, layers: int = 10, width: int = 96, dropout: float = 0.2, steps: int = 1500) -> Composition:
+def flow_gan(target: Target, weight: float = 0.0, layers: int = 0, width: int = 96, dropout: float = 0.2, steps: int = 800) -> Composition:
     """RealNVP trained by likelihood and by a critic: MaximumLikelihood() + weight * Adversarial(critic).
 
     weight 0: half the dimension, since a likelihood in nats grows with it and a payoff does not.

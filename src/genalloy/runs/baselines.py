@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from genalloy.data.dataset import Dataset
+from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.baselines import baselines
 from genalloy.evaluation.generation import floors
 from genalloy.evaluation.metric import Missing, Panel
-from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.outliers import complexity, outlier_sets
 from genalloy.evaluation.representation import probe_references
 from genalloy.runs.cells import Cell, absent, metric_cell, nats_cell

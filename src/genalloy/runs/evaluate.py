@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.alloy import encode
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.estimators.importance_weighted import ImportanceWeighted
@@ -26,7 +25,7 @@ from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
 from genalloy.runs.columns import columns
 from genalloy.runs.memory import peak_megabytes
 from genalloy.runs.pictures import write_pictures
-from genalloy.runs.score import Scores, sample, score
+from genalloy.runs.score import Scores, encode, sample, score
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import dataset_of, trained_model
 from genalloy.training.checkpoint import read_tensors, write_text

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genalloy.alloy import encode
 from genalloy.data.load import rows
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.evidence import Kind, Unavailable
-from genalloy.runs.score import Scores, score
+from genalloy.runs.score import Scores, encode, score
 from genalloy.runs.start import RunData, trained_model
 
 WRITERS = (".png", ".npz", ".npy", ".csv", ".parquet", ".txt")

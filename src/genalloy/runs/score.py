@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
+from genalloy.capabilities import reach
 from genalloy.distribution import density
 from genalloy.evidence import Evidence, Kind
 from genalloy.training.seeding import Stream, seed_all
@@ -68,3 +69,12 @@ def sample(model: nn.Module, count: int, chunk: int = 500, seed: int = 0) -> Ten
     finally:
         stream.leave()
         model.train(was_training)
+
+
+def encode(model: nn.Module, x: Tensor) -> Tensor:
+    """Codes (n, code size) of rows (n, *E). Raises Unavailable where the model has none."""
+    parts = []
+    for piece in x.split(512):
+        inner, seen, _ = reach(model(), piece, "encode")
+        parts.append(inner.encode(seen).flatten(1))
+    return torch.cat(parts)

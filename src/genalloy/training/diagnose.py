@@ -38,7 +38,10 @@ def _term(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) 
 
 
 def _parameter(player: Player, model: nn.Module) -> str:
-    names = {id(p): n for n, p in model.named_parameters()}
+    loss: Any = player.loss
+    owner = getattr(loss, "__self__", loss)
+    names = {id(p): f"{player.name}'s {n}" for n, p in owner.named_parameters()}
+    names |= {id(p): n for n, p in model.named_parameters()}
     for index, parameter in enumerate(player.parameters):
         if not (_finite(parameter) and _finite(parameter.grad)):
             return names.get(id(parameter), f"{player.name}'s parameter {index} of shape {tuple(parameter.shape)}")

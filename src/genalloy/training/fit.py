@@ -19,9 +19,9 @@ from genalloy.objectives.objective import Objective, Play
 from genalloy.schedules import number
 from genalloy.training.devices import World
 from genalloy.training.diagnose import Diverged, diagnose
+from genalloy.training.opening import open_game
 from genalloy.training.options import Training
 from genalloy.training.players import Player, restore, snapshot
-from genalloy.training.opening import open_game
 from genalloy.training.seeding import Stream, seed_all
 from genalloy.training.state import State
 

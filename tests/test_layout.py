@@ -1,0 +1,135 @@
+"""The import graph: no cycle, and no edge that the layout's order forbids; what importing the package costs and changes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import genalloy
+
+ROOT = Path(genalloy.__file__).parent
+# fmt: off
+ORDER = (
+    "evidence", "spec", "schedules", "distribution", "capabilities", "part", "paths", "distances", "solvers", "mcmc",
+    "estimators", "samplers", "networks", "heads", "transforms", "models", "objectives", "training", "data", "evaluation",
+    "recipes", "experiments", "report", "laws", "runs", "alloy", "cli",
+)
+# fmt: on
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def files() -> dict[str, Path]:
+    return {module_of(p): p for p in sorted(ROOT.rglob("*.py")) if ".mypy_cache" not in p.parts}
+
+
+def imports(tree: ast.Module, everywhere: bool = False) -> set[str]:
+    """Modules named by import statements that run at load time; with `everywhere`, inside functions too."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting += node.orelse
+        elif everywhere or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting += list(ast.iter_child_nodes(node))
+    return found
+
+
+def graph(everywhere: bool = False) -> dict[str, set[str]]:
+    known = files()
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in known.items()}
+    return {name: (imports(tree, everywhere) & known.keys()) - {name, "genalloy"} for name, tree in trees.items()}
+
+
+def layer(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def forbidden(edges: dict[str, set[str]]) -> list[str]:
+    """Edges that point to a later layer."""
+    place = {name: i for i, name in enumerate(ORDER)}
+    pairs = ((a, b) for a, targets in edges.items() if a != "genalloy" for b in targets)
+    return sorted(f"{a} -> {b}" for a, b in pairs if place[layer(b)] > place[layer(a)])
+
+
+def test_every_module_has_its_place() -> None:
+    assert {layer(m) for m in files()} - {""} <= set(ORDER)
+
+
+def test_no_cycles() -> None:
+    TopologicalSorter(graph()).prepare()
+
+
+def test_no_edge_points_up_the_order() -> None:
+    assert forbidden(graph()) == []
+
+
+def test_lazy_imports_keep_the_order_too() -> None:
+    assert forbidden(graph(everywhere=True)) == []
+
+
+def test_the_walk_sees_what_it_should() -> None:
+    source = "import a\nfrom b import c\nif TYPE_CHECKING:\n    import d\ntry:\n    import e\nexcept ImportError:\n    pass\n"
+    source += "def f():\n    import g\n"
+    assert imports(ast.parse(source)) == {"a", "b", "b.c", "e"}
+    assert "g" in imports(ast.parse(source), everywhere=True)
+    assert forbidden({"genalloy.part": {"genalloy.models.flow"}, "genalloy.models.flow": {"genalloy.part"}}) == [
+        "genalloy.part -> genalloy.models.flow"
+    ]
+    edges = graph()
+    assert "genalloy.evidence" in edges["genalloy.distribution"] and len(edges) > 60
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100).stdout.strip()
+
+
+HEAVY = (
+    "lightning", "sklearn", "matplotlib", "pandas", "torchdiffeq", "jinja2", "tensorboard", "scipy", "typer", "PIL", "pyarrow"
+)  # fmt: skip
+
+
+def test_importing_pulls_in_nothing_heavy() -> None:
+    loaded = f"print([m for m in {HEAVY} if m in sys.modules])"
+    assert python(f"import sys, genalloy; from genalloy import fit, Part, density, save, Objective; {loaded}") == "[]"
+    light = [m for m in files() if layer(m) not in ("alloy", "cli", "runs")]
+    code = "import sys, importlib\n" + "".join(f"importlib.import_module({m!r})\n" for m in light)
+    assert python(code + loaded) == "[]"
+
+
+def test_importing_changes_no_global_state() -> None:
+    state = (
+        "(torch.get_default_dtype(), torch.get_rng_state().sum().item(), torch.get_num_threads(), torch.is_grad_enabled(), "
+        "torch.distributions.Distribution._validate_args, numpy.random.get_state()[1].tolist(), random.getstate(), "
+        "torch.are_deterministic_algorithms_enabled(), warnings.filters[:], signal.getsignal(signal.SIGINT), "
+        "torch.distributions.Normal.log_prob, torch.nn.Module.__call__)"
+    )
+    loads = "".join(f"importlib.import_module({m!r})\n" for m in files() if not m.endswith(("cli", "__main__")))
+    code = (
+        "import importlib, random, signal, warnings, numpy, torch\nimport torch.distributions\n"
+        f"before = {state}\nimport genalloy\nalone = {state}\n{loads}after = {state}\n"
+        "print(before == alone, [i for i, (a, b) in enumerate(zip(before, after)) if a != b])"
+    )
+    found, _, changed = python(code).partition(" ")
+    assert found == "True"
+    assert changed in ("[]", "[8]"), "only third parties' warning filters may differ once the estimator front is loaded"
+
+
+@pytest.mark.parametrize("name", genalloy.__all__)
+def test_public_names_resolve(name: str) -> None:
+    assert getattr(genalloy, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute"):
+        _ = genalloy.no_such_name
