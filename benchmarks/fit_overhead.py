@@ -59,7 +59,9 @@ def main() -> None:
     ours, theirs = vae(), vae()
     fused = torch.optim.Adam(theirs.parameters(), 1e-3, fused=True)
     plain = torch.optim.Adam(theirs.parameters(), 1e-3)
-    rows = [(seconds(by_fit, ours, x), seconds(by_hand, theirs, x, fused), seconds(by_hand, theirs, x, plain)) for _ in range(ROUNDS)]
+    rows = [
+        (seconds(by_fit, ours, x), seconds(by_hand, theirs, x, fused), seconds(by_hand, theirs, x, plain)) for _ in range(ROUNDS)
+    ]
     a, b, c = (1e3 * min(column) for column in zip(*rows))
     ratio = statistics.median(r[0] / r[1] for r in rows[1:])
     print(f"fit                       {a:7.3f} ms/step")

@@ -9,7 +9,9 @@ CODE = "import time, torch; t = time.perf_counter(); import genalloy; {use}; pri
 
 
 def seconds(use: str) -> float:
-    runs = [subprocess.run([sys.executable, "-c", CODE.format(use=use)], capture_output=True, text=True, check=True) for _ in range(5)]
+    runs = [
+        subprocess.run([sys.executable, "-c", CODE.format(use=use)], capture_output=True, text=True, check=True) for _ in range(5)
+    ]
     return min(float(run.stdout) for run in runs)
 
 

@@ -1,6 +1,7 @@
 """Importance-weighted evaluation at k = 1000 against the decoder's own forward passes, and against pythae's get_nll.
 
-Target: at most 1.25 times the decoder's passes for the same data and k, in the chunk size that suits the decoder best; memory flat in k.
+Target: at most 1.25 times the decoder's passes for the same data and k, in the chunk size that suits the decoder best;
+memory flat in k.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def peer(x: torch.Tensor) -> float | None:
 
     def mlp(a: int, b: int) -> torch.nn.Sequential:
         act = torch.nn.Tanh
-        return torch.nn.Sequential(torch.nn.Linear(a, HIDDEN[0]), act(), torch.nn.Linear(*HIDDEN), act(), torch.nn.Linear(HIDDEN[1], b))
+        return torch.nn.Sequential(
+            torch.nn.Linear(a, HIDDEN[0]), act(), torch.nn.Linear(*HIDDEN), act(), torch.nn.Linear(HIDDEN[1], b)
+        )
 
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
@@ -95,7 +98,11 @@ def main() -> None:
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(f"peak memory added by k={10 * K}: {grown:.0f} MiB")
     theirs = peer(x)
-    print("pythae is not installed: no peer" if theirs is None else f"pythae get_nll                         {theirs:6.2f} s   {theirs / ours:.1f} times ours")
+    print(
+        "pythae is not installed: no peer"
+        if theirs is None
+        else f"pythae get_nll                         {theirs:6.2f} s   {theirs / ours:.1f} times ours"
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ app = typer.Typer(
     .npy .npz .csv .parquet .txt, MNIST-style .gz, or a folder of images.""",
 )
 
-Data = Annotated[str, typer.Argument(help="A toy's name, `digits`, or a path to .npy .npz .csv .parquet .txt .gz or a folder of images.")]
+Data = Annotated[
+    str, typer.Argument(help="A toy's name, `digits`, or a path: .npy .npz .csv .parquet .txt .gz, or a folder of images.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as written by `genalloy fit --out`.")]
 Seed = Annotated[int, typer.Option(help="Seed of the split, the initial weights and everything random.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; more than one rarely helps small models.")]
@@ -197,7 +199,7 @@ def evaluate(
 @app.command()
 def compare(
     data: Data,
-    recipes: Annotated[str | None, typer.Option(help="Comma-separated names; by default every recipe that fits the data.")] = None,
+    recipes: Annotated[str | None, typer.Option(help="Comma-separated names; by default all that fit the data.")] = None,
     minutes: Annotated[float, typer.Option(help="Training minutes for each recipe, at most.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the comparison; comparisons/DATA by default.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of labels.")] = None,
@@ -252,7 +254,7 @@ def main() -> None:
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "show"):
             error.show()
             sys.exit(error.exit_code)

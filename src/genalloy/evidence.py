@@ -99,6 +99,9 @@ class Measure(NamedTuple):
         return " + ".join(parts) or "none"
 
 
+NO_MEASURE = Measure()
+
+
 def lebesgue(dims: int) -> Measure:
     """Measure of a density over `dims` real coordinates."""
     return Measure(dims, 0)
@@ -128,10 +131,10 @@ class Evidence:
     how: str = ""
     proper: bool = False
     stderr: Tensor | None = None
-    measure: Measure = Measure()
+    measure: Measure = NO_MEASURE
 
     @staticmethod
-    def exact(value: Tensor, how: str = "", measure: Measure = Measure()) -> Evidence:
+    def exact(value: Tensor, how: str = "", measure: Measure = NO_MEASURE) -> Evidence:
         """log p(x) itself; shapes (\\*S, \\*B)."""
         return Evidence(value, Kind.EXACT, how, True, None, measure)
 

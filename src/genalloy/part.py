@@ -32,7 +32,7 @@ class Part(Module, ABC):
     def forward(self, context: Context = None) -> TorchDistribution:
         r"""context: parts of shape (\*B, \*C), or None. Returns a distribution with batch_shape B (or ())."""
 
-    def initialise(self, x: Tensor, context: Context = None) -> None:  # noqa: B027
+    def initialise(self, x: Tensor, context: Context = None) -> None:
         """One data-dependent pass without gradients before step 0 (ActNorm, codebooks); nothing by default."""
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.distribution import Shape, leading
-from genalloy.evidence import Evidence
+from genalloy.distribution import Shape
 from genalloy.heads.head import Factorised, Head
 
 

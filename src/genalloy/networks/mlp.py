@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -14,7 +15,8 @@ class MLP(Module):
     r"""Context parts of shapes `inputs` -> features (\*B, outputs).
 
     inputs: event shapes of the context's parts, e.g. ((16,),) or ((1, 8, 8), ()); hidden: widths; activation: a torch.nn
-    class. shift, scale: the joined input is first mapped to (input - shift) / scale. dropout: after each hidden layer. zero: start at outputs of 0.
+    class. shift, scale: the joined input is first mapped to (input - shift) / scale.
+    dropout: after each hidden layer. zero: start at outputs of 0.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class MLP(Module):
         self.activation, self.shift, self.scale, self.dropout, self.zero = activation, shift, scale, dropout, zero
         widths = [sum(math.prod(s) for s in self.inputs), *hidden]
         layers: list[nn.Module] = []
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), activation(), *([nn.Dropout(dropout)] if dropout else [])]
         last = nn.Linear(widths[-1], outputs)
         if zero:

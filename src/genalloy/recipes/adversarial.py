@@ -40,9 +40,7 @@ def aae_critic(z_dims: int, width: int = 128, blocks: int = 2, gamma: float | No
 
 
 @recipe("r3gan", "adversarial", Kind.NONE, Kind.NONE, ("sample",), "Huang, Gokaslan, Kuleshov & Tompkin, 2024")
-def r3gan(
-    target: Target, latent: int = 0, width: int = 0, blocks: int = 2, gamma: float = 0.0, steps: int = 1200
-) -> Composition:
+def r3gan(target: Target, latent: int = 0, width: int = 0, blocks: int = 2, gamma: float = 0.0, steps: int = 1200) -> Composition:
     """Generative adversarial network: relativistic, penalised on both sides; the first run works."""
     size = width or (128 if target.space.dims <= 8 else 256)
     model = standardised(target, generator(target.space.shape, latent, size, blocks))

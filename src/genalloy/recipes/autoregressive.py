@@ -42,9 +42,13 @@ def made(target: Target, width: int = 256, components: int = 10, dropout: float 
     """
     reals = target.space.levels is None
     head = head_of(target, components)
-    network = MADE(target.space.shape, head.width, Hidden((width, width), dropout=0.0 if reals else dropout), entry=entry_of(target))
+    network = MADE(
+        target.space.shape, head.width, Hidden((width, width), dropout=0.0 if reals else dropout), entry=entry_of(target)
+    )
     model = observed(target, Autoregressive(network, head, target.space.shape))
-    return Composition(model, [Phase(MaximumLikelihood(), Training(Adam(2e-3), ema=0.99, clip=100.0))], steps or (1500 if reals else 500))
+    return Composition(
+        model, [Phase(MaximumLikelihood(), Training(Adam(2e-3), ema=0.99, clip=100.0))], steps or (1500 if reals else 500)
+    )
 
 
 @recipe("pixelcnn", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "van den Oord et al., 2016")

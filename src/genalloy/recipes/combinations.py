@@ -33,7 +33,9 @@ def iaf_posterior(target: Target, latent: int, hidden: int, dropout: float, laye
 
 
 @recipe("vae-iaf", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Kingma et al., 2016")
-def vae_iaf(target: Target, latent: int = 0, hidden: int = 256, layers: int = 2, dropout: float = 0.2, steps: int = 1500) -> Composition:
+def vae_iaf(
+    target: Target, latent: int = 0, hidden: int = 256, layers: int = 2, dropout: float = 0.2, steps: int = 1500
+) -> Composition:
     """VAE whose posterior is an inverse autoregressive flow."""
     size = default_latent(target, latent)
     decoder, encoder = likelihood(target, size, hidden, dropout), iaf_posterior(target, size, hidden, dropout, layers)
@@ -42,7 +44,9 @@ def vae_iaf(target: Target, latent: int = 0, hidden: int = 256, layers: int = 2,
 
 
 @recipe("vae-flow-prior", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Chen et al., 2017")
-def vae_flow_prior(target: Target, latent: int = 0, hidden: int = 256, layers: int = 4, dropout: float = 0.2, steps: int = 1200) -> Composition:
+def vae_flow_prior(
+    target: Target, latent: int = 0, hidden: int = 256, layers: int = 4, dropout: float = 0.2, steps: int = 1200
+) -> Composition:
     """VAE whose prior is a coupling flow."""
     size = default_latent(target, latent)
     prior = coupling_flow(size, layers, Hidden((64, 64)))
@@ -51,7 +55,9 @@ def vae_flow_prior(target: Target, latent: int = 0, hidden: int = 256, layers: i
 
 
 @recipe("flow-gan", "combination", Kind.EXACT, Kind.LOWER, ("sample", "score", "encode"), "Grover, Dhar & Ermon, 2018")
-def flow_gan(target: Target, weight: float = 0.0, layers: int = 0, width: int = 96, dropout: float = 0.2, steps: int = 800) -> Composition:
+def flow_gan(
+    target: Target, weight: float = 0.0, layers: int = 0, width: int = 96, dropout: float = 0.2, steps: int = 800
+) -> Composition:
     """RealNVP trained by likelihood and by a critic: MaximumLikelihood() + weight * Adversarial(critic).
 
     weight 0: half the dimension, since a likelihood in nats grows with it and a payoff does not.
@@ -73,7 +79,9 @@ def aae(target: Target, latent: int = 0, hidden: int = 256, dropout: float = 0.2
 
 
 @recipe("latent-diffusion", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Vahdat, Kreis & Kautz, 2021; Rombach et al., 2022")
-def latent_diffusion(target: Target, latent: int = 0, hidden: int = 256, beta: float = 0.5, dropout: float = 0.2, steps: int = 4000) -> Composition:
+def latent_diffusion(
+    target: Target, latent: int = 0, hidden: int = 256, beta: float = 0.5, dropout: float = 0.2, steps: int = 4000
+) -> Composition:
     """VAE whose prior is a diffusion, fitted in a second phase to the codes."""
     size = default_latent(target, latent)
     decoder, encoder = likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout)
@@ -85,5 +93,3 @@ def latent_diffusion(target: Target, latent: int = 0, hidden: int = 256, beta: f
         Phase(score, Training(Adam(2e-3), ema=0.998, clip=1.0), model=prior, view=Encoded(), share=0.6, select=False),
     ]
     return Composition(model, phases, steps)
-
-

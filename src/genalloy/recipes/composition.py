@@ -62,7 +62,7 @@ class Phase(Module):
     def __init__(
         self,
         objective: Objective,
-        options: Training = Training(),  # noqa: B008
+        options: Training = Training(),
         model: nn.Module | None = None,
         view: View | None = None,
         share: float = 1.0,

@@ -12,7 +12,6 @@ from genalloy.recipes.pieces import dequantised, grid
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
-
 ON_GRID = Training(Adam(4e-3), ema=0.995, clip=100.0)
 ON_REALS = Training(Adam(2e-3), ema=0.999, clip=1.0)
 

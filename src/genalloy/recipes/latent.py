@@ -38,7 +38,9 @@ def default_latent(target: Target, latent: int) -> int:
 
 
 @recipe("vae", "latent", Kind.LOWER, Kind.LOWER, TASKS, "Kingma & Welling, 2014; Rezende, Mohamed & Wierstra, 2014")
-def vae(target: Target, latent: int = 0, hidden: int = 256, beta: float = 1.0, dropout: float = 0.2, steps: int = 1500) -> Composition:
+def vae(
+    target: Target, latent: int = 0, hidden: int = 256, beta: float = 1.0, dropout: float = 0.2, steps: int = 1500
+) -> Composition:
     """Variational autoencoder: Gaussian prior and posterior, factorised likelihood fitting the data's kind."""
     size = default_latent(target, latent)
     parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))
@@ -46,7 +48,9 @@ def vae(target: Target, latent: int = 0, hidden: int = 256, beta: float = 1.0, d
 
 
 @recipe("iwae", "latent", Kind.LOWER, Kind.LOWER, TASKS, "Burda, Grosse & Salakhutdinov, 2016")
-def iwae(target: Target, latent: int = 0, hidden: int = 256, samples: int = 5, dropout: float = 0.2, steps: int = 1000) -> Composition:
+def iwae(
+    target: Target, latent: int = 0, hidden: int = 256, samples: int = 5, dropout: float = 0.2, steps: int = 1000
+) -> Composition:
     """VAE trained on the k-sample importance-weighted bound."""
     size = default_latent(target, latent)
     parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))

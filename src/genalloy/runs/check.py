@@ -27,7 +27,10 @@ def findings_of(thing: str, data: str) -> list[Finding]:
     tested: list[Any] = list(model.modules())
     for module in tested:
         if hasattr(module, "self_test"):
-            findings += [Finding(f"self-test: {what}", ok, f"{value:.3g} against {target}") for what, value, target, ok in module.self_test()]
+            findings += [
+                Finding(f"self-test: {what}", ok, f"{value:.3g} against {target}")
+                for what, value, target, ok in module.self_test()
+            ]
     return findings
 
 

@@ -1,4 +1,5 @@
 """The columns of a comparison's table, and what each label means."""
+# ruff: noqa: E501 (one line a column reads as a table)
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ class Scores:
     def __str__(self) -> str:
         if self.kind is Kind.NONE:
             return f"n/a ({self.how})"
-        return f"mean log p(x) {self.kind.relation} {self.mean():.5g} nats over {len(self.values)} rows ({self.kind.value}; {self.how})"
+        claim = f"{self.kind.relation} {self.mean():.5g} nats over {len(self.values)} rows"
+        return f"mean log p(x) {claim} ({self.kind.value}; {self.how})"
 
 
 @torch.no_grad()

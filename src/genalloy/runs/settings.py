@@ -45,7 +45,16 @@ class RunSettings:
         pairs = [f"--set {name}={value}" for name, value in self.settings.items()]
         label = [f"--label {self.label}"] if self.label else []
         limit = [f"--limit {self.limit}"] if self.limit else []
-        words = ["genalloy fit", self.recipe, self.data, *pairs, *label, *limit, f"--steps {sum(self.planned)}", f"--seed {self.seed}"]
+        words = [
+            "genalloy fit",
+            self.recipe,
+            self.data,
+            *pairs,
+            *label,
+            *limit,
+            f"--steps {sum(self.planned)}",
+            f"--seed {self.seed}",
+        ]
         return " ".join(words)
 
     def write(self, folder: Path) -> None:

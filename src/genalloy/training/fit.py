@@ -42,7 +42,7 @@ def fit(
     objective: Objective,
     batches: Iterable[Batch],
     *,
-    training: Training = Training(),  # noqa: B008
+    training: Training = Training(),
     state: State | None = None,
     fabric: Any = None,
 ) -> Iterator[Step]:

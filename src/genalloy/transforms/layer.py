@@ -45,7 +45,7 @@ class Layer(Module, ABC):
     def as_layer(self) -> Layer:
         return self
 
-    def initialise(self, x: Tensor, context: Context = None) -> None:  # noqa: B027
+    def initialise(self, x: Tensor, context: Context = None) -> None:
         """Data-dependent initialisation with a batch of this layer's own inputs; nothing by default."""
 
 
@@ -69,7 +69,7 @@ class Transform(Module, ABC):
         """The transform as an exact layer of a flow."""
         return Exact(self)
 
-    def initialise(self, x: Tensor, context: Context = None) -> None:  # noqa: B027
+    def initialise(self, x: Tensor, context: Context = None) -> None:
         """Data-dependent initialisation; nothing by default."""
 
 
