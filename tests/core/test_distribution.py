@@ -159,8 +159,11 @@ def test_tempering_is_normalised_or_refused() -> None:
 
 
 def test_unconditional_drops_the_context() -> None:
-    part = Unconditional(PARTS["maf"].make((2,), ()))
-    assert part(torch.zeros(4, 3)).batch_shape == ()
+    part = PARTS["iaf"].make((2,), ((3,),))
+    seen = []
+    part.forward = seen.append
+    Unconditional(part)(torch.zeros(4, 3))
+    assert seen == [None]
 
 
 def test_a_conditional_flow_over_an_unconditional_base_samples_a_row_for_each_context() -> None:

@@ -111,6 +111,14 @@ def _density(model, x):
     return density(model(), x).value.detach()
 
 
+def test_tied_weights_stay_tied() -> None:
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    second.weight = first.weight
+    loaded = keeps(Callback(torch.nn.Sequential(first, second)), lambda m: m.thing(torch.ones(1, 2)).detach())
+    assert loaded.thing[0].weight is loaded.thing[1].weight
+    assert loaded.thing[0].bias is not loaded.thing[1].bias
+
+
 def test_parts_that_were_exchanged_after_construction_are_the_ones_stored() -> None:
     model = LatentVariable(StandardNormal((2,)), *(From(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),)) for _ in range(2)))
     model.prior = Flow(StandardNormal((2,)), [Affine(torch.zeros(2), torch.full((2,), 3.0))], (2,))

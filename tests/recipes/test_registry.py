@@ -41,6 +41,10 @@ def dataset(request) -> Dataset:
     return DATA[request.param]()
 
 
+CHOOSY = ("pixelcnn", "ebm-nce")
+"""Recipes that refuse some kinds of data."""
+
+
 def expected(recipe: Recipe, dataset: Dataset) -> Kind:
     """The listed label; on a mixed table, the label of reals plus a dequantisation's LOWER."""
     if dataset.space.levels is not None:
@@ -54,6 +58,8 @@ def test_recipe_trains_and_keeps_its_label(name, dataset):
     try:
         trainer = start(RunSettings(name, "given", steps=6), None, dataset)
     except ValueError as refusal:
+        if name not in CHOOSY:
+            raise
         pytest.skip(str(refusal))
     for _ in trainer.run():
         pass

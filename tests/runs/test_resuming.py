@@ -88,6 +88,20 @@ def test_closing_the_loop_early_saves(tmp_path: Path) -> None:
     assert read_tensors(tmp_path / "checkpoint.safetensors")[1]["memory"]["step"] == 4
 
 
+def test_the_best_weights_so_far_survive(tmp_path: Path) -> None:
+    trainer = Trainer(composition(), dataset(), SETTINGS, tmp_path)
+    stream = trainer.run()
+    next(stream)
+    trainer.memory.best = 1e9
+    kept = {k: v.clone() for k, v in trainer.best.items()}
+    stream.close()
+    resumed = Trainer.resume(tmp_path, dataset(), SETTINGS)
+    assert kept and resumed.best.keys() == kept.keys()
+    for progress in resumed.run():
+        if progress.phase == 0:
+            assert all(torch.equal(resumed.best[k], v) for k, v in kept.items())
+
+
 def test_validation_does_not_change_training(monkeypatch) -> None:
     results = []
     for checks in (1, 18):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.distribution import Shape
-from genalloy.heads.head import Factorised, Head
+from genalloy.distribution import Shape, leading
+from genalloy.evidence import Evidence
+from genalloy.heads.head import Factorised, Head, collapsed
 
 
 class Bernoulli(Head):
@@ -40,8 +41,18 @@ class BernoulliDistribution(Factorised):
 
     def element_log_prob(self, x: Tensor) -> Tensor:
         value = x * self.logits - F.softplus(self.logits)
-        outside = (x != 0) & (x != 1)
+        outside = _not_bits(x)
         return value.masked_fill(outside, -torch.inf) if bool(outside.any()) else value
+
+    def density(self, x: Tensor) -> Evidence:
+        """x . logits - sum softplus(logits): two passes over the logits instead of five, which is what evaluation costs."""
+        lead, axes = leading(x, tuple(self.event_shape)), len(self.event_shape)
+        once = collapsed(x, len(lead))
+        if axes == 0 or bool(_not_bits(once).any()):
+            return super().density(x)
+        logits = self.logits.flatten(-axes)
+        value = torch.linalg.vecdot(once.flatten(-axes), logits) - F.softplus(logits).sum(-1)
+        return Evidence.exact(value.expand(torch.broadcast_shapes(value.shape, lead)), "closed form", self.measure)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         p = self.mean.expand(*sample_shape, *self.logits.shape)

@@ -8,17 +8,21 @@ from torch import Tensor, nn
 from genalloy.capabilities import Batch
 from genalloy.laws.subject import hold
 from genalloy.objectives.objective import Objective, Play
+from genalloy.training.players import restore, snapshot
 
 Gradients = list[Tensor | None]
 
 
 def additive(model: nn.Module, a: Objective, b: Objective, batch: Batch, weight: float = 0.1) -> None:
-    """One seed; the two terms share encodings and fakes through the play, summed or one after the other."""
+    """One seed, buffers put back; the two terms share encodings and fakes through the play, summed or one by one."""
     total = a + weight * b
+    buffers = tuple(b for m in (model, total) for b in m.buffers())
+    still = snapshot(buffers)
     own = [p for p in dict.fromkeys([*model.parameters(), *total.parameters()]) if p.requires_grad]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         summed, whole = _gradient(total, Play(model, batch), own)
+        restore(buffers, still)
         torch.manual_seed(11)
         play = Play(model, batch)
         first, loss_a = _gradient(a, play, own)

@@ -36,8 +36,18 @@ from genalloy.networks.entry import OneHot
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.networks.mlp import MLP
 from genalloy.networks.pixel import PixelCNN, Stack
+from genalloy.objectives.adversarial import Adversarial
+from genalloy.objectives.adversarial import Critic as Critical
+from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
+from genalloy.objectives.contrastive import ContrastiveDivergence, NoiseContrastive
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.objectives.objective import Objective, Turn, WithTurn
+from genalloy.objectives.ports import Encode, Prior
+from genalloy.objectives.reconstruction import Reconstruction
+from genalloy.objectives.score import DenoisingScoreMatching
 from genalloy.part import Estimated, From, Tempered
 from genalloy.samplers.diffusion import AdamsBashforth
+from genalloy.schedules import Linear
 from genalloy.transforms.autoregressive import MaskedAffine
 from genalloy.transforms.coupling import AffineCoupling, alternating, channelwise, checkerboard
 from genalloy.transforms.layer import Inverse, Layer, Transform
@@ -282,4 +292,42 @@ def every_transform() -> tuple[ListedTransform, ...]:
         ListedTransform("affine", lambda e, c: Affine(torch.tensor([1.0, 2.0, -3.0, 0.0]), torch.tensor([0.5, 2.0, 9.0, 1.0]))),
         ListedTransform("logit", lambda e, c: Logit(16.0), inside=lambda x: 16.0 * torch.sigmoid(x)),
         ListedTransform("flatten", lambda e, c: Flatten(e), image),
+    )
+
+
+@dataclass(frozen=True)
+class ListedObjective:
+    """One line of :func:`every_objective`. part: the line of every_part() it is tried on; events are pairs of reals."""
+
+    name: str
+    part: str
+    make: Callable[[], Objective]
+
+    def model(self) -> nn.Module:
+        """A model over vectors of two reals that offers what the objective needs."""
+        found = next(p for p in every_part() if p.name == self.part)
+        return found.make((2,), ())
+
+
+def _critic() -> Critical:
+    return Critical(Critic(((2,),), width=8, blocks=1))
+
+
+def every_objective() -> tuple[ListedObjective, ...]:
+    """One line an objective, sums and scaled ones included."""
+    return (
+        ListedObjective("likelihood", "maf", MaximumLikelihood),
+        ListedObjective("elbo", "vae", ELBO),
+        ListedObjective("elbo, annealed, free bits", "vae", lambda: ELBO(Linear(0.1, 1.0, 5), 2, 0.1)),
+        ListedObjective("importance weighted", "vae", lambda: ImportanceWeightedBound(3)),
+        ListedObjective("score matching", "diffusion", DenoisingScoreMatching),
+        ListedObjective("contrastive divergence", "energy", lambda: ContrastiveDivergence(Langevin(2))),
+        ListedObjective("persistent chains", "energy", lambda: ContrastiveDivergence(Langevin(2), ReplayBuffer(64, (2,)))),
+        ListedObjective("noise contrast", "energy", lambda: NoiseContrastive(StandardNormal((2,)))),
+        ListedObjective("adversarial", "implicit", lambda: Adversarial(_critic())),
+        ListedObjective("flow-gan", "realnvp", lambda: MaximumLikelihood() + 0.1 * Adversarial(_critic())),
+        ListedObjective(
+            "adversarial autoencoder", "vae", lambda: Reconstruction() + Adversarial(_critic(), real=Prior(), fake=Encode())
+        ),
+        ListedObjective("lagging inference", "vae", lambda: WithTurn(ELBO(), Turn(ELBO(), "posterior"))),
     )

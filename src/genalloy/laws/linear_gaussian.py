@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from genalloy.distribution import density, draw
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.laws.subject import hold
 from genalloy.models.latent import LatentVariable
+from genalloy.models.mixture import Mixture
 from genalloy.networks.mlp import MLP
 from genalloy.part import From
 
@@ -45,28 +47,27 @@ class Line:
 
 @dataclass(frozen=True)
 class Case:
-    """A latent model and log p(x) = log N(x; mean, scale^2)."""
+    """A model of latent models, and the law of its one real in closed form."""
 
-    model: LatentVariable
-    mean: float
-    scale: float
+    model: Any
+    law: torch.distributions.Distribution
 
     def truth(self, x: Tensor) -> Tensor:
         """log p(x), (N, 1) -> (N,)."""
-        return torch.distributions.Normal(self.mean, self.scale).log_prob(x.squeeze(-1))
+        return self.law.log_prob(x.squeeze(-1))
 
 
 def plain() -> Case:
     """p: z ~ N(0, 1), x | z ~ N(0.8 z + 0.3, 0.6^2); the posterior is off on purpose."""
     model = LatentVariable(StandardNormal((1,)), Line((0.8,), 0.6, 0.3).part(), Line((0.7,), 0.7, -0.1).part())
-    return Case(model, 0.3, math.hypot(0.8, 0.6))
+    return Case(model, Normal(0.3, math.hypot(0.8, 0.6)))
 
 
 def latent_prior() -> Case:
     """The prior is a latent model: u ~ N(0, 1), z | u ~ N(0.6 u, 0.8^2)."""
     prior = LatentVariable(StandardNormal((1,)), Line((0.6,), 0.8).part(), Line((0.5,), 0.9).part())
     model = LatentVariable(prior, Line((0.8,), 0.6, 0.3).part(), Line((0.7,), 0.7, -0.1).part())
-    return Case(model, 0.3, math.hypot(0.8, 0.6))
+    return Case(model, Normal(0.3, math.hypot(0.8, 0.6)))
 
 
 def latent_likelihood() -> Case:
@@ -74,19 +75,30 @@ def latent_likelihood() -> Case:
     inference = Line((0.5, -0.3), 0.95, 0.0)
     likelihood = LatentVariable(StandardNormal((1,)), Line((0.4, 0.8), 0.5, 0.3).part(), inference.part(), (1,), ((1,),))
     model = LatentVariable(StandardNormal((1,)), likelihood, Line((0.7,), 0.7, -0.1).part())
-    return Case(model, 0.3, math.sqrt(0.4**2 + 0.8**2 + 0.5**2))
+    return Case(model, Normal(0.3, math.sqrt(0.4**2 + 0.8**2 + 0.5**2)))
 
 
 def latent_posterior() -> Case:
     """The posterior is a latent model given x: u ~ N(0, 1), z | u, x ~ N(0.4 u + 0.7 x - 0.1, 0.6^2)."""
     inference = Line((0.3, -0.2), 1.1, 0.5)
     posterior = LatentVariable(StandardNormal((1,)), Line((0.4, 0.7), 0.6, -0.1).part(), inference.part(), (1,), ((1,),))
-    return Case(LatentVariable(StandardNormal((1,)), Line((0.8,), 0.6, 0.3).part(), posterior), 0.3, math.hypot(0.8, 0.6))
+    model = LatentVariable(StandardNormal((1,)), Line((0.8,), 0.6, 0.3).part(), posterior)
+    return Case(model, Normal(0.3, math.hypot(0.8, 0.6)))
+
+
+def latent_components() -> Case:
+    """A mixture of two latent models, x ~ N(0.3, 1) and x ~ N(-0.8, 0.9^2 + 0.4^2), with poor inference networks."""
+    other = LatentVariable(StandardNormal((1,)), Line((0.9,), 0.4, -0.8).part(), Line((0.4,), 0.8, 0.2).part())
+    normals = Normal(torch.tensor([0.3, -0.8]), torch.tensor([1.0, math.hypot(0.9, 0.4)]))
+    law = MixtureSameFamily(Categorical(torch.ones(2)), normals)
+    return Case(Mixture([plain().model, other]), law)
 
 
 def every_case() -> dict[str, Case]:
-    """The plain model, and a latent model in each of its three slots."""
-    return {"plain": plain(), "prior": latent_prior(), "likelihood": latent_likelihood(), "posterior": latent_posterior()}
+    """The plain model, a latent model in each of its three slots, and a mixture of latent models."""
+    makers = (plain, latent_prior, latent_likelihood, latent_posterior, latent_components)
+    names = ("plain", "prior", "likelihood", "posterior", "components")
+    return {name: make() for name, make in zip(names, makers, strict=True)}
 
 
 @torch.no_grad()
@@ -114,7 +126,7 @@ def own_samples_bounded(case: Case, samples: int = 200_000, tolerance: float = 0
     x, own = draw(case.model(), (samples,))
     gap = own.value - case.truth(x)
     hold(float(gap.mean()) >= -5 * float(gap.std()) / samples**0.5, f"draw() lies {-float(gap.mean()):.3f} nats below log p(x)")
-    narrow = torch.distributions.Normal(case.mean, 0.5 * case.scale)
+    narrow = Normal(case.law.mean, 0.5 * case.law.stddev)
     mass = float((narrow.log_prob(x.squeeze(-1)) - own.value).double().exp().mean().log())
     hold(abs(mass) <= tolerance, f"draw(): log E[g(x) exp(-v)] is {mass:.4f}, expected 0")
 

@@ -71,7 +71,7 @@ def _flow(base: Listed) -> Nested:
 
 
 def _mixture(part: Listed, other: Listed) -> Nested:
-    other = other if other.discrete == part.discrete else part
+    other = other if other.discrete == part.discrete and "component" in other.roles else part
     shape = part.shape(X)
     claims = of_mixture(part.claims, other.claims)
     model = Mixture([part.make(shape, ()), other.make(shape, ())])

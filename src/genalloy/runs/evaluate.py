@@ -50,11 +50,16 @@ def evaluate_run(folder: Path, data: str | None = None, samples: int = 1000) -> 
         "command": settings.command(),
         "steps": sum(settings.planned),
         "seed": settings.seed,
-        "curves": {"train": facts["memory"]["train"], "validation": facts["memory"]["validation"]},
+        "curves": _curves(facts["memory"]),
         "columns": columns(dataset.space),
     }
     write_text(folder / "row.json", json.dumps(row))
     return row
+
+
+def _curves(memory: dict[str, Any]) -> dict[str, Any]:
+    """Training loss and validation loss: minus the validation log-density, so that both fall."""
+    return {"train": memory["train"], "validation": [[step, -value] for step, value in memory["validation"]]}
 
 
 def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
