@@ -106,13 +106,13 @@ def _text(value: Any) -> str:
     if isinstance(value, type):
         return value.__name__
     if isinstance(value, Value):
-        return _value_text(value)
+        return value_text(value)
     if isinstance(value, (tuple, list, nn.ModuleList)) and any(isinstance(v, nn.Module) for v in value):
         return layout("", [_text(v) for v in value])
     return repr(value)
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A frozen value as its constructor call, fields at their defaults left out."""
     fields = dataclasses.fields(value)
     parts = [f"{f.name}={_text(getattr(value, f.name))}" for f in fields if not _same(getattr(value, f.name), f.default)]

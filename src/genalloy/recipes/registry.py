@@ -65,10 +65,12 @@ def recipe(
 
 
 def all_recipes() -> dict[str, Recipe]:
-    """Every recipe by name, in the order of the families."""
+    """Every recipe by name, in the order of the families whatever was imported first; users' own come last."""
     for module in MODULES:
         import_module(f"genalloy.recipes.{module}")
-    return dict(_RECIPES)
+    places = {f"genalloy.recipes.{module}": place for place, module in enumerate(MODULES)}
+    order = sorted(_RECIPES.items(), key=lambda item: places.get(item[1].build.__module__, len(places)))
+    return dict(order)
 
 
 def find(name: str) -> Recipe:
