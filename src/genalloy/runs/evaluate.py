@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +74,15 @@ def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
     return replace(dataset, test=rows, labels=kept)
 
 
-@lru_cache(maxsize=4)
-def _features(data: str, seed: int, key: int) -> list[Features]:
-    return []
+_FITTED: dict[tuple[str, int, int], Features] = {}
 
 
 def features_of(dataset: Dataset, seed: int) -> Features:
     """The data set's feature space, fitted once in a process."""
-    cached = _features(dataset.source.get("sha256", dataset.name), seed, len(dataset.train))
-    if not cached:
-        cached.append(default_features(dataset, seed))
-    return cached[0]
+    key = (dataset.source.get("sha256", dataset.name), seed, len(dataset.train))
+    if key not in _FITTED:
+        _FITTED[key] = default_features(dataset, seed)
+    return _FITTED[key]
 
 
 def evaluate_model(
