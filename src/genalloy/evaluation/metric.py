@@ -11,15 +11,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Metric:
-    """value, its standard error (None where none is known), the number of rows behind it, how it was made."""
+    """value, its standard error (None where none is known), the number of rows behind it, how it was made.
+
+    low, high: ends of a 95 % interval where they are known and are not value -+ 2 stderr (bootstrap, ratios).
+    """
 
     value: float
     stderr: float | None
     n: int
     how: str
+    low: float | None = None
+    high: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """value, stderr, n, how."""
+        """value, stderr, n, how, low, high."""
         return asdict(self)
 
     def named(self, name: str) -> Metric:

@@ -26,6 +26,8 @@ class Cell:
     how: str = ""
     n: int | None = None
     missing: str | None = None
+    low: float | None = None
+    high: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -41,7 +43,8 @@ def metric_cell(result: Metric | Missing) -> Cell:
     if isinstance(result, Missing):
         return absent(result.reason)
     error = "" if result.stderr is None else f" \u00b1 {result.stderr:.2g}"
-    return Cell(result.value, result.stderr, None, f"{result.value:.4g}{error}", result.how, result.n)
+    text = f"{result.value:.4g}{error}"
+    return Cell(result.value, result.stderr, None, text, result.how, result.n, None, result.low, result.high)
 
 
 def density_cell(scores: Scores, space: Space) -> Cell:
