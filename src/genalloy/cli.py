@@ -187,13 +187,22 @@ def evaluate(
     run: RunFolder,
     data: Annotated[str | None, typer.Argument(help="Data to evaluate on; the run's own test part by default.")] = None,
     samples: Annotated[int, typer.Option(help="Samples for the generation panel.")] = 1000,
+    panels: Annotated[str | None, typer.Option(help="Comma-separated panels; all by default.")] = None,
+    importance: Annotated[int, typer.Option(help="Importance samples of the tightest bound.")] = 64,
+    outliers: Annotated[str | None, typer.Option(help="Comma-separated data of the same space to tell apart.")] = None,
     threads: Threads = 1,
 ) -> None:
     """Density, generation, representation, outliers and cost of a finished run, each number with its label."""
     from genalloy.runs.evaluate import evaluate_run, print_row
+    from genalloy.runs.examine import PANELS, Asked
 
     _use_threads(threads)
-    print_row(evaluate_run(run, data, samples))
+    names = tuple(panels.split(",")) if panels else tuple(PANELS)
+    print_row(evaluate_run(run, data, Asked(names, samples, importance, _names(outliers))))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
 
 
 @app.command()
@@ -205,6 +214,7 @@ def compare(
     label: Annotated[str | None, typer.Option(help="Column of labels.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many rows in each part of the data.")] = None,
     seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(help="Training seeds a row, from --seed on; claims of quality need three.")] = 1,
     jobs: Annotated[int, typer.Option(help="Recipes trained at once, one thread each; 0 takes all cores.")] = 0,
 ) -> None:
     """Train recipes side by side and write one page. Finished rows are kept when interrupted; run again to continue."""
@@ -212,9 +222,67 @@ def compare(
 
     names = tuple(recipes.split(",")) if recipes else ()
     folder = out or Path("comparisons") / Path(data).stem
-    command = "genalloy " + " ".join(sys.argv[1:])
-    page = run_comparison(Comparison(data, names, minutes, folder, label, limit, seed, jobs, command))
+    page = run_comparison(Comparison(data, names, minutes, folder, label, limit, seed, jobs, _command(), seeds))
     print(f"the page: {page}")
+
+
+Workspace = Annotated[Path, typer.Option(help="Where runs and tables are kept; runs are shared and continued.")]
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="An experiment that --list shows.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show the experiments, their minutes and last verdicts.")] = False,
+    budget: Annotated[str, typer.Option(help="quick or full.")] = "quick",
+    seeds: Annotated[int, typer.Option(help="Training seeds, from 0; a claim needs three.")] = 3,
+    workspace: Workspace = Path("reproductions"),
+    results: Annotated[Path, typer.Option(help="Folder of the kept results, one JSON file an experiment.")] = Path("results"),
+    jobs: Annotated[int, typer.Option(help="Runs at once, one thread each; 0 takes all cores.")] = 0,
+    document: Annotated[Path | None, typer.Option(help="Write the kept results to this Markdown file, with pictures.")] = None,
+) -> None:
+    """Run a published claim at a budget and say whether it holds, with the published values beside ours."""
+    from genalloy.experiments.registry import find_experiment
+    from genalloy.runs.documents import print_list, write_results
+    from genalloy.runs.reproduce import Order
+    from genalloy.runs.reproduce import reproduce as run_experiment
+
+    if document is not None:
+        print(f"wrote {write_results(results, document)}")
+    if list_ or (name is None and document is None):
+        print_list(results)
+    if name is None:
+        return
+    order = Order(budget, seeds, workspace, jobs, _command())
+    page, verdict = run_experiment(find_experiment(name), order, results)
+    print(f"{name}: {verdict.outcome.value if verdict else 'no claim'}. {verdict.words if verdict else ''}")
+    print(f"the page: {page}")
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A name that `genalloy recipes` lists.")],
+    data: Data,
+    over: Annotated[list[str], typer.Option(help="NAME=A,B,C of a recipe's setting; several give every combination.")],
+    minutes: Annotated[float | None, typer.Option(help="Training minutes a run; otherwise --steps or the recipe's own.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of every run.")] = None,
+    seeds: Annotated[int, typer.Option(help="Training seeds, from 0.")] = 1,
+    panels: Annotated[str, typer.Option(help="Comma-separated panels to measure.")] = "density,generation,cost",
+    limit: Annotated[int | None, typer.Option(help="At most so many rows in each part of the data.")] = None,
+    workspace: Workspace = Path("sweeps"),
+    jobs: Annotated[int, typer.Option(help="Runs at once, one thread each; 0 takes all cores.")] = 0,
+) -> None:
+    """Train a recipe at every combination of settings and draw density against quality against time."""
+    from genalloy.runs.reproduce import Order, sweep_of
+    from genalloy.runs.reproduce import reproduce as run_experiment
+
+    experiment = sweep_of(recipe, data, over, tuple(panels.split(",")), lambda r, n, text: _settings(r, [f"{n}={text}"])[n])
+    order = Order("quick", seeds, workspace, jobs, _command(), limit, minutes, steps)
+    page, _ = run_experiment(experiment, order, None)
+    print(f"the page: {page}")
+
+
+def _command() -> str:
+    return "genalloy " + " ".join(sys.argv[1:])
 
 
 @app.command()

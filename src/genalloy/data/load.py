@@ -23,12 +23,15 @@ from genalloy.data.dataset import Dataset
 from genalloy.data.errors import BadData, nearest
 from genalloy.data.files import read_array, read_file, read_frame
 from genalloy.data.form import Array, Form
+from genalloy.data.procedural import PROCEDURAL
+from genalloy.data.published import PUBLISHED, read_published
 from genalloy.data.raw import PARTS, WHOLE, Raw, digest_array
 from genalloy.data.space import Space
 from genalloy.data.split import Indices, split_rows, thin
 from genalloy.data.text import read_text
 from genalloy.data.toy import TOYS, toy
 
+BUILT_IN = (*TOYS, "digits", *PROCEDURAL)
 TOY_SIZES = {"test": 10_000, "validation": 5_000, "train": 50_000}
 Encoded = tuple[dict[str, Array], Space, Form, list[str]]
 
@@ -36,8 +39,9 @@ Encoded = tuple[dict[str, Array], Space, Form, list[str]]
 def load(source: Any, *, label: str | None = None, seed: int = 0, limit: int | None = None) -> Dataset:
     """Read, check, encode and split a data set.
 
-    source:  a toy's name, "digits", a path (.npy, .npz, .csv, .parquet, .txt, idx .gz, folder of pictures,
-             "archive.npz:key"), an array, a data frame, or a tuple (rows, labels).
+    source:  a toy's name, "digits", "sprites", "waves", a published set's name (see `genalloy.data.published`), a path
+             (.npy, .npz, .csv, .parquet, .txt, idx .gz, folder of pictures, "archive.npz:key"), an array, a data frame, or a
+             tuple (rows, labels).
     label:   column of a table or key of an archive that holds labels; it is taken out of the observations.
     seed:    of the split (80/10/10 unless the source has its own parts) and of a toy's draws.
     limit:   at most so many rows in each part, chosen by the seed.
@@ -45,11 +49,13 @@ def load(source: Any, *, label: str | None = None, seed: int = 0, limit: int | N
     """
     if limit is not None and limit < 1:
         raise BadData(f"limit is {limit}; expected at least 1 row in each part, or None")
-    built_in = isinstance(source, str) and source in (*TOYS, "digits")
+    built_in = isinstance(source, str) and source in BUILT_IN
     if built_in and label is not None:
-        raise BadData(f"{source!r} has no label column {label!r}; leave the label out (digits bring their own)")
+        raise BadData(f"{source!r} has no label column {label!r}; leave the label out (all but toys bring their own)")
     if built_in and source in TOYS:
         return _toy(source, seed, limit)
+    if built_in and source in PROCEDURAL:
+        return PROCEDURAL[source](seed, limit)
     if built_in:
         return _digits(seed, limit)
     return finish(read(source, label), seed, limit)
@@ -57,11 +63,13 @@ def load(source: Any, *, label: str | None = None, seed: int = 0, limit: int | N
 
 def read(source: Any, label: str | None = None) -> Raw:
     """A source's rows as they are, neither encoded nor split: what `Dataset.admit` takes, with their labels."""
+    if isinstance(source, str) and source in PUBLISHED and not Path(source).exists():
+        return read_published(source)
     if isinstance(source, str | Path):
-        known = nearest(str(source), [*TOYS, "digits"])
+        known = nearest(str(source), BUILT_IN)
         if known and not Path(source).suffix and not Path(source).exists():
             raise BadData(
-                f"there is no file and no toy {str(source)!r}; expected a path or one of {', '.join(TOYS)}, digits{known}"
+                f"there is no file and no toy {str(source)!r}; expected a path or one of {', '.join(BUILT_IN)}{known}"
             )
         return read_file(Path(source), label)
     if hasattr(source, "columns"):
@@ -75,7 +83,7 @@ def read(source: Any, label: str | None = None) -> Raw:
 
 def rows(source: Any, label: str | None = None) -> list[tuple[str, Any, Any]]:
     """(part, rows, labels or None) of a source, in the user's form: what to score with an existing model."""
-    if isinstance(source, str) and (source in TOYS or source == "digits"):
+    if isinstance(source, str) and source in BUILT_IN:
         made = load(source)
         return [(part, made.part(part), made.labels.get(part)) for part in PARTS]
     raw = read(source, label)

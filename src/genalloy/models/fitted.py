@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genalloy.capabilities import Context
 from genalloy.distribution import Distribution, Shape, leading
-from genalloy.evidence import Evidence, lebesgue
+from genalloy.evidence import Evidence, counting, lebesgue
 from genalloy.part import Part
 
 
@@ -68,3 +68,62 @@ class FittedGaussianDistribution(Distribution):
         constant = self.factor.diagonal().log().sum() + 0.5 * self.loc.numel() * math.log(2 * math.pi)
         value = -0.5 * white.square().sum(0).reshape(lead) - constant
         return Evidence.exact(value, "closed form", self.measure)
+
+
+class UniformLevels(Part):
+    """Every entry independent and uniform on 0..levels-1: noise on integers."""
+
+    def __init__(self, levels: int, event_shape: Shape) -> None:
+        super().__init__()
+        self.levels, self.event_shape = levels, tuple(event_shape)
+
+    def forward(self, context: Context = None) -> MemoryDistribution:
+        return MemoryDistribution(torch.zeros(1, *self.event_shape), self.levels, 1.0)
+
+
+class Memory(Part):
+    r"""Training rows :math:`x_n` with a little noise, a mixture with as many components as rows:
+
+    .. math:: p(x) = \frac1N \sum_n \prod_d \left[(1 - \eta)\,1[x_d = x_{nd}] + \eta / K\right].
+
+    Perfect samples, hardly a likelihood: the positive control of memorisation tests. rows (N, \*E) on levels 0..K-1.
+    """
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor, levels: int, noise: float = 0.02) -> None:
+        super().__init__()
+        if not 0 < noise <= 1:
+            raise ValueError(f"noise is {noise}; expected a share in (0, 1], since without it unseen rows have no density")
+        self.register_buffer("rows", rows)
+        self.levels, self.noise, self.event_shape = levels, noise, tuple(rows.shape[1:])
+
+    def forward(self, context: Context = None) -> MemoryDistribution:
+        return MemoryDistribution(self.rows, self.levels, self.noise)
+
+
+class MemoryDistribution(Distribution):
+    """See :class:`Memory`: EXACT, counting measure."""
+
+    has_rsample = False
+
+    def __init__(self, rows: Tensor, levels: int, noise: float) -> None:
+        super().__init__((), tuple(rows.shape[1:]), counting(rows[0].numel()))
+        self.rows, self.levels, self.noise = rows, levels, noise
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        x = self.rows[torch.randint(len(self.rows), sample_shape, device=self.rows.device)]
+        replaced = torch.rand_like(x) < self.noise
+        return torch.where(replaced, torch.randint_like(x, self.levels), x)
+
+    def density(self, x: Tensor) -> Evidence:
+        lead = leading(x, tuple(self.event_shape))
+        flat, dims = x.reshape(-1, self.rows[0].numel()), self.rows[0].numel()
+        hit = math.log(1 - self.noise + self.noise / self.levels)
+        miss = math.log(self.noise / self.levels)
+        # a count of equal entries is a Hamming distance; few rows at a time keep memory flat
+        blocks = [(part[:, None] == self.rows.flatten(1)).sum(-1) for part in flat.split(max(1, 2**22 // self.rows.numel()))]
+        same = torch.cat(blocks).to(x.dtype)
+        value = (same * hit + (dims - same) * miss).logsumexp(1) - math.log(len(self.rows))
+        on_grid = ((flat == flat.round()) & (flat >= 0) & (flat < self.levels)).all(1)
+        return Evidence.exact(torch.where(on_grid, value, -math.inf).reshape(lead), "closed form", self.measure)

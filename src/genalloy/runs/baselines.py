@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from genalloy.data.dataset import Dataset
@@ -9,27 +10,37 @@ from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.baselines import baselines
 from genalloy.evaluation.generation import floors
 from genalloy.evaluation.metric import Missing, Panel
-from genalloy.evaluation.outliers import complexity, outlier_sets
+from genalloy.evaluation.outliers import complexity
 from genalloy.evaluation.representation import probe_references
 from genalloy.runs.cells import Cell, absent, metric_cell, nats_cell
 from genalloy.runs.evaluate import features_of
+from genalloy.runs.examine import Asked, foreign_sets
 
 
-def baseline_rows(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
-    """Density baselines, generation floors, probes of pixels and PCA, the complexity-only outlier score."""
-    rows = [_density_row(b, dataset) for b in baselines(dataset, seed)]
-    for name, panel in floors(dataset, features_of(dataset, seed), seed).items():
-        rows.append(_row(name, "floor", generation_cells(panel)))
-    rows += [_row(name, "baseline", {"probe": metric_cell(r)}) for name, r in probe_references(dataset, seed).items()]
-    return [*rows, *_complexity_row(dataset, seed)]
+def baseline_rows(dataset: Dataset, seed: int, asked: Asked = Asked()) -> list[dict[str, Any]]:  # noqa: B008
+    """Density baselines, generation floors, probes of pixels and PCA, the complexity-only outlier score: what was asked for."""
+    makers: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "density": lambda: [_density_row(b, dataset) for b in baselines(dataset, seed)],
+        "generation": lambda: _floor_rows(dataset, seed),
+        "representation": lambda: [
+            _row(name, "baseline", {"probe": metric_cell(r)}) for name, r in probe_references(dataset, seed).items()
+        ],
+        "outliers": lambda: _complexity_row(dataset, seed, asked),
+    }
+    return [row for name, make in makers.items() if name in asked.panels for row in make()]
 
 
-def _complexity_row(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
+def _floor_rows(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
+    made = floors(dataset, features_of(dataset, seed), seed)
+    return [_row(name, "floor", generation_cells(panel)) for name, panel in made.items()]
+
+
+def _complexity_row(dataset: Dataset, seed: int, asked: Asked) -> list[dict[str, Any]]:
     """What compressed length alone says of outliers: a likelihood must beat it."""
     levels = dataset.space.levels
     if levels is None:
         return []
-    name, rows = next(iter(outlier_sets(dataset, seed).items()))
+    name, rows = next(iter(foreign_sets(dataset, asked, seed).items()))
     result = auroc(complexity(dataset.test, levels), complexity(rows, levels), f"zlib length alone, test rows against {name}")
     return [_row("complexity alone", "baseline", {"outliers": metric_cell(result)})]
 

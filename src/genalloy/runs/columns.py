@@ -65,6 +65,8 @@ _OTHERS = (
     Column("outliers", "outlier AUROC", "outliers", "high", "", "How well log-density separates test rows from a named other set; compare with the complexity-only baseline."),
     Column("train_seconds", "training", "cost", "low", "s", "Wall-clock seconds of training on one thread, validation included."),
     Column("sample_seconds", "1,000 samples", "cost", "low", "s", "Wall-clock seconds to draw 1,000 samples on one thread."),
+    Column("density_seconds", "1,000 densities", "cost", "low", "s", "Wall-clock seconds of density() for 1,000 rows on one thread."),
+    Column("sample_evaluations", "evaluations", "cost", "low", "", "Network calls to draw one batch of samples, whatever its size; a cached autoregressive step counts as one."),
     Column("parameters", "parameters", "cost", "low", "", "Parameters of the model alone; a critic's are not counted."),
     Column("memory", "peak memory", "cost", "low", "MiB", "Peak resident memory of the process during training and sampling."),
 )  # fmt: skip

@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.features import Features, default_features
-from genalloy.evaluation.generation import panel
-from genalloy.evaluation.outliers import outlier_sets
-from genalloy.evaluation.representation import probe
-from genalloy.evidence import Kind, Unavailable
-from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
+from genalloy.experiments.declare import Change
+from genalloy.runs.cells import Cell
 from genalloy.runs.columns import columns
-from genalloy.runs.memory import peak_megabytes
+from genalloy.runs.examine import PANELS, Asked, Cells, Examined, examine
 from genalloy.runs.pictures import write_pictures
-from genalloy.runs.score import Scores, encode, sample, score
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import dataset_of, trained_model
 from genalloy.training.checkpoint import read_tensors, write_text
 
-IMPORTANCE = 64
-"""Importance samples of the table's tightest bound."""
 
-
-def evaluate_run(folder: Path, data: str | None = None, samples: int = 1000) -> dict[str, Any]:
+def evaluate_run(folder: Path, data: str | None = None, asked: Asked = Asked()) -> dict[str, Any]:  # noqa: B008
     """The row of a finished run, also written to its row.json. `data`: other rows of the same space to evaluate on."""
     settings = RunSettings.read(folder)
     dataset = dataset_of(settings)
     if data is not None:
         dataset = _other(dataset, data, settings)
+    return _evaluate(folder, settings, dataset, asked, None, folder)
+
+
+def evaluate_entry(folder: Path, asked: Asked, after: Change | None, place: Path) -> dict[str, Any]:
+    """The row of a finished run's model, changed by `after`; row.json and pictures.npz are written to `place`."""
+    settings = RunSettings.read(folder)
+    return _evaluate(folder, settings, dataset_of(settings), asked, after, place)
+
+
+def _evaluate(
+    folder: Path, settings: RunSettings, dataset: Dataset, asked: Asked, after: Change | None, place: Path
+) -> dict[str, Any]:
     model = trained_model(folder)
+    model = model if after is None else after(model, dataset)
     _, facts = read_tensors(folder / "checkpoint.safetensors")
-    row = evaluate_model(model, dataset, features_of(dataset, settings.seed), samples, settings.seed, folder)
-    row["cells"]["train_seconds"] = _seconds(facts["memory"]["seconds"])
-    row |= {
+    it = Examined(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, asked)
+    panels = examine(it)
+    panels.setdefault("cost", {}).update(_training_cost(facts["memory"]))
+    row = row_of(panels, dataset) | {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "composition": repr(model),
         "recipe": settings.recipe,
         "formula": facts["formula"],
         "command": settings.command(),
@@ -52,8 +57,26 @@ def evaluate_run(folder: Path, data: str | None = None, samples: int = 1000) -> 
         "curves": _curves(facts["memory"]),
         "columns": columns(dataset.space),
     }
-    write_text(folder / "row.json", json.dumps(row))
+    place.mkdir(parents=True, exist_ok=True)
+    write_pictures(model, dataset, it.drawn, place)
+    write_text(place / "row.json", json.dumps(row))
     return row
+
+
+def row_of(panels: dict[str, Cells], dataset: Dataset) -> dict[str, Any]:
+    """`cells` that are columns of the table, and all of them under their panels' titles."""
+    known = {c["id"] for c in columns(dataset.space)}
+    cells = {name: cell.to_json() for made in panels.values() for name, cell in made.items() if name in known}
+    titled = {PANELS[name].title: {k: cell.to_json() for k, cell in made.items()} for name, made in panels.items()}
+    return {"cells": cells, "panels": titled}
+
+
+def _training_cost(memory: dict[str, Any]) -> Cells:
+    seconds, megabytes = memory["seconds"], memory["megabytes"]
+    return {
+        "train_seconds": Cell(seconds, None, None, f"{seconds:.0f} s", "training, validation included", None),
+        "memory": Cell(megabytes, None, None, f"{megabytes:.0f} MiB", "peak resident while training", None),
+    }
 
 
 def _curves(memory: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +86,7 @@ def _curves(memory: dict[str, Any]) -> dict[str, Any]:
 
 def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
     """The run's data set with its test part replaced by all rows of `data`."""
-    other = load(data, label=settings.label, seed=settings.seed)
+    other = load(data, label=settings.label, seed=settings.split_seed)
     reason = dataset.space.comparable(other.space)
     if reason is not None:
         raise ValueError(f"{data} is another space than the run's: {reason}")
@@ -85,80 +108,15 @@ def features_of(dataset: Dataset, seed: int) -> Features:
     return _FITTED[key]
 
 
-def evaluate_model(
-    model: nn.Module, dataset: Dataset, features: Features, samples: int, seed: int, folder: Path | None
-) -> dict[str, Any]:
-    """Cells of a model: density, generation, representation, outliers, cost."""
-    one = score(model, dataset.test, seed=seed)
-    began = time.monotonic()
-    drawn = sample(model, samples, seed=seed)
-    sampling = (time.monotonic() - began) * 1000 / samples
-    generation = {name: metric_cell(result) for name, result in panel(dataset, drawn, features, seed).items()}
-    generation["prdc_density"] = generation.pop("density")
-    cells: dict[str, Cell] = {
-        "density": density_cell(tightest(model, dataset.test, one, seed), dataset.space),
-        "bound": density_cell(one, dataset.space),
-        **generation,
-        "probe": _probe(model, dataset),
-        "outliers": _outliers(model, dataset, one, seed),
-        "sample_seconds": Cell(sampling, None, None, f"{sampling:.3g} s", f"{samples} samples", samples),
-        "parameters": _parameters(model),
-        "memory": Cell(peak_megabytes(), None, None, f"{peak_megabytes():.0f} MiB", "peak resident", None),
-    }
-    if folder is not None:
-        write_pictures(model, dataset, drawn, folder)
-    return {
-        "cells": {name: cell.to_json() for name, cell in cells.items()},
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "composition": repr(model),
-    }
-
-
-def tightest(model: nn.Module, x: Tensor, one: Scores, seed: int) -> Scores:
-    """Importance-weighted where the density is a proper bound, otherwise the density as it is."""
-    if one.kind is not Kind.LOWER:
-        return one
-    try:
-        return score(model, x, ImportanceWeighted(IMPORTANCE), seed=seed)
-    except Unavailable:
-        return one
-
-
-def _parameters(model: nn.Module) -> Cell:
-    count = sum(p.numel() for p in model.parameters())
-    return Cell(count, None, None, f"{count:,}", "of the model alone", None)
-
-
-def _seconds(value: float) -> dict[str, Any]:
-    return Cell(value, None, None, f"{value:.0f} s", "training, validation included", None).to_json()
-
-
-def _probe(model: nn.Module, dataset: Dataset) -> Cell:
-    try:
-        return metric_cell(probe(dataset, lambda x: encode(model, x)))
-    except Unavailable:
-        return absent("the model has no codes")
-
-
-def _outliers(model: nn.Module, dataset: Dataset, inside: Scores, seed: int) -> Cell:
-    """AUROC of the one-draw density against the first named set."""
-    if inside.kind is Kind.NONE:
-        return absent(inside.how)
-    name, rows = next(iter(outlier_sets(dataset, seed).items()))
-    outside = score(model, rows, seed=seed)
-    return metric_cell(auroc(-inside.values, -outside.values, f"{inside.kind.value} log-density, test rows against {name}"))
-
-
 def print_row(row: dict[str, Any]) -> None:
-    """The row as a table of two columns."""
+    """The row as one table a panel."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("column", "value", "how", title=row["recipe"])
     titles = {c["id"]: c["title"] for c in row["columns"]}
-    for name, title in titles.items():
-        cell = row["cells"].get(name)
-        if cell is not None:
+    for panel, cells in row["panels"].items():
+        table = Table("number", "value", "how", title=f"{row['recipe']}: {panel}", title_justify="left")
+        for name, cell in cells.items():
             label = f" {cell['kind']}" if cell["kind"] else ""
-            table.add_row(title, f"{cell['text']}{label}", cell["how"])
-    Console().print(table)
+            table.add_row(titles.get(name, name), f"{cell['text']}{label}", cell["how"])
+        Console().print(table)

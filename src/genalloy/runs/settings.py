@@ -17,7 +17,8 @@ class RunSettings:
     """The question that a run answers; `planned` is filled in once, when minutes have become steps.
 
     recipe, settings: name and `--set` values. data, label, limit: how to load the data again. steps or minutes: the
-    budget (both None: the recipe's own). seed: of split, initial weights and everything random. device, precision,
+    budget (both None: the recipe's own). seed: of split, initial weights and everything random; split: another seed for
+    the split alone, so that runs of several seeds share one test set. device, precision,
     processes: Lightning Fabric's. planned: steps of each phase.
     """
 
@@ -36,6 +37,12 @@ class RunSettings:
     patience: int | None = None
     planned: tuple[int, ...] = ()
     dtype: str = "float32"
+    split: int | None = None
+
+    @property
+    def split_seed(self) -> int:
+        """The seed that cuts the data."""
+        return self.seed if self.split is None else self.split
 
     def with_plan(self, planned: tuple[int, ...]) -> RunSettings:
         return replace(self, planned=planned)

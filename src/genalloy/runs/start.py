@@ -24,7 +24,7 @@ from genalloy.training.seeding import Stream, seed_all
 
 def dataset_of(settings: RunSettings) -> Dataset:
     """The data set of a run, split by its seed."""
-    return load(settings.data, label=settings.label, seed=settings.seed, limit=settings.limit)
+    return load(settings.data, label=settings.label, seed=settings.split_seed, limit=settings.limit)
 
 
 def build(settings: RunSettings, dataset: Dataset) -> Composition:

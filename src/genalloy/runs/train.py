@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
+from genalloy.data.split import thin
 from genalloy.evidence import Kind
 from genalloy.recipes.composition import Composition
 from genalloy.runs.batches import Order, batches
 from genalloy.runs.logs import Log
+from genalloy.runs.memory import peak_megabytes
 from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings
 from genalloy.spec import from_spec, to_spec
@@ -32,6 +35,8 @@ from genalloy.training.state import State
 
 CHECKS = 20
 """Validations in one phase."""
+CHECKED_ROWS = 2000
+"""Validation rows of one check, at most: a seeded choice, the same at every check."""
 
 
 @dataclass
@@ -47,6 +52,7 @@ class Memory:
     train: list[list[float]] = field(default_factory=list)
     validation: list[list[float]] = field(default_factory=list)
     label: str = ""
+    megabytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,8 @@ class Trainer:
         self.log = Log(folder if self._first else None)
         self.device = fabric.device if fabric else torch.device("cpu")
         self._saved = time.monotonic()
+        chosen = thin(np.arange(len(dataset.validation)), CHECKED_ROWS, settings.split_seed)
+        self._checked = dataset.validation[torch.from_numpy(chosen)]
 
     @property
     def model(self) -> nn.Module:
@@ -90,6 +98,7 @@ class Trainer:
                     self._take_best()
                     self.memory.phase, self.memory.step, self.state = self.memory.phase + 1, 0, State()
                     self.memory.best, self.memory.stale, self.best = -float("inf"), 0, {}
+                    self.memory.megabytes = peak_megabytes()
                     self.checkpoint()
         except (KeyboardInterrupt, GeneratorExit):
             self.checkpoint()
@@ -132,7 +141,7 @@ class Trainer:
         """Validation density under the averaged weights; the best weights are kept."""
         if phase.select and phase.model is None:
             with self._averaged():
-                scores = score(self.model, self.dataset.validation.to(self.device), seed=self.settings.seed)
+                scores = score(self.model, self._checked.to(self.device), seed=self.settings.seed)
                 value = None if scores.kind is Kind.NONE else scores.mean()
                 if value is not None:
                     self._keep_best(value, step.index, scores.kind)
@@ -226,7 +235,8 @@ def plan(composition: Composition, dataset: Dataset, settings: RunSettings, cap:
         cost = sum(phase.share * seconds_per_step(composition, phase, dataset) for phase in composition.each())
         began = time.monotonic()
         score(composition.model, dataset.validation[:64])
-        checking = (time.monotonic() - began) * len(dataset.validation) / min(64, len(dataset.validation)) * CHECKS
+        rows = min(len(dataset.validation), CHECKED_ROWS)
+        checking = (time.monotonic() - began) * rows / min(64, rows) * CHECKS
         room = max(settings.minutes * 60 - checking, settings.minutes * 30)
         affordable = max(20, int(room / cost))
         total = min(total, affordable) if cap else affordable

@@ -1,0 +1,65 @@
+"""Network evaluations: how often a model calls its networks for one batch, whatever the batch's size.
+
+A network is a module of `genalloy.networks`, or of another package inside a Foreign one, that is not part of a larger network. A
+cached step of an autoregressive network counts like a call; it costs about the network's size divided by its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Calls:
+    """A counter."""
+
+    count = 0
+
+    def __call__(self, *_: Any) -> None:
+        self.count += 1
+
+
+def networks(model: nn.Module) -> Iterator[nn.Module]:
+    """Outermost networks of a model, each once."""
+    inside: set[int] = set()
+    for module in model.modules():
+        if id(module) not in inside and type(module).__module__.startswith("genalloy.networks"):
+            inside |= {id(part) for part in module.modules()}
+            yield module
+
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[Calls]:
+    """Count the networks' calls and cached steps inside the block."""
+    calls, found = Calls(), list(networks(model))
+    hooks = [network.register_forward_pre_hook(calls) for network in found]
+    stepping = [network for network in found if hasattr(network, "step")]
+    for network in stepping:
+        network.__dict__["step"] = _counting(network.step, calls)
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for network in stepping:
+            del network.__dict__["step"]
+
+
+def _counting(step: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        calls()
+        return step(*args, **kwargs)
+
+    return counting
+
+
+@torch.no_grad()
+def evaluations(model: nn.Module, act: Callable[[], Any]) -> int:
+    """Network calls of `act()`."""
+    with torch.random.fork_rng(devices=[]), counted(model) as calls:
+        act()
+    return calls.count

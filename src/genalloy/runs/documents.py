@@ -1,0 +1,118 @@
+"""What was kept of the experiments, for people: the list on the terminal and `docs/results.md`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from genalloy.experiments.registry import all_experiments
+from genalloy.training.checkpoint import write_text
+
+OPENING = """# Results
+
+Written by `genalloy reproduce --document docs/results.md` from the records in `results/`; do not edit by hand.
+
+Each experiment is one claim that could have failed. Numbers are means over training seeds on one split, ± one standard error
+over seeds; a claim holds where means differ by more than two combined standard errors. Published values were measured in the
+set-ups that stand beside them, which are not ours: they are context, no comparison.
+"""
+Record = dict[str, Any]
+
+
+def read_records(results: Path) -> dict[str, Record]:
+    """The kept records by experiment, in the registry's order, others after. Raises ValueError where the folder has none."""
+    found = {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in sorted(results.glob("*.json"))}
+    if not found:
+        raise ValueError(f"{results} holds no results; run `genalloy reproduce NAME --results {results}` first")
+    order = list(all_experiments())
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+
+
+def print_list(results: Path) -> None:
+    """Every experiment: minutes, what it claims, and its last verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    known = all_experiments()
+    table = Table(box=None, title=f"{len(known)} experiments; minutes on two cores, quick / full, for three seeds")
+    for heading in ("experiment", "family", "data", "minutes", "last verdict"):
+        table.add_column(heading, no_wrap=heading != "last verdict")
+    table.add_column("claim")
+    for e in known.values():
+        minutes = " / ".join(f"{e.minutes[b]:g}" for b in ("quick", "full") if b in e.minutes)
+        table.add_row(e.name, e.family, e.data, minutes, _last(results, e.name), e.claim)
+    Console().print(table)
+
+
+def _last(results: Path, name: str) -> str:
+    file = results / f"{name}.json"
+    if not file.exists():
+        return "not run"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return f"{record['verdict']['outcome']} ({record['budget']}, {len(record['seeds'])} seeds, {record['created'][:10]})"
+
+
+def write_results(results: Path, file: Path) -> Path:
+    """The Markdown page of all kept results, with one picture a headline column in a folder beside it."""
+    pictures = file.parent / file.stem
+    sections = [_section(record, pictures) for record in read_records(results).values()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, "\n".join([OPENING, *sections]))
+    return file
+
+
+def _section(record: Record, pictures: Path) -> str:
+    verdict = record["verdict"]
+    lines = [f"## {record['title']}", "", f"*{record['claim']}*", ""]
+    lines += [f"**{verdict['outcome'].capitalize()}.** {verdict['words']}.", "", *_table(record), ""]
+    lines += [*_published(record), *_pictures(record, pictures), _made(record), ""]
+    return "\n".join(lines)
+
+
+def _made(record: Record) -> str:
+    data, versions = record["data"], ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+    rows = f"{data['train']:,} training, {data['test']:,} test rows; {data['measure']}"
+    return f"`{record['command']}` \u00b7 {rows} \u00b7 {record['machine']} \u00b7 {versions} \u00b7 {record['created'][:10]}"
+
+
+def _table(record: Record) -> Iterator[str]:
+    """Rows that have a headline number, the first columns those of the claim."""
+    titles = {c["id"]: c["title"] for c in record["columns"]}
+    ids = [i for i in (*record["headline"], "train_seconds", "sample_seconds") if i in titles]
+    rows = [row for row in record["rows"] if any(row["cells"].get(i, {}).get("value") is not None for i in record["headline"])]
+    yield "| | " + " | ".join(titles[i] for i in ids) + " | updates | parameters |"
+    yield "|---|" + "---|" * (len(ids) + 2)
+    for row in rows:
+        size = f"{row.get('steps') or '':} | {row.get('parameters') or '':}"
+        yield f"| {row['recipe']} | " + " | ".join(_cell(row["cells"].get(i)) for i in ids) + f" | {size} |"
+
+
+def _cell(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return ""
+    return f"{cell['text']} {cell['kind'] or ''}".strip()
+
+
+def _published(record: Record) -> list[str]:
+    if not record["published"]:
+        return []
+    lines = ["Published, in another set-up:", "", "| | value | set-up | source |", "|---|---|---|---|"]
+    lines += [f"| {p['name']} | {p['value']:g} {p['unit']} | {p['setup']} | {p['source']} |" for p in record["published"]]
+    return [*lines, ""]
+
+
+def _pictures(record: Record, folder: Path) -> list[str]:
+    """A dot a seed, for each headline column."""
+    from genalloy.report.charts import seed_dots
+
+    lines = []
+    for column in record["columns"]:
+        if column["id"] not in record["headline"]:
+            continue
+        name = f"{record['name']}-{column['id']}.svg"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / name, seed_dots(record["rows"], column, record["published"], name.removesuffix(".svg")))
+        lines.append(f"![{column['title']} of {record['title']}, a dot a seed]({folder.name}/{name})")
+    return [*lines, ""]

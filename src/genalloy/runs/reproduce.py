@@ -1,0 +1,168 @@
+"""`genalloy reproduce` and `genalloy sweep`: experiments trained, measured, judged, and their results kept.
+
+A workspace holds `runs/` (shared by all experiments) and one folder a table; `results/NAME.json` is the record of an
+experiment: numbers with their labels and every seed's value, the published ones beside them, and the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from genalloy.data.load import load
+from genalloy.experiments.declare import Contender, Experiment
+from genalloy.experiments.verdict import Outcome, Results, Score, Verdict
+from genalloy.recipes.registry import find
+from genalloy.runs.examine import Asked
+from genalloy.runs.settings import RunSettings
+from genalloy.runs.table import BASELINES, Entry, Table, digest, make_table, versions
+from genalloy.training.checkpoint import write_text
+
+SIGNS = {"high": 1.0, "low": -1.0}
+
+
+@dataclass(frozen=True)
+class Order:
+    """How an experiment is run. budget: "quick" or "full". seeds: how many, from 0. minutes: instead of a budget's steps."""
+
+    budget: str = "quick"
+    seeds: int = 3
+    workspace: Path = Path("reproductions")
+    jobs: int = 0
+    command: str = ""
+    limit: int | None = None
+    minutes: float | None = None
+    steps: int | None = None
+
+
+def reproduce(experiment: Experiment, order: Order, results: Path | None) -> tuple[Path, Verdict | None]:
+    """Run an experiment: returns its page and its verdict. `results`: where NAME.json is kept; None keeps none."""
+    from genalloy.report.page import write_page
+
+    dataset = load(experiment.data, limit=order.limit)
+    table = table_of(experiment, order)
+    record = make_table(table, dataset)
+    verdict = None if experiment.verdict is None else experiment.verdict(scores_of(record))
+    if verdict is not None:
+        record["verdict"] = {"outcome": verdict.outcome.value, "words": verdict.words}
+    text = json.dumps(record, indent=1)
+    write_text(table.folder / "comparison.json", text)
+    page = write_page(table.folder)
+    if results is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        write_text(results / f"{experiment.name}.json", json.dumps(kept(record, experiment), indent=1))
+    return page, verdict
+
+
+def table_of(experiment: Experiment, order: Order) -> Table:
+    """The table that an experiment asks for."""
+    asked = Asked(experiment.panels, experiment.samples, experiment.importance, experiment.outliers)
+    runs = order.workspace / "runs"
+    seeds = range(order.seeds)
+    entries = [_entry(experiment, contender, seed, order, runs, asked) for seed in seeds for contender in experiment.contenders]
+    question = {"experiment": experiment.name, **{k: getattr(order, k) for k in ("budget", "limit", "minutes", "steps")}}
+    facts: dict[str, Any] = {
+        "kind": "reproduce" if experiment.verdict else "sweep",
+        "command": order.command,
+        "claim": experiment.claim,
+        "published": [asdict(p) for p in experiment.published],
+        "budget": order.budget,
+        "seeds": list(range(order.seeds)),
+        "headline": list(experiment.headline),
+    }
+    if experiment.verdict is None:
+        facts["sweep"] = list(dict.fromkeys(name for c in experiment.contenders for name in c.settings))
+    title = f"{experiment.title}, on {experiment.data}"
+    place = runs / f"{BASELINES}-{digest([experiment.data, order.limit, asdict(asked), versions()['genalloy']])}"
+    name = experiment.name if order.budget == "quick" else f"{experiment.name}-{order.budget}"
+    return Table(title, order.workspace / name, tuple(entries), place, question, facts, order.jobs)
+
+
+def _entry(experiment: Experiment, contender: Contender, seed: int, order: Order, runs: Path, asked: Asked) -> Entry:
+    steps = order.steps or contender.steps.get(order.budget)
+    settings = RunSettings(
+        contender.recipe, experiment.data, None, order.limit, dict(contender.settings), None if order.minutes else steps,
+        order.minutes, seed, device="cpu", split=0,
+    )  # fmt: skip
+    # the seed and the data stand in the name for people, the hash for everything else that the run depends on
+    identity = digest([asdict(settings), versions()["genalloy"]])
+    folder = runs / f"{contender.recipe}-{Path(experiment.data).stem}-{seed}-{identity}"
+    return Entry(contender, settings, folder, asked)
+
+
+# -- what a verdict reads ------------------------------------------------------------------------------------------
+
+
+def scores_of(record: Mapping[str, Any]) -> Results:
+    """Every number of the record by row and column; a panel's further numbers under their own names.
+
+    A baseline and a floor may share a name (a Gaussian has a density, its draws have a distance): their numbers are joined.
+    """
+    signs = {c["id"]: SIGNS.get(c["better"], 0.0) for c in record["columns"]}
+    result: dict[str, dict[str, Score]] = {}
+    for row in record["rows"]:
+        found = result.setdefault(row["recipe"], {})
+        panels = row.get("panels", {}).values()
+        for cells in (*panels, row["cells"]):
+            found |= {k: _score(cell, row, signs.get(k, 1.0)) for k, cell in cells.items() if cell["value"] is not None}
+    return result
+
+
+def _score(cell: Mapping[str, Any], row: Mapping[str, Any], sign: float) -> Score:
+    trained = row["kind"] == "model"
+    each = tuple(v for v in cell.get("seeds") or [cell["value"]] if v is not None)
+    return Score(cell["value"], cell["stderr"], len(each) if trained else 0, sign, cell["kind"], each, tuple(row.get("runs", ())))
+
+
+def kept(record: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """The record without curves and compositions, which belong to the runs: what `results/` keeps."""
+    dropped = ("curves", "composition", "folder", "columns", "runs")
+    rows = [{k: v for k, v in row.items() if k not in dropped} for row in record["rows"]]
+    return {"name": experiment.name, "family": experiment.family, **record, "rows": rows}
+
+
+def last_verdict(results: Path, name: str) -> dict[str, Any] | None:
+    """The kept record of an experiment, None where there is none."""
+    file = results / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+# -- sweeps --------------------------------------------------------------------------------------------------------
+
+
+def sweep_of(recipe: str, data: str, over: Sequence[str], panels: tuple[str, ...], read: Any) -> Experiment:
+    """An experiment without a claim: every combination of the values given as NAME=A,B,C.
+
+    read: (recipe, name, text) -> value, as `--set` reads it. Raises ValueError on a malformed or unknown setting.
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in over:
+        name, equals, values = text.partition("=")
+        if not equals or not values:
+            raise ValueError(f"--over {text!r} is not NAME=A,B,C; NAME is one of {', '.join(find(recipe).settings())}")
+        axes[name] = [read(recipe, name, value) for value in values.split(",")]
+    contenders = []
+    for values in product(*axes.values()):
+        settings = dict(zip(axes, values, strict=True))
+        label = ", ".join(f"{name}={value}" for name, value in settings.items())
+        contenders.append(Contender(label, recipe, {}, settings))
+    name, title = f"{recipe}-{Path(data).stem}-" + "-".join(axes), f"{recipe} over {' and '.join(axes)}"
+    headline = ("density", "kernel_distance")
+    return Experiment(name, find(recipe).family, title, "", data, tuple(contenders), panels, headline, None, {})
+
+
+def with_steps(experiment: Experiment, factor: float) -> Experiment:
+    """The same experiment with every budget's steps multiplied: for smoke tests."""
+    shorter = [
+        replace(c, steps={b: max(2, round(s * factor)) for b, s in c.steps.items()}) for c in experiment.contenders
+    ]
+    return replace(experiment, contenders=tuple(shorter))
+
+
+def complete(verdict: Verdict | None) -> bool:
+    """Whether a claim was decided."""
+    return verdict is not None and verdict.outcome is not Outcome.INCOMPLETE
