@@ -111,7 +111,7 @@ def test_a_declaration_can_be_built(experiment: Experiment) -> None:
     for contender in experiment.contenders:
         assert set(contender.settings) <= set(find(contender.recipe).settings())
         assert {"quick", "full"} <= contender.steps.keys()
-    known = names | {"Gaussian after a logit", "Gaussian", "mixture of 10 Gaussians"}
+    known = names | {"independent entries", "Gaussian after a logit", "Gaussian", "mixture of 10 Gaussians"}
     for leaf in leaves(claim(experiment)):
         assert {leaf.a, getattr(leaf, "b", leaf.a)} <= known, leaf
         assert leaf.column in SIGNS, leaf

@@ -86,6 +86,11 @@ class Space:
         return Measure(self.dims - grid, grid)
 
     @property
+    def in_bits(self) -> bool:
+        """Whether densities are printed in bits per dimension: integers of more than two levels; all else is in nats."""
+        return self.levels is not None and self.levels > 2
+
+    @property
     def measure_text(self) -> str:
         """The base measure in words, to stand beside every density."""
         reals, grid = self.measure

@@ -14,7 +14,7 @@ EXPERIMENTS = (
         "and mixture's, and they are not copies.",
         "fashion-mnist",
         (
-            Contender("r3gan", "r3gan", {"quick": 2000, "full": 50_000}),
+            Contender("r3gan", "r3gan", {"quick": 1500, "full": 50_000}),
             Contender("vae", "vae", {"quick": 600, "full": 10_000}, {"dropout": 0.0}),
         ),
         ("generation", "memorisation", "cost"),

@@ -23,8 +23,8 @@ EXPERIMENTS = (
         Better("pixelcnn", "made", "density"),
         {"quick": 20, "full": 900},
         (
-            Published("PixelCNN", 81.30, "nats", SETUP, "van den Oord, Kalchbrenner & Kavukcuoglu, 2016"),
-            Published("MADE, 2 hidden layers, 32 masks", 86.64, "nats", SETUP, "Germain et al., 2015"),
+            Published("PixelCNN", -81.30, "nats", SETUP, "van den Oord, Kalchbrenner & Kavukcuoglu, 2016"),
+            Published("MADE, 2 hidden layers, 32 masks", -86.64, "nats", SETUP, "Germain et al., 2015"),
         ),
     ),
 )

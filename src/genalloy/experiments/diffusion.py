@@ -13,7 +13,7 @@ from genalloy.experiments.verdict import AllOf, Better
 from genalloy.samplers.diffusion import AdamsBashforth, Ancestral, Sampler
 from genalloy.spec import Value
 
-STEPS = {"quick": 1200, "full": 30_000}
+STEPS = {"quick": 800, "full": 30_000}
 
 
 @dataclass(frozen=True)

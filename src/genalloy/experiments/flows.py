@@ -5,7 +5,7 @@ from __future__ import annotations
 from genalloy.experiments.declare import Contender, Experiment
 from genalloy.experiments.verdict import AllOf, Better
 
-STEPS = {"quick": 1500, "full": 50_000}
+STEPS = {"quick": 1000, "full": 50_000}
 EXPERIMENTS = (
     Experiment(
         "flows-gaussian",

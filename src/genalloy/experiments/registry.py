@@ -7,7 +7,7 @@ from importlib import import_module
 
 from genalloy.experiments.declare import Experiment
 
-MODULES = ("theis", "autoregressive", "latent", "flows", "energy", "diffusion", "adversarial", "combinations")
+MODULES = ("theis", "autoregressive", "latent", "flows", "energy", "diffusion", "adversarial", "combinations", "families")
 
 
 def all_experiments() -> dict[str, Experiment]:

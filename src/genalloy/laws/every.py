@@ -25,7 +25,7 @@ from genalloy.mcmc.langevin import Langevin
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.diffusion import Diffusion, Grid, Real
 from genalloy.models.energy import EnergyModel
-from genalloy.models.fitted import FittedGaussian
+from genalloy.models.fitted import FittedGaussian, Memory, UniformLevels
 from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
@@ -202,6 +202,10 @@ def _dequantised(e: Shape, c: Shapes) -> nn.Module:
     return Preprocessed(_realnvp(e, c), layers, e, c)
 
 
+def _memory(e: Shape, c: Shapes) -> nn.Module:
+    return Memory(torch.randint(0, LEVELS, (5, *e)).float(), LEVELS, 0.3)
+
+
 def _claims(density: Kind, draw: Kind, proper: bool) -> Claims:
     return Claims(Claim.of(density, proper), Claim.of(draw, proper))
 
@@ -219,6 +223,11 @@ def every_part() -> tuple[Listed, ...]:
     return (
         Listed("gaussian", _gaussian, represents=True),
         Listed("fitted gaussian", lambda e, c: FittedGaussian.of(torch.randn(20, *e)), roles=UNCONDITIONAL, conditional=False),
+        Listed(
+            "uniform levels", lambda e, c: UniformLevels(LEVELS, e), roles=("component",), conditional=False, discrete=True,
+            carries_gradient=False, levels=LEVELS,
+        ),
+        Listed("memory", _memory, roles=("component",), conditional=False, discrete=True, carries_gradient=False, levels=LEVELS),
         Listed("tempered", lambda e, c: Tempered(_gaussian(e, c), 0.7)),
         Listed("bernoulli", _from(Bernoulli()), roles=LIKELIHOOD, discrete=True, carries_gradient=False, represents=True),
         Listed("categorical", _from(Categorical(LEVELS)), roles=LIKELIHOOD, discrete=True, carries_gradient=False),

@@ -65,10 +65,10 @@ def _with_noise(scores: Scores) -> str:
 
 
 def nats_cell(mean: float, error: float | None, kind: Kind, how: str, n: int, space: Space) -> Cell:
-    """Nats for densities, bits per dimension for integers; the sign in front is the claim."""
+    """Nats for densities and bits, bits per dimension for integers; the sign in front is the claim."""
     if not math.isfinite(mean):
         return absent(f"log-density is not finite on the test rows ({how})")
-    if space.levels is None:
+    if not space.in_bits:
         sign = {Kind.LOWER: "\u2265 ", Kind.UPPER: "\u2264 "}.get(kind, RELATION[kind])
         return Cell(mean, error, kind.value, f"{sign}{mean:.3f}{_plus_minus(error, 3)}", f"{how}; log p in nats", n)
     unit = space.dims * math.log(2.0)

@@ -23,8 +23,8 @@ class Column:
 
 def columns(space: Space) -> list[dict[str, Any]]:
     """Columns for a data space; the density's unit depends on it."""
-    unit, better = ("bits/dim", "low") if space.levels is not None else ("nats", "high")
-    title = "bits per dimension" if space.levels is not None else "log-likelihood"
+    unit, better = ("bits/dim", "low") if space.in_bits else ("nats", "high")
+    title = "bits per dimension" if space.in_bits else "log-likelihood"
     density = [
         Column(
             "density",

@@ -1,17 +1,36 @@
-"""Network evaluations: how often a model calls its networks for one batch, whatever the batch's size.
+"""What an act costs: seconds, memory, and network evaluations.
 
-A network is a module of `genalloy.networks`, or of another package inside a Foreign one, that is not part of a larger network. A
-cached step of an autoregressive network counts like a call; it costs about the network's size divided by its length.
+These are calls of a model's networks for one batch, whatever its size. A network here is a module of `genalloy.networks` that is
+no part of a larger one; a cached step of an autoregressive network counts like a call, though it costs far less.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+from genalloy.runs.memory import peak_megabytes, reset_peak
+
+
+class Spent(NamedTuple):
+    """What an act returned, its wall-clock seconds, and the process's peak resident memory during it in MiB."""
+
+    made: Any
+    seconds: float
+    megabytes: float
+
+
+def spend(act: Callable[[], Any]) -> Spent:
+    """Act once and say what it cost."""
+    reset_peak()
+    began = time.monotonic()
+    made = act()
+    return Spent(made, time.monotonic() - began, peak_megabytes())
 
 
 class Calls:

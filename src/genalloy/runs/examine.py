@@ -6,7 +6,6 @@ one-draw density, the samples) are made once.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +24,7 @@ from genalloy.evaluation.outliers import outlier_sets
 from genalloy.evaluation.representation import probe
 from genalloy.evidence import Kind, Unavailable
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
-from genalloy.runs.cost import evaluations
-from genalloy.runs.memory import peak_megabytes
+from genalloy.runs.cost import Spent, evaluations, spend
 from genalloy.runs.score import Scores, encode, sample, score
 
 IMPORTANCE = 64
@@ -71,15 +69,13 @@ class Examined:
             return self.one
 
     @cached_property
-    def timed_samples(self) -> tuple[Tensor, float]:
-        """Samples, and seconds for 1,000 of them."""
-        began = time.monotonic()
-        drawn = sample(self.model, self.asked.samples, seed=self.seed)
-        return drawn, (time.monotonic() - began) * 1000 / self.asked.samples
+    def sampling(self) -> Spent:
+        """The samples and what they cost."""
+        return spend(lambda: sample(self.model, self.asked.samples, seed=self.seed))
 
     @property
     def drawn(self) -> Tensor:
-        return self.timed_samples[0]
+        return self.sampling.made
 
     @cached_property
     def outlier_sets(self) -> dict[str, Tensor]:
@@ -137,15 +133,19 @@ def outlier_panel(it: Examined) -> Cells:
 
 def cost_panel(it: Examined) -> Cells:
     """Seconds, network evaluations, memory and size."""
-    seconds, count = it.timed_samples[1], sum(p.numel() for p in it.model.parameters())
+    count, seconds = sum(p.numel() for p in it.model.parameters()), it.sampling.seconds * 1000 / it.asked.samples
     calls = evaluations(it.model, lambda: it.model().sample((2,)))
     return {
         "sample_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"{it.asked.samples} samples", it.asked.samples),
-        "sample_evaluations": Cell(calls, None, None, f"{calls:,}", "network calls for a batch of samples, cached steps included"),
+        "sample_evaluations": Cell(calls, None, None, f"{calls:,}", "network calls for one batch, cached steps included"),
+        "sample_memory": _megabytes(it.sampling, "sampling"),
         **_density_cost(it),
         "parameters": Cell(count, None, None, f"{count:,}", "of the model alone", None),
-        "memory": Cell(peak_megabytes(), None, None, f"{peak_megabytes():.0f} MiB", "peak resident", None),
     }
+
+
+def _megabytes(spent: Spent, what: str) -> Cell:
+    return Cell(spent.megabytes, None, None, f"{spent.megabytes:.0f} MiB", f"peak resident while {what}")
 
 
 TIMED_ROWS = 200
@@ -154,14 +154,14 @@ TIMED_ROWS = 200
 def _density_cost(it: Examined) -> Cells:
     """Seconds for 1,000 densities as density() gives them, and its network evaluations."""
     rows = it.dataset.test[torch.randperm(len(it.dataset.test), generator=torch.Generator().manual_seed(it.seed))[:TIMED_ROWS]]
-    began = time.monotonic()
-    scores = score(it.model, rows, seed=it.seed)
-    seconds = (time.monotonic() - began) * 1000 / len(rows)
+    spent = spend(lambda: score(it.model, rows, seed=it.seed))
+    scores, seconds = spent.made, spent.seconds * 1000 / len(rows)
     if scores.kind is Kind.NONE:
         return {"density_seconds": absent(scores.how), "density_evaluations": absent(scores.how)}
     calls = evaluations(it.model, lambda: score(it.model, rows[:2], seed=it.seed))
     return {
-        "density_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"density() of {len(rows)} random test rows, {scores.how}"),
+        "density_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"{len(rows)} random test rows, {scores.how}"),
+        "density_memory": _megabytes(spent, "scoring"),
         "density_evaluations": Cell(calls, None, None, f"{calls:,}", "network calls for a batch of densities"),
     }
 

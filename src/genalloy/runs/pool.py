@@ -29,8 +29,11 @@ class Job:
 
 
 def run_jobs(jobs: list[Job], at_once: int, finished: int = 0) -> None:
-    """Run all; `at_once` 0 takes one a core. `finished`: jobs that were done before, for the bar. Raises what a job raised."""
+    """Run all; `at_once` 0 takes one a core, 1 stays in this process. `finished`: jobs done before. Raises what a job raised."""
     if not jobs:
+        return
+    if at_once == 1:
+        _run_here(jobs, finished)
         return
     # workers inherit it: numerical libraries with threads of their own fight over the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,6 +48,18 @@ def run_jobs(jobs: list[Job], at_once: int, finished: int = 0) -> None:
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def _run_here(jobs: list[Job], finished: int) -> None:
+    """One after the other; the number of threads, which jobs set, is put back."""
+    from rich.progress import track
+
+    threads = torch.get_num_threads()
+    try:
+        for job in track(jobs, f"{len(jobs)} jobs, {finished} done before"):
+            job.call(job.argument)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _watch(jobs: dict[str, Job], futures: dict[str, Future[None]], finished: int) -> None:

@@ -1,0 +1,43 @@
+"""Every explicit family on one set of images, by one measure: the fixed binarised MNIST."""
+
+from __future__ import annotations
+
+from genalloy.experiments import autoregressive, latent
+from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.verdict import AllOf, Better
+
+STEPS = {"quick": 1000, "full": 50_000}
+CONTENDERS = (
+    *autoregressive.EXPERIMENTS[0].contenders,
+    *latent.EXPERIMENTS[0].contenders,
+    Contender("vae-iaf", "vae-iaf", STEPS, {"latent": 50, "hidden": 200, "dropout": 0.0}),
+    Contender("vae-flow-prior", "vae-flow-prior", STEPS, {"latent": 50, "hidden": 200, "dropout": 0.0}),
+    Contender("realnvp", "realnvp", STEPS),
+    Contender("ddpm", "ddpm", {"quick": 400, "full": 30_000}),
+)
+EXPERIMENTS = (
+    Experiment(
+        "nll-images",
+        "evaluation",
+        "Every explicit family",
+        "Every explicit family models fixed binarised digits better than independent entries do, and the convolutional "
+        "autoregressive model better than every other.",
+        "static-mnist",
+        CONTENDERS,
+        ("density", "cost"),
+        ("density",),
+        AllOf(
+            (
+                *(Better(c.name, "independent entries", "density") for c in CONTENDERS),
+                *(Better("pixelcnn", c.name, "density") for c in CONTENDERS if c.name != "pixelcnn"),
+            )
+        ),
+        {"quick": 75, "full": 5000},
+        (
+            *autoregressive.EXPERIMENTS[0].published,
+            *latent.EXPERIMENTS[0].published,
+            Published("VAE with an IAF posterior", -95.33, "nats", "z = 128, 150,000 updates, k = 128", "altosaar, GitHub"),
+            Published("ladder VAE", -79.24, "nats", "3 layers of 32, k = 1000, four seeds", "addtt, GitHub"),
+        ),
+    ),
+)
