@@ -22,7 +22,10 @@ app = typer.Typer(
 )
 
 Data = Annotated[
-    str, typer.Argument(help="A toy's name, `digits`, or a path: .npy .npz .csv .parquet .txt .gz, or a folder of images.")
+    str,
+    typer.Argument(
+        help="A toy's name, `digits`, `sprites`, `waves`, or a path: .npy .npz .csv .parquet .txt .gz, or a folder of images."
+    ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as written by `genalloy fit --out`.")]
 Seed = Annotated[int, typer.Option(help="Seed of the split, the initial weights and everything random.")]
@@ -197,8 +200,12 @@ def evaluate(
     from genalloy.runs.examine import PANELS, Asked
 
     _use_threads(threads)
+    from rich.console import Console
+
     names = tuple(panels.split(",")) if panels else tuple(PANELS)
-    print_row(evaluate_run(run, data, Asked(names, samples, importance, _names(outliers))))
+    with Console(stderr=True).status("loading") as status:
+        row = evaluate_run(run, data, Asked(names, samples, importance, _names(outliers)), status.update)
+    print_row(row)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

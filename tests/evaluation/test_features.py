@@ -8,7 +8,18 @@ import torch
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.data.space import Column, Space
-from genalloy.evaluation.features import PCA, ClassifierFeatures, Columns, Features, Pixels, default_features
+from genalloy.evaluation.classifier import fit_classifier
+from genalloy.evaluation.features import (
+    PCA,
+    AutoencoderFeatures,
+    ClassifierFeatures,
+    Columns,
+    External,
+    Features,
+    Pixels,
+    default_features,
+)
+from genalloy.evaluation.frechet import frechet
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +69,51 @@ def test_classifier_on_vectors() -> None:
     assert (features.probabilities(x).argmax(1) == labels).double().mean() > 0.95
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (64,)])
+def test_autoencoder_codes_keep_more_than_chance_and_are_pinned(digits: Dataset, shape: tuple[int, ...]) -> None:
+    train = digits.train.reshape(-1, *shape)
+    state = torch.get_rng_state()
+    fitted = [AutoencoderFeatures(8, 20, seed).fit(train) for seed in (0, 0, 1)]
+    assert torch.equal(state, torch.get_rng_state())
+    assert fitted[0].name == fitted[1].name != fitted[2].name and fitted[0].name.startswith("autoencoder-8[")
+    codes = fitted[0](digits.test.reshape(-1, *shape))
+    assert codes.shape == (360, 8) and not codes.requires_grad
+    trained = AutoencoderFeatures(8, 200).fit(train)
+    with torch.no_grad():
+        decoded = trained.part(train).mean
+    target = (train - train.mean()) / train.std()
+    residual, total = (decoded - target).square().mean(), (target - target.mean(0)).square().mean()
+    # predicting the mean picture leaves all of the variance over pictures
+    assert residual < 0.75 * total
+
+
+def test_external_network_is_taken_as_it_is_under_the_users_name(digits: Dataset) -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x.mean((1, 2, 3)), x.amax((1, 2, 3)), x[:, 0, 3, 3]], 1)
+
+    features = External(network, "three-numbers", lambda x: network(x).softmax(1)).fit(digits.train)
+    torch.testing.assert_close(features(digits.test), network(digits.test).double())
+    assert features.probabilities(digits.test).shape == (360, 3)
+    assert frechet(features(digits.test), features(digits.train)).named(features.name).how.startswith("three-numbers: ")
+    assert External(network, "bare").fit(digits.train).probabilities(digits.test) is None
+    with pytest.raises(ValueError, match=r"'flat' returned shape \(1,\)"):
+        External(lambda x: x.mean((1, 2, 3)), "flat").fit(digits.train)
+
+
+def test_the_classifier_is_a_part_fitted_by_the_one_loop(digits: Dataset) -> None:
+    features = ClassifierFeatures(16, 40).fit(digits.train, digits.labels["train"])
+    log_p = features.classifier(digits.test).log_prob(digits.labels["test"].float())
+    chosen = features.probabilities(digits.test).gather(1, digits.labels["test"][:, None])[:, 0]
+    torch.testing.assert_close(log_p.double().exp(), chosen, atol=1e-5, rtol=1e-4)
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="not fitted"):
         Pixels()(torch.zeros(3, 2))
     with pytest.raises(ValueError, match="label"):
         ClassifierFeatures().fit(torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"labels in 0\.\.1"):
+        fit_classifier(torch.zeros(3, 2), torch.tensor([0, 1, 2]), 2)
     assert Pixels().probabilities(torch.zeros(3, 2)) is None
 
 

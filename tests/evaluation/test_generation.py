@@ -7,36 +7,25 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from sample_truths import clustered, clusters, normal, value
 from torch import Tensor
 
+from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.evaluation.features import Pixels
-from genalloy.evaluation.generation import (
-    METRICS,
-    Cubic,
-    Gaussians,
-    classifier_confidence,
-    copying,
-    floors,
-    frechet,
-    gaussian_frechet,
-    gaussian_samples,
-    kernel_distance,
-    nearest_distance,
-    panel,
-    prdc,
-)
+from genalloy.data.space import Space
+from genalloy.evaluation.class_scores import classification_accuracy, classifier_confidence, classifier_score
+from genalloy.evaluation.classifier import Budget
+from genalloy.evaluation.features import Features, Pixels
+from genalloy.evaluation.frechet import frechet, gaussian_frechet
+from genalloy.evaluation.generation import METRICS, floors, panel
+from genalloy.evaluation.kernel import Cubic, Gaussians, kernel_distance
+from genalloy.evaluation.memorisation import copying
 from genalloy.evaluation.metric import Metric, Missing
-
-
-def normal(n: int, dims: int, seed: int) -> Tensor:
-    return torch.randn(n, dims, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def value(result: object) -> float:
-    assert isinstance(result, Metric), result
-    return result.value
-
+from genalloy.evaluation.neighbours import nearest, nearest_distance, prdc
+from genalloy.evaluation.references import gaussian_samples, mixture_samples
+from genalloy.evaluation.sharpness import laplacian_variance, sharpness
+from genalloy.evaluation.sliced import sliced_wasserstein
+from genalloy.evaluation.two_sample import c2st
 
 # -- Fréchet
 
@@ -101,6 +90,43 @@ def _unchecked(a: Tensor, b: Tensor) -> Metric:
     return Metric(naive_mmd(gaussians, a, b), None, len(a), "")
 
 
+SHIFT = torch.tensor([0.7, -0.4, 0.2], dtype=torch.float64)
+MIX = torch.tensor([[1.2, 0.0, 0.0], [0.5, 0.7, 0.0], [-0.3, 0.2, 0.4]], dtype=torch.float64)
+
+
+def cubic_expectation(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
+    """E (a.b / F + 1)^3 for independent Gaussians, from their first three moments."""
+
+    def moments(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+        crossed = torch.einsum("ij,k->ijk", cov, mean)
+        third = torch.einsum("i,j,k->ijk", mean, mean, mean) + crossed + crossed.permute(0, 2, 1) + crossed.permute(2, 0, 1)
+        return cov + mean.outer(mean), third
+
+    (second_a, third_a), (second_b, third_b) = moments(mean_a, cov_a), moments(mean_b, cov_b)
+    f = len(mean_a)
+    powers = 1 + 3 * (mean_a @ mean_b) / f + 3 * (second_a * second_b).sum() / f**2 + (third_a * third_b).sum() / f**3
+    return float(powers)
+
+
+def gaussian_expectation(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
+    """E exp(-|a - b|^2 / 2 s^2 F), averaged over the widths: a Gaussian integral over a - b."""
+    f, spread, gap = len(mean_a), cov_a + cov_b, mean_a - mean_b
+    total = 0.0
+    for width in (1, 1 / 2, 1 / 4, 1 / 8):
+        wide = torch.eye(f).double() * width**2 * f
+        total += float((wide.det() / (wide + spread).det()).sqrt() * torch.exp(-gap @ torch.linalg.solve(wide + spread, gap) / 2))
+    return total / 4
+
+
+@pytest.mark.parametrize(("kernel", "expectation"), [(Cubic(), cubic_expectation), (Gaussians(), gaussian_expectation)])
+def test_kernel_distance_of_two_gaussians_is_the_closed_form(kernel: Cubic | Gaussians, expectation: Callable) -> None:
+    zero, unit, other = torch.zeros(3).double(), torch.eye(3).double(), MIX @ MIX.T
+    a, b = (SHIFT, other), (zero, unit)
+    truth = expectation(*a, *a) + expectation(*b, *b) - 2 * expectation(*a, *b)
+    result = kernel_distance(normal(6000, 3, 0) @ MIX.T + SHIFT, normal(6000, 3, 1), kernel)
+    assert isinstance(result, Metric) and abs(result.value - truth) < 3 * result.stderr < 0.2 * truth
+
+
 def test_few_features_get_a_kernel_that_tells_a_ring_of_modes_from_a_gaussian() -> None:
     data = load("8gaussians", limit=600)
     features = Pixels().fit(data.train)
@@ -162,6 +188,91 @@ def test_density_counts_a_border_as_inside() -> None:
     assert value(result["density"]) == pytest.approx((28 * 3 + 2 * 2) / 30)
 
 
+def test_errors_of_prdc_are_near_those_of_new_rows() -> None:
+    drawn = [prdc(normal(200, 3, 2 * i), normal(200, 3, 2 * i + 1) + 0.5) for i in range(40)]
+    for name in ("precision", "recall", "density", "coverage"):
+        spread = torch.tensor([value(d[name]) for d in drawn]).std().item()
+        error = sum(d[name].stderr for d in drawn) / len(drawn)
+        # dropping a row also widens its neighbours' balls, which the errors leave out: they may be too large
+        assert 0.75 < error / spread < 2.2, name
+        assert all(d[name].low <= d[name].value <= d[name].high for d in drawn)
+
+
+def test_density_and_coverage_of_equal_laws_are_their_expectations() -> None:
+    """A sample is in a ball with chance k / n, by exchange; a ball is empty if its k nearest of 2n - 1 rows are all real."""
+    n, k = 80, 5
+    drawn = [prdc(normal(n, 3, 2 * i), normal(n, 3, 2 * i + 1), k) for i in range(60)]
+    truth = {"density": 1.0, "coverage": 1 - math.prod((n - 1 - i) / (2 * n - 1 - i) for i in range(k))}
+    for name, expected in truth.items():
+        found = torch.tensor([value(d[name]) for d in drawn]).double()
+        assert abs(found.mean().item() - expected) < 3 * found.std().item() / math.sqrt(60), name
+        assert found.std() / math.sqrt(60) < 0.02
+
+
+def test_a_generator_that_drops_a_mode_is_caught_by_recall_and_coverage_alone() -> None:
+    real, dropped, whole = clusters(500, 0)[0], clusters(500, 1, keep=3)[0], clusters(500, 2)[0]
+    bad, good = prdc(real, dropped), prdc(real, whole)
+    for name in ("recall", "coverage"):
+        assert bad[name].high < 0.85 < good[name].low, name
+    assert abs(value(bad["precision"]) - value(good["precision"])) < 0.05
+
+
+# -- sliced Wasserstein, two-sample test
+
+
+def test_sliced_wasserstein_of_shifted_gaussians() -> None:
+    shift = torch.tensor([2.0, 0.0, 1.0, 0.0]).double()
+    result = sliced_wasserstein(normal(4000, 4, 0) + shift, normal(3000, 4, 1), directions=400)
+    assert isinstance(result, Metric) and abs(result.value - shift.norm().item() / 2) < 3 * result.stderr < 0.2
+    assert result.low < shift.norm().item() / 2 < result.high
+    same = sliced_wasserstein(normal(4000, 4, 0), normal(4000, 4, 1))
+    assert same.low < 0.04 and value(same) < 0.1
+
+
+@pytest.mark.parametrize(("n", "m"), [(30, 30), (36, 24), (25, 31)])
+def test_sliced_wasserstein_in_one_dimension_is_optimal_transport(n: int, m: int) -> None:
+    from scipy.optimize import linprog
+
+    a, b = normal(n, 1, 0), normal(m, 1, 1) * 0.5 + 0.3
+    cost = (a - b.T).square()
+    rows = torch.kron(torch.eye(n), torch.ones(1, m)), torch.kron(torch.ones(1, n), torch.eye(m))
+    mass = torch.cat([torch.full((n,), 1 / n), torch.full((m,), 1 / m)]).double()
+    best = linprog(cost.flatten().numpy(), A_eq=torch.cat(rows).numpy(), b_eq=mass.numpy()).fun
+    assert value(sliced_wasserstein(a, b, directions=3)) == pytest.approx(math.sqrt(best), rel=1e-6)
+
+
+def test_c2st_is_at_chance_for_equal_laws_and_near_one_for_strangers() -> None:
+    same = [c2st(normal(200, 5, 2 * i), normal(200, 5, 2 * i + 1), seed=i, steps=60) for i in range(12)]
+    assert sum(r.low <= 0.5 <= r.high for r in same) >= 10
+    assert abs(sum(value(r) for r in same) / 12 - 0.5) < 3 * 0.5 / math.sqrt(12 * 200)
+    far = c2st(normal(200, 5, 0), normal(200, 5, 1) + 4)
+    assert value(far) > 0.98 and far.n == 200
+    # no classifier can do better than 1/2 + TV/2 = Phi(1/2) here, and this one comes near
+    near = c2st(normal(4000, 5, 0), normal(4000, 5, 1) + torch.tensor([1.0, 0, 0, 0, 0]).double())
+    assert near.low < 0.6915 < near.high + 0.02
+
+
+def test_c2st_sees_what_differs_in_a_direction_of_little_variance() -> None:
+    thin = torch.tensor([10.0, 10.0, 0.01]).double()
+    assert value(c2st(normal(300, 3, 0) * thin, (normal(300, 3, 1) + torch.tensor([0.0, 0.0, 4.0])) * thin)) > 0.9
+
+
+# -- sharpness
+
+
+def test_sharpness_is_the_laplacian_by_hand_and_falls_with_blur() -> None:
+    pictures = normal(60, 64, 0).reshape(60, 1, 8, 8)
+    x = pictures[0, 0]
+    by_hand = [
+        float(x[i + 1, j] + x[i - 1, j] + x[i, j + 1] + x[i, j - 1] - 4 * x[i, j]) for i in range(1, 7) for j in range(1, 7)
+    ]
+    assert laplacian_variance(pictures)[0].item() == pytest.approx(torch.tensor(by_hand).double().var().item())
+    blurred = torch.nn.functional.avg_pool2d(pictures, 3, 1, 1)
+    assert value(sharpness(pictures, pictures)) == pytest.approx(1)
+    assert sharpness(blurred, pictures).high < 0.5 and sharpness(3 * pictures, pictures).low > 5
+    assert "4 x 4" in sharpness(normal(60, 3, 0), normal(60, 3, 1)).reason
+
+
 # -- copying, classifier
 
 
@@ -183,13 +294,47 @@ def test_classifier_confidence() -> None:
     assert value(result["classes"]) == 2
 
 
+def test_nearest_is_exact_and_can_leave_out_the_row_itself() -> None:
+    for dims in (3, 20):
+        reference = normal(2500, dims, 0)
+        found = nearest(reference[[5, 2100]], reference)
+        assert found.distance.tolist() == [0, 0] and found.where.tolist() == [5, 2100]
+        others = torch.cdist(reference[[5, 2100]], reference)
+        others[0, 5] = others[1, 2100] = math.inf
+        own = nearest(reference[[5, 2100]], reference, skip_self=True)
+        torch.testing.assert_close(own.distance, others.amin(1))
+        assert own.where.tolist() == others.argmin(1).tolist()
+
+
+def test_classifier_score_between_one_and_the_number_of_classes() -> None:
+    sure = torch.eye(5).double().repeat(20, 1)
+    assert value(classifier_score(sure)) == pytest.approx(5)
+    assert value(classifier_score(sure[:1].expand(100, 5))) == pytest.approx(1)
+    mixed = (sure + 0.3).div(2.5)
+    p = torch.tensor([1.3, 0.3, 0.3, 0.3, 0.3]).double() / 2.5
+    assert value(classifier_score(mixed)) == pytest.approx(float(torch.exp((p * (5 * p).log()).sum())))
+
+
+def test_classification_accuracy_of_good_and_of_shuffled_labels() -> None:
+    (x, y), (u, v), short = clusters(400, 0), clusters(300, 1), Budget(steps=100)
+    good = classification_accuracy(x, y, u, v, short)
+    assert good.low > 0.95 and good.n == 300
+    assert value(classification_accuracy(x, y[normal(400, 1, 5)[:, 0].argsort()], u, v, short)) < 0.6
+    # a generator without the last class cannot teach it
+    lacking = classification_accuracy(*clusters(400, 2, keep=3), u, v, short)
+    assert value(lacking) == pytest.approx((v < 3).double().mean().item(), abs=0.05)
+    assert "no labels" in classification_accuracy(x, None, u, v).reason
+    assert "the data" in classification_accuracy(x, y, u, None).reason
+
+
 # -- never a wrong number
 
 
 def test_too_few_or_broken_rows_are_missing() -> None:
     few, whole, broken = normal(5, 2, 0), normal(50, 2, 1), normal(50, 2, 2)
     broken[3, 1], broken[7] = math.nan, math.inf
-    for metric in (frechet, kernel_distance, lambda a, b: prdc(b, a)["recall"], lambda a, b: copying(whole, b, a)):
+    pairs = (frechet, kernel_distance, sliced_wasserstein, c2st)
+    for metric in (*pairs, lambda a, b: prdc(b, a)["recall"], lambda a, b: copying(whole, b, a)):
         assert "needs at least" in metric(few, whole).reason
         assert "2 of 50 samples are not finite" in metric(broken, whole).reason
     assert "needs at least 62" in frechet(normal(50, 60, 0), normal(50, 60, 1)).reason
@@ -220,10 +365,39 @@ def test_panel_of_good_and_of_bad_samples(toy: tuple) -> None:
 def test_floors(toy: tuple) -> None:
     data, features = toy
     rows = floors(data, features)
-    assert list(rows) == ["training rows", "copycat", "Gaussian"]
+    assert list(rows) == ["training rows", "copycat", "Gaussian", "mixture of 10 Gaussians"]
     assert value(rows["copycat"]["copying"]) == 1 > value(rows["Gaussian"]["copying"])
     assert value(rows["Gaussian"]["density"]) < 0.5 < 0.9 < value(rows["training rows"]["density"])
     assert rows["Gaussian"]["frechet"].n == 600
+    # eight modes are nothing to ten components
+    mixture = rows["mixture of 10 Gaussians"]["kernel_distance"]
+    assert mixture.value < 3 * mixture.stderr < value(rows["Gaussian"]["kernel_distance"])
+
+
+def test_every_metric_but_copying_likes_a_copycat() -> None:
+    data = clustered()
+    features = Pixels().fit(data.train)
+    order = torch.randperm(800, generator=torch.Generator().manual_seed(0))[:400]
+    result = panel(data, data.train[order], features, labels=data.labels["train"][order])
+    assert value(result["kernel_distance"]) < 3 * result["kernel_distance"].stderr
+    assert result["c2st"].low < 0.5 and value(result["sliced_wasserstein"]) < 0.2
+    assert all(value(result[name]) > 0.9 for name in ("precision", "recall", "density", "coverage", "classification_accuracy"))
+    assert value(result["copying"]) == 1
+
+
+def test_rows_that_are_not_finite_are_counted_and_never_dropped(toy: tuple) -> None:
+    data, features = toy
+    samples = data.train.clone()
+    samples[[3, 70, 400], 1] = math.nan
+    result = panel(data, samples, features)
+    assert set(result) == set(METRICS)
+    assert {v.reason for v in result.values()} == {f"3 of {len(samples):,} samples are not finite"}
+
+
+def test_a_panel_says_how_many_rows_it_used(toy: tuple) -> None:
+    data, features = toy
+    numbers = [v for v in panel(data, data.train[:300], features).values() if isinstance(v, Metric)]
+    assert {v.n for v in numbers} <= {300, 600} and min(v.n for v in numbers) == 300
 
 
 def test_gaussian_floor_keeps_moments_and_grid() -> None:
@@ -231,3 +405,41 @@ def test_gaussian_floor_keeps_moments_and_grid() -> None:
     draws = gaussian_samples(data, 5000, torch.Generator().manual_seed(0))
     assert draws.shape == (5000, 1, 4, 4) and torch.equal(draws, draws.round()) and draws.min() >= 0 and draws.max() <= 16
     torch.testing.assert_close(draws.mean(0), data.train.mean(0), atol=0.4, rtol=0)
+
+
+def test_mixture_floor_keeps_the_grid_and_is_seeded() -> None:
+    data = load("digits")
+    draws = [mixture_samples(data, 500, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert draws[0].shape == (500, 1, 8, 8) and torch.equal(draws[0], draws[0].round())
+    assert draws[0].min() >= 0 and draws[0].max() <= 16
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    torch.testing.assert_close(draws[0].mean(0), data.train.mean(0), atol=1.2, rtol=0)
+    # components come mixed
+    assert (draws[0][:250].mean(0) - draws[0][250:].mean(0)).abs().max() < 2
+
+
+def test_directions_beyond_the_mixture_keep_their_variance() -> None:
+    rows = (normal(500, 20, 0) @ normal(20, 20, 1)).float()
+    data = Dataset("wide", Space((20,), "points"), rows, rows[:0], rows)
+    draws = mixture_samples(data, 3000, torch.Generator().manual_seed(0))
+    assert draws.var(0).sum().item() == pytest.approx(rows.var(0).sum().item(), rel=0.08)
+    torch.testing.assert_close(torch.cov(draws.T), torch.cov(rows.T), atol=5, rtol=0.1)
+
+
+def test_floors_of_rows_too_large_for_a_covariance_say_so() -> None:
+    wide = torch.rand(60, 5000)
+    data = Dataset("wide", Space((5000,), "points"), wide, wide[:0], torch.rand(50, 5000))
+    rows = floors(data, Some().fit(wide))
+    assert "5,000" in rows["Gaussian"]["frechet"].reason and isinstance(rows["copycat"]["kernel_distance"], Metric)
+
+
+class Some(Features):
+    """The first three entries."""
+
+    name = "some"
+
+    def _learn(self, train: Tensor, labels: Tensor | None) -> None:
+        """Nothing."""
+
+    def _raw(self, x: Tensor) -> Tensor:
+        return x[:, :3]

@@ -12,10 +12,13 @@ import pytest
 import report_fake as fake
 from PIL import Image
 
-from genalloy.report import charts, lenses, pictures, summary
+from genalloy.evaluation.ranking import better_than
+from genalloy.report import charts, lenses, pictures, scatter, summary
 from genalloy.report.cells import mark_of, ranks, relation, show
-from genalloy.report.charts import Axis, Point, front, number, scale
-from genalloy.report.comparison import Cell, Column, Comparison, read_comparison, stands_above
+from genalloy.report.comparison import Cell, Column, Comparison, read_comparison
+from genalloy.report.scales import kept, number, scale
+from genalloy.report.scatter import Axis, Point, front
+from genalloy.report.svg import Frame
 
 BITS = Column("bpd", "bits/dim", "density", "low", "bits/dim")
 NATS = Column("nats", "log p", "density", "high", "nats")
@@ -52,18 +55,31 @@ def test_strict_rule_of_the_ends() -> None:
     exact, lower, upper = (
         Cell(v, stderr=0.01, kind=k) for v, k in ((2.0, "EXACT"), (1.9, "LOWER"), (2.3, "UPPER"))
     )
-    ends = {cell.kind: cell.ends(BITS.sign) for cell in (exact, lower, upper)}
-    assert stands_above(ends["LOWER"], ends["EXACT"])
-    assert not stands_above(Cell(1.5, kind="EXACT").ends(-1.0), ends["LOWER"])
-    assert stands_above(ends["EXACT"], ends["UPPER"])
-    assert not stands_above(Cell(1.0, kind="ESTIMATE").ends(-1.0), ends["EXACT"])
-    assert ends["EXACT"] == pytest.approx((-2.02, -1.98))
+    ends = {cell.kind: cell.entry(BITS.sign) for cell in (exact, lower, upper)}
+    assert better_than(ends["LOWER"], ends["EXACT"])
+    assert not better_than(Cell(1.5, kind="EXACT").entry(-1.0), ends["LOWER"])
+    assert better_than(ends["EXACT"], ends["UPPER"])
+    assert not better_than(Cell(1.0, kind="ESTIMATE").entry(-1.0), ends["EXACT"])
+    assert (ends["EXACT"].low, ends["EXACT"].high) == pytest.approx((-2.02, -1.98))
 
 
-def test_stated_ends_are_used_and_impossible_ones_are_not() -> None:
-    assert Cell(2.0, low=1.7, high=2.1, kind="EXACT").ends(-1.0) == pytest.approx((-2.1, -1.7))
-    assert Cell(2.0, low=3.0, high=1.0, stderr=0.1, kind="EXACT").ends(-1.0) == pytest.approx((-2.2, -1.8))
-    assert Cell(2.0, low=1.7, high=2.1, kind="LOWER").ends(-1.0)[1] == math.inf
+def test_a_label_that_is_not_known_claims_nothing() -> None:
+    assert not better_than(Cell(1.0, kind="SURELY").entry(-1.0), Cell(2.0, kind="EXACT").entry(-1.0))
+    assert better_than(Cell(1.0).entry(-1.0), Cell(2.0).entry(-1.0))
+
+
+@pytest.mark.parametrize(
+    ("cell", "sign", "ends"),
+    [
+        (Cell(2.0, low=1.7, high=2.1, kind="EXACT"), -1.0, (-2.1, -1.7)),
+        (Cell(2.0, low=1.7, high=2.1, kind="EXACT"), 1.0, (1.7, 2.1)),
+        (Cell(2.0, low=3.0, high=1.0, stderr=0.1, kind="EXACT"), -1.0, (-2.2, -1.8)),
+        (Cell(2.0, low=1.7, high=2.1, kind="LOWER"), -1.0, (-2.1, math.inf)),
+        (Cell(None), -1.0, (-math.inf, math.inf)),
+    ],
+)
+def test_stated_ends_are_used_and_impossible_ones_are_not(cell: Cell, sign: float, ends: tuple[float, float]) -> None:
+    assert (cell.entry(sign).low, cell.entry(sign).high) == pytest.approx(ends)
 
 
 def test_columns_are_ordered_by_certified_ends(tmp_path: Path) -> None:
@@ -192,18 +208,24 @@ def test_line_chart_breaks_at_nan_and_needs_two_points() -> None:
 
 def test_labels_of_a_scatter_do_not_cover_each_other() -> None:
     spots = [(100.0 + 3 * i, 100.0) for i in range(6)]
-    frame = charts.Frame(50, 34, 470, 318, scale([0, 1]), scale([0, 1]))
-    boxes = charts.place_labels(spots, ["label"] * 6, frame)
-    assert all(charts.overlap(a, b) == 0 for i, a in enumerate(boxes) for b in boxes[:i])
+    frame = Frame(50, 34, 470, 318, scale([0, 1]), scale([0, 1]))
+    boxes = scatter.place_labels(spots, ["label"] * 6, frame)
+    assert all(scatter.overlap(a, b) == 0 for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_what_lies_between_drawn_values_is_drawn() -> None:
+    # 0.005 alone would turn the axis logarithmic and push the models together; with -0.02 drawn it costs nothing
+    assert kept([0.06, 0.29], [0.005]) == [False]
+    assert kept([0.06, 0.29], [-0.02, 0.005, 9.0]) == [True, True, False]
 
 
 def test_far_baselines_are_named_rather_than_drawn() -> None:
     points = [Point("a", 2.0, 0.01), Point("b", 2.1, 0.02), Point("near", 2.05, 0.015, muted=True)]
     points.append(Point("far", 9.0, 0.01, muted=True))
-    near, levels = charts.on_chart(points, [("low", 0.0001), ("close", 0.009)])
+    near, levels = scatter.on_chart(points, [("low", 0.0001), ("close", 0.009)])
     assert [p.label for p in near] == ["a", "b", "near"]
     assert [name for name, _ in levels] == ["close"]
-    drawn = charts.scatter(points, [("low", 0.0001)], Axis("x"), Axis("y"), "u")
+    drawn = scatter.scatter(points, [("low", 0.0001)], Axis("x"), Axis("y"), "u")
     assert "Off the chart: far, low (0.0001)" in drawn
 
 

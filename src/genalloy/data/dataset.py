@@ -23,6 +23,7 @@ class Dataset:
     log_density:      exact log p of the data's own law where it is known (toys): (*B, *E) -> (*B,) nats.
     entropy_optimum:  the best possible E log p in nats where it is known; a note says how it was obtained.
     modes:            (K, *E) centres of separate modes where there are such (toys).
+    factors:          part name -> int64 (N, F), the factors of variation where they are known; `factor_names` (F,).
     """
 
     name: str
@@ -37,6 +38,8 @@ class Dataset:
     log_density: Callable[[Tensor], Tensor] | None = None
     entropy_optimum: float | None = None
     modes: Tensor | None = None
+    factors: dict[str, Tensor] = field(default_factory=dict)
+    factor_names: tuple[str, ...] = ()
 
     @property
     def form(self) -> Form:

@@ -68,9 +68,7 @@ def read(source: Any, label: str | None = None) -> Raw:
     if isinstance(source, str | Path):
         known = nearest(str(source), BUILT_IN)
         if known and not Path(source).suffix and not Path(source).exists():
-            raise BadData(
-                f"there is no file and no toy {str(source)!r}; expected a path or one of {', '.join(BUILT_IN)}{known}"
-            )
+            raise BadData(f"there is no file and no toy {str(source)!r}; expected a path or one of {', '.join(BUILT_IN)}{known}")
         return read_file(Path(source), label)
     if hasattr(source, "columns"):
         return read_frame(source, label)

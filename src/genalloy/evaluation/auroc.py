@@ -25,8 +25,8 @@ def auroc(inside: Tensor, outside: Tensor, how: str) -> Result:
     bad = trouble(FEWEST, {"inside scores": _ranked(inside), "outside scores": _ranked(outside)})
     if bad:
         return bad
-    beaten = _share_below(inside, outside)
-    beats = 1 - _share_below(outside, inside)
+    beaten = share_below(inside, outside)
+    beats = 1 - share_below(outside, inside)
     # var() of a single perfect separation is zero: then the error is that of the rule of three, 1 / smaller size
     variance = (beaten.var() / len(outside) + beats.var() / len(inside)).item()
     error = math.sqrt(variance) or 1 / min(len(inside), len(outside))
@@ -37,7 +37,7 @@ def _ranked(scores: Tensor) -> Tensor:
     return torch.where(scores.isnan(), scores, 0.0)
 
 
-def _share_below(reference: Tensor, scores: Tensor) -> Tensor:
+def share_below(reference: Tensor, scores: Tensor) -> Tensor:
     """For each score, the share of `reference` below it, ties counted half."""
     order = reference.sort().values
     below = torch.searchsorted(order, scores, right=False)

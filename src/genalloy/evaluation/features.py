@@ -2,13 +2,15 @@
 
 Every space is centred on the training rows and scaled by one number, so that a training feature has mean zero and unit
 variance on average: distances then have the same unit in every space, and no direction is favoured beyond what the space
-itself does. Nothing is downloaded: the classifier is trained here, on the training rows and their labels only.
+itself does. Nothing is downloaded: the classifier and the autoencoder are trained here, on the training rows only, and pinned by
+a hash of their weights. A network of the user's own (`External`) is the exception to both: it comes and stays as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -16,8 +18,10 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Column, Space
-
-CHUNK = 1000
+from genalloy.evaluation.classifier import CHUNK, Body, Budget, class_log_probs, fit_classifier, maximise, scale_of
+from genalloy.heads.gaussian import GaussianDistribution
+from genalloy.heads.head import Head
+from genalloy.part import From
 
 
 class Features(ABC):
@@ -124,58 +128,118 @@ class ClassifierFeatures(Features):
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:
         if labels is None or len(labels) != len(train):
             raise ValueError("classifier features need one label per training row; use PCA() or Pixels() where there are none")
-        self._mean, self._spread = train.mean(), train.std().clamp_min(1e-6)
-        # fork: building layers draws from the global generator, which is not ours to move
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(self.seed)
-            self.body = _body(tuple(train.shape[1:]), self.width)
-            self.head = nn.Linear(self.width, int(labels.max()) + 1)
-            _train(nn.Sequential(self.body, self.head), self._standard(train), labels, self.steps)
-        weights = b"".join(p.detach().numpy().tobytes() for p in (*self.body.parameters(), *self.head.parameters()))
-        self.name = f"classifier-{self.width}[{hashlib.sha256(weights).hexdigest()[:6]}]"
-
-    def _standard(self, x: Tensor) -> Tensor:
-        return (x.float() - self._mean) / self._spread
+        self.classifier = fit_classifier(train, labels, int(labels.max()) + 1, self.width, Budget(self.steps, self.seed))
+        self._body: nn.Module = self.classifier.network[0]  # type: ignore[index]
+        self.name = f"classifier-{self.width}[{fingerprint(self.classifier)}]"
 
     def _raw(self, x: Tensor) -> Tensor:
-        return self.body(self._standard(x))
+        return self._body(x)
 
-    @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """Class probabilities (N, classes) float64."""
-        parts = [self.head(self._raw(chunk.detach().cpu())).double() for chunk in torch.split(x, CHUNK)]
-        return torch.cat(parts).softmax(-1)
+        return class_log_probs(self.classifier, x).exp()
 
 
-def _body(shape: tuple[int, ...], width: int) -> nn.Sequential:
+class AutoencoderFeatures(Features):
+    r"""The code h(x) of a small autoencoder trained on the training rows, for data without labels; its hash is in the name.
+
+    A Part :math:`p(x' \mid x) = N(x'; g(h(x)), 1)` over standardised rows, fitted by maximum likelihood: least squares.
+    """
+
+    def __init__(self, width: int = 64, steps: int = 1000, seed: int = 0) -> None:
+        self.width, self.steps, self.seed = width, steps, seed
+
+    def _learn(self, train: Tensor, labels: Tensor | None) -> None:
+        shape = tuple(train.shape[1:])
+        self._shift_in, self._scale_in = scale_of(train)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            code = Body(shape, self.width, self._shift_in, self._scale_in)
+            code.net[-1] = nn.Identity()
+            self.part = From(UnitGaussian(), nn.Sequential(code, _decoder(shape, self.width)), shape, (shape,))
+        self._code = code
+        target = (train.float() - self._shift_in) / self._scale_in
+        maximise(self.part, target, train, Budget(self.steps, self.seed, weight_decay=0.0))
+        self.name = f"autoencoder-{self.width}[{fingerprint(self.part)}]"
+
+    def _raw(self, x: Tensor) -> Tensor:
+        return self._code(x)
+
+
+def _decoder(shape: tuple[int, ...], width: int) -> nn.Sequential:
+    """Codes (N, width) -> rows (N, entries): two convolutions on doubled pictures, dense layers for everything else."""
     if len(shape) < 3:
-        return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 256), nn.SiLU(), nn.Linear(256, width), nn.SiLU())
+        return nn.Sequential(nn.Linear(width, 256), nn.SiLU(), nn.Linear(256, torch.Size(shape).numel()))
     channels, height, breadth = shape
-    # one more halving for pictures beyond 16 pixels keeps the cost of a step about equal
-    stride = 2 if min(height, breadth) > 16 else 1
-    side = [-(-n // (2 * stride)) for n in (height, breadth)]
+    half, quarter = ([-(-n // d) for n in (height, breadth)] for d in (2, 4))
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, stride, 1), nn.SiLU(),
-        nn.Conv2d(16, 32, 3, 2, 1), nn.SiLU(),
-        nn.Flatten(), nn.Linear(32 * side[0] * side[1], width), nn.SiLU(),
+        nn.Linear(width, 32 * quarter[0] * quarter[1]), nn.SiLU(), nn.Unflatten(1, (32, *quarter)),
+        nn.Upsample(tuple(half)), nn.Conv2d(32, 16, 3, padding=1), nn.SiLU(),
+        nn.Upsample((height, breadth)), nn.Conv2d(16, channels, 3, padding=1), nn.Flatten(),
     )  # fmt: skip
 
 
-def _train(network: nn.Module, x: Tensor, labels: Tensor, steps: int, batch: int = 128) -> None:
-    """Cross entropy with Adam and a cosine learning rate; small enough that it stops before a model's own training begins."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        rows = torch.randint(len(x), (min(batch, len(x)),))
-        loss = nn.functional.cross_entropy(network(x[rows]), labels[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+class External(Features):
+    """Any network of the user's: a map (N, *E) -> (N, F), in eval mode on the CPU, under the name that the user gives.
+
+    The rows come in the data's own units (levels 0..K-1 for pictures): resizing and scaling are the network's. Its features
+    are left as they are, so that Fréchet and kernel distances are those of the literature: with Inception's pool features this
+    is FID and KID, and then, if `name` says so, may be called that; with any other network it may not.
+    probabilities: rows -> class probabilities, where the network has classes.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        name: str,
+        probabilities: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.network, self.name, self._classes = network, name, probabilities
+
+    def fit(self, train: Tensor, labels: Tensor | None = None) -> Self:
+        """Nothing is learned, centred or scaled; one row is passed, so that a wrong shape is found out now."""
+        self._shift = torch.zeros(())
+        found = self(train[:1])
+        if found.dim() != 2:
+            raise ValueError(f"the network {self.name!r} returned shape {tuple(found.shape)} for one row; expected (1, F)")
+        return self
+
+    def _learn(self, train: Tensor, labels: Tensor | None) -> None:
+        """Nothing to learn."""
+
+    def _raw(self, x: Tensor) -> Tensor:
+        return self.network(x).cpu()
+
+    @torch.no_grad()
+    def probabilities(self, x: Tensor) -> Tensor | None:
+        """Class probabilities (N, classes) float64, None where the user gave none."""
+        if self._classes is None:
+            return None
+        return torch.cat([self._classes(chunk.detach().cpu()).cpu().double() for chunk in torch.split(x, CHUNK)])
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Six digits that pin a network: SHA-256 of its weights."""
+    return hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in module.parameters())).hexdigest()[:6]
+
+
+class UnitGaussian(Head):
+    """N(mean, 1): its negative log-density is half the squared error."""
+
+    width = 1
+
+    def forward(self, parameters: Tensor, event_dims: int) -> GaussianDistribution:
+        mean = parameters.squeeze(-1)
+        return GaussianDistribution(mean, torch.ones_like(mean), event_dims)
 
 
 def default_features(dataset: Dataset, seed: int = 0) -> Features:
-    """Fitted features for a data set: its own classifier where pictures have labels, else PCA, columns or the entries."""
+    """Fitted features for a data set: its own classifier where pictures have labels, else PCA, columns or the entries.
+
+    Pictures without labels keep PCA, though the autoencoder is a little more sensitive: for Fashion-MNIST the kernel distance
+    of a fitted Gaussian is 20 of its errors away from zero with it and 16 with PCA, of 5 % noise 3.6 and 2.0, of a dropped
+    class 3.9 and 3.1. PCA takes a second instead of thirty and has no seed, so its numbers are the same everywhere.
+    """
     labels = dataset.labels.get("train")
     if dataset.space.kind == "image" and labels is not None and len(dataset.label_names) > 1:
         return ClassifierFeatures(seed=seed).fit(dataset.train, labels)

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+FEWEST = 20
+"""Rows below which no sample metric is given."""
+
 
 @dataclass(frozen=True)
 class Metric:

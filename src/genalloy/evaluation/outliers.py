@@ -1,29 +1,57 @@
-r"""Does a low log-density point at outliers? AUROC against a named set, beside what mere complexity achieves.
+r"""Which scores point at outliers? AUROC against several named sets, each beside what mere complexity achieves.
 
-Likelihoods are known to rank some foreign data above their own (Nalisnick et al. 2019), because
-:math:`-\log p(x)` follows the complexity of x (Serrà et al. 2020). So the AUROC of the compressed length alone is always
-printed beside the model's, and no number stands without the name of the outlier set.
+Likelihoods are known to rank some foreign data above their own (Nalisnick et al. 2019a), because :math:`-\log p(x)` follows the
+complexity of x (Serrà et al. 2020). So no number stands without the name of its set, nor without that of the compressed
+length alone. All scores are larger for rows that look foreign; with L(x) the compressed length in bits,
+
+* ``auroc``: :math:`-\log p(x)`;
+* ``typicality``: :math:`|\log p(x) - \hat m|`, with :math:`\hat m` the mean of log p over validation rows; ``typicality_10``:
+  the same for the mean of ten rows of one kind (Nalisnick et al. 2019b, whose test is for batches);
+* ``likelihood_ratio``: :math:`\log p_0(x) - \log p(x)` against a background (Ren et al. 2019): the same kind of model trained on
+  mutated rows (`mutated`), by default independent entries;
+* ``complexity_corrected``: :math:`-\log_2 p(x) - L(x)` (Serrà et al. 2020);
+* ``complexity``: L(x) alone, no model at all.
+
+An AUROC a below 1/2 separates as well as 1 - a does, with the sign turned; so a corrected score has added something only where
+it exceeds both L(x) alone and its opposite. None changes when a constant is added to log p: minus an energy serves as well.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genalloy.data.dataset import Dataset
-from genalloy.evaluation.auroc import auroc
+from genalloy.data.space import Column
+from genalloy.evaluation.auroc import FEWEST, auroc
 from genalloy.evaluation.metric import Missing, Panel, Result
+
+Score = Callable[[Tensor], Tensor]
+"""Rows (N, *E) -> (N,)."""
+
+TOGETHER = 10
+MODEL_KEYS = ("auroc", "typicality", f"typicality_{TOGETHER}", "likelihood_ratio", "complexity_corrected")
+NO_BYTES = "compressed length needs data on levels"
+NO_MODEL = "the model gives neither a log-density nor an energy"
+
+
+# -- named sets ----------------------------------------------------------------------------------------------------
 
 
 def outlier_sets(dataset: Dataset, seed: int = 0) -> dict[str, Tensor]:
-    """Named sets (N, *E) of outliers, as many rows as the test set, for when the user gives none.
+    """Named sets (N, *E) of outliers, as many rows as the test set.
 
-    On levels: the test rows with their entries shuffled (each row on its own), and uniform levels. Over columns and
-    reals: each entry uniform between the smallest and largest training value, on the grid where there is one.
+    On levels: the test rows with their entries shuffled (each row on its own), uniform levels, and flat rows (one level
+    throughout: simpler than the data, where the others are more complex). Over columns and reals: each entry uniform between
+    the smallest and largest training value, on the grid where there is one; and test rows that swap entries among themselves
+    (each entry's own distribution is right, their dependence is gone).
     """
     generator = torch.Generator().manual_seed(seed)
     test, space = dataset.test, dataset.space
@@ -31,13 +59,56 @@ def outlier_sets(dataset: Dataset, seed: int = 0) -> dict[str, Tensor]:
         order = torch.rand(len(test), space.dims, generator=generator).argsort(1)
         shuffled = test.flatten(1).gather(1, order).reshape(test.shape)
         noise = torch.randint(space.levels, test.shape, generator=generator).float()
-        return {"shuffled entries": shuffled, "uniform noise": noise}
-    flat = dataset.train.flatten(1)
-    low, high = flat.amin(0), flat.amax(0)
-    box = low + (high - low) * torch.rand(len(test), space.dims, generator=generator)
+        flat = torch.randint(space.levels, (len(test), *[1] * len(space.shape)), generator=generator)
+        return {"shuffled entries": shuffled, "uniform noise": noise, "flat rows": flat.float().expand(test.shape).clone()}
+    box = {"uniform box": _box(dataset, generator)}
+    if space.dims < 2:
+        return box
+    order = torch.rand(len(test), space.dims, generator=generator).argsort(0)
+    return {**box, "swapped entries": test.flatten(1).gather(0, order).reshape(test.shape)}
+
+
+def _box(dataset: Dataset, generator: torch.Generator) -> Tensor:
+    flat, space = dataset.train.flatten(1), dataset.space
+    low, high, shape = flat.amin(0), flat.amax(0), (len(dataset.test), space.dims)
+    box = low + (high - low) * torch.rand(shape, generator=generator)
     grid = torch.as_tensor(space.discrete).expand(space.dims)
-    whole = low + torch.floor((high - low + 1) * torch.rand(len(test), space.dims, generator=generator))
-    return {"uniform box": torch.where(grid, whole.minimum(high), box).reshape(test.shape)}
+    whole = low + torch.floor((high - low + 1) * torch.rand(shape, generator=generator))
+    return torch.where(grid, whole.minimum(high), box).reshape(dataset.test.shape)
+
+
+def foreign(dataset: Dataset, name: str, source: Any) -> Tensor:
+    """Rows of another Dataset (its test part), array, frame or tensor as outliers for `dataset`. Raises ValueError."""
+    other = getattr(source, "space", None)
+    reason = dataset.space.comparable(other) if other is not None else None
+    if reason is None:
+        rows = getattr(source, "test", source)
+        try:
+            return dataset.admit(rows)
+        except ValueError as error:
+            reason = str(error)
+    raise ValueError(f"the outlier set {name!r} does not fit the data: {reason}; encode it as the data were, see dataset.admit")
+
+
+def mutated(dataset: Dataset, rate: float = 0.2, seed: int = 0) -> Dataset:
+    """The data with a share `rate` of training and validation entries redrawn: what Ren et al.'s background model learns.
+
+    Levels are redrawn uniformly, other entries from the training rows' own distribution of that entry.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    train, validation = (_mutate(part, dataset, rate, generator) for part in (dataset.train, dataset.validation))
+    return replace(dataset, name=f"{dataset.name}, {rate:g} mutated", train=train, validation=validation)
+
+
+def _mutate(x: Tensor, dataset: Dataset, rate: float, generator: torch.Generator) -> Tensor:
+    chosen = torch.rand(x.shape, generator=generator) < rate
+    if dataset.space.levels is not None:
+        return torch.where(chosen, torch.randint(dataset.space.levels, x.shape, generator=generator).float(), x)
+    rows = torch.randint(len(dataset.train), (len(x), dataset.space.dims), generator=generator)
+    return torch.where(chosen, dataset.train.flatten(1).gather(0, rows).reshape(x.shape), x)
+
+
+# -- what needs no model -------------------------------------------------------------------------------------------
 
 
 def complexity(x: Tensor, levels: int) -> Tensor:
@@ -46,35 +117,139 @@ def complexity(x: Tensor, levels: int) -> Tensor:
     return torch.tensor([len(zlib.compress(row.tobytes(), 9)) for row in array], dtype=torch.float64)
 
 
+def independent_entries(dataset: Dataset) -> Score:
+    """log p0 (N,) of rows whose entries ignore each other, fitted to the training rows: the default background.
+
+    Levels and grid columns: counts plus one (an unseen value outside the range counts as seen once); reals: normal.
+    """
+    space, train = dataset.space, dataset.train.flatten(1).double()
+    if space.levels is not None:
+        table = _log_counts(train.long(), space.levels)
+        return lambda x: table[torch.arange(space.dims), x.flatten(1).long()].sum(1)
+    columns = [_column(column, train[:, i]) for i, column in enumerate(space.columns or (Column("x"),) * space.dims)]
+    return lambda x: torch.stack([score(x.flatten(1)[:, i].double()) for i, score in enumerate(columns)]).sum(0)
+
+
+def _log_counts(x: Tensor, levels: int) -> Tensor:
+    """log of (counts + 1), normalised over levels: rows (N, D) of integers -> (D, levels)."""
+    places = x + levels * torch.arange(x.shape[1])
+    table = torch.bincount(places.flatten(), minlength=levels * x.shape[1]).reshape(-1, levels).double() + 1
+    return table.log() - table.sum(1, keepdim=True).log()
+
+
+def _column(column: Column, train: Tensor) -> Score:
+    if not column.discrete:
+        mean, spread = train.mean(), train.std().clamp_min(1e-12)
+        return torch.distributions.Normal(mean, spread, validate_args=False).log_prob
+    low, size = int(column.low), int(column.high - column.low) + 1
+    table = _log_counts(train.long().unsqueeze(1) - low, size)[0]
+    unseen = -math.log(len(train) + size)
+    return lambda x: torch.where((x < low) | (x > column.high), unseen, table[(x.long() - low).clamp(0, size - 1)])
+
+
+# -- the panel -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the scores of one set of rows are made of, each (N,): log p, log p0, bytes; log_p is None without a model."""
+
+    log_p: Tensor | None
+    background: Tensor
+    length: Tensor | None
+
+
 def outlier_panel(
     dataset: Dataset,
-    log_p: Callable[[Tensor], Tensor],
-    outliers: dict[str, Tensor] | None = None,
+    log_p: Score | None,
+    outliers: dict[str, Any] | None = None,
     seed: int = 0,
+    background: Score | None = None,
+    scores: dict[str, Score] | None = None,
 ) -> dict[str, Panel]:
-    """{set name: {"auroc": ..., "complexity": ...}} for a score that is high for typical rows: (N, *E) -> (N,).
+    """{set name: {"auroc": ..., "typicality": ..., ..., "complexity": ...}}, AUROC of test rows against each set.
 
-    AUROC of -log p, test rows against each set; "complexity" is the compressed length instead of the model.
+    log_p:       (N, *E) -> (N,), high for typical rows, up to a constant: a log-density, its bound, or minus an energy. None
+                 where there is none: only "complexity" and `scores` are then filled.
+    outliers:    name -> rows, array, frame or Dataset of the same space; `outlier_sets` by default.
+    background:  log p0 of the likelihood ratio; `independent_entries` by default.
+    scores:      further scores by name, larger for foreign rows: reconstruction errors, norms of a score.
+    Raises ValueError for a set of another space.
     """
-    sets = outlier_sets(dataset, seed) if outliers is None else outliers
-    wrong = [name for name, rows in sets.items() if tuple(rows.shape[1:]) != dataset.space.shape]
-    if wrong:
-        raise ValueError(
-            f"the outlier set {wrong[0]!r} has rows of shape {tuple(sets[wrong[0]].shape[1:])}; expected {dataset.space.shape};"
-            " encode it with dataset.admit(rows)"
-        )
-    own = -log_p(dataset.test)
-    return {
-        name: {
-            "auroc": auroc(own, -log_p(rows), f"-log p, test rows against {name}"),
-            "complexity": _complexity_only(dataset, name, rows),
+    made = outlier_sets(dataset, seed) if outliers is None else {n: foreign(dataset, n, rows) for n, rows in outliers.items()}
+    ratio = ("log-density of independent entries", independent_entries(dataset))
+    how, base = ("the given background", background) if background else ratio
+    look = _Look(dataset, log_p, how, base, log_p(dataset.validation).double() if log_p else torch.empty(0))
+    own, more = look.facts(dataset.test), scores or {}
+    inside = {name: score(dataset.test) for name, score in more.items()}
+    panels = {}
+    for name, rows in made.items():
+        where = f"test rows against {name}"
+        panels[name] = {
+            **look.compare(own, look.facts(rows), where, seed),
+            **{key: auroc(inside[key], score(rows), f"{key}, {where}") for key, score in more.items()},
         }
-        for name, rows in sets.items()
-    }
+    return panels
 
 
-def _complexity_only(dataset: Dataset, name: str, rows: Tensor) -> Result:
-    levels = dataset.space.levels
-    if levels is None:
-        return Missing("compressed length needs data on levels")
-    return auroc(complexity(dataset.test, levels), complexity(rows, levels), f"zlib length alone, test rows against {name}")
+@dataclass(frozen=True)
+class _Look:
+    """A model, its background, and its log p of validation rows: turns rows into facts, and two sets of facts into AUROCs."""
+
+    dataset: Dataset
+    log_p: Score | None
+    background_name: str
+    background: Score
+    reference: Tensor
+
+    def facts(self, rows: Tensor) -> _Facts:
+        levels = self.dataset.space.levels
+        length = None if levels is None else complexity(rows, levels)
+        return _Facts(None if self.log_p is None else self.log_p(rows).double(), self.background(rows).double(), length)
+
+    def compare(self, inside: _Facts, outside: _Facts, where: str, seed: int) -> Panel:
+        """AUROC of every score."""
+        lengths = inside.length, outside.length
+        alone = _pair(lengths, f"zlib length alone, {where}", NO_BYTES)
+        if inside.log_p is None or outside.log_p is None:
+            return {**dict.fromkeys(MODEL_KEYS, Missing(NO_MODEL)), "complexity": alone}
+        own, other = inside.log_p, outside.log_p
+        corrected = _corrected(inside), _corrected(outside)
+        ratio = inside.background - own, outside.background - other
+        return {
+            "auroc": auroc(-own, -other, f"-log p, {where}"),
+            **self._typicality(own, other, where, seed),
+            "likelihood_ratio": auroc(*ratio, f"{self.background_name} minus log p, {where}"),
+            "complexity_corrected": _pair(corrected, f"-log2 p minus zlib length in bits, {where}", NO_BYTES),
+            "complexity": alone,
+        }
+
+    def _typicality(self, own: Tensor, other: Tensor, where: str, seed: int) -> Panel:
+        """Per row, and for disjoint random groups of rows."""
+        keys = MODEL_KEYS[1:3]
+        reference, finite = self.reference, int(self.reference.isfinite().sum())
+        if finite < max(FEWEST, len(reference)):
+            found = f"found {finite:,} of {len(reference):,}"
+            return dict.fromkeys(keys, Missing(f"needs at least {FEWEST} validation rows, all of finite log p; {found}"))
+        centre, generator = reference.mean(), torch.Generator().manual_seed(seed)
+        how = f"|log p - its mean over {len(reference):,} validation rows|"
+        inside, outside = ((_grouped(rows, generator) - centre).abs() for rows in (own, other))
+        return {
+            keys[0]: auroc((own - centre).abs(), (other - centre).abs(), f"{how}, {where}"),
+            keys[1]: auroc(inside, outside, f"{how}, means of {TOGETHER} rows, {where}"),
+        }
+
+
+def _corrected(facts: _Facts) -> Tensor | None:
+    return None if facts.length is None or facts.log_p is None else -facts.log_p / math.log(2) - 8 * facts.length
+
+
+def _pair(scores: tuple[Tensor | None, ...], how: str, reason: str) -> Result:
+    inside, outside = scores
+    return Missing(reason) if inside is None or outside is None else auroc(inside, outside, how)
+
+
+def _grouped(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Means of disjoint groups of rows in random order: files may be sorted by class."""
+    kept = values[torch.randperm(len(values), generator=generator)]
+    return kept[: len(values) // TOGETHER * TOGETHER].reshape(-1, TOGETHER).mean(1)

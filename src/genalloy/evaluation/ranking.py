@@ -20,19 +20,22 @@ ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim: its kind and its ends in nats, -inf and inf where it has none."""
+    """A claim: its kind and its ends, -inf and inf where it has none; in nats, or in any score of which more is better."""
 
     kind: Kind
     low: float
     high: float
 
     @staticmethod
-    def of(kind: Kind, value: float, stderr: float | None) -> Entry:
-        """The ends at two standard errors that `kind` allows; a value that is not finite claims nothing."""
+    def of(kind: Kind, value: float, stderr: float | None, low: float | None = None, high: float | None = None) -> Entry:
+        """The ends that `kind` allows: `low` and `high` where they are stated on their side of the value, otherwise two
+        standard errors away. A value that is not finite claims nothing.
+        """
         margin = ERRORS * (stderr or 0.0)
-        low = value - margin if kind in _HAS_LOW and math.isfinite(value) else -math.inf
-        high = value + margin if kind in _HAS_HIGH and math.isfinite(value) else math.inf
-        return Entry(kind, low, high)
+        below = low if low is not None and low <= value else value - margin
+        above = high if high is not None and high >= value else value + margin
+        known = math.isfinite(value)
+        return Entry(kind, below if kind in _HAS_LOW and known else -math.inf, above if kind in _HAS_HIGH and known else math.inf)
 
     @property
     def ranked(self) -> bool:

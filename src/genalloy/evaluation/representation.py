@@ -1,7 +1,11 @@
-"""What a model's codes say about labels: a linear probe, beside the same probe on pixels and on PCA.
+r"""What a model's codes say about labels: probes, beside the same probes on the entries, on PCA and on a random encoder.
 
-Multinomial logistic regression with a fixed penalty on standardised codes (Alain & Bengio 2016): nothing is tuned, so the
-three numbers differ by their inputs only. The error is binomial, over the test rows.
+Linear probe: multinomial logistic regression with a fixed penalty on standardised codes (Alain & Bengio 2016); neighbours: the
+majority label of the five nearest training codes. Nothing is tuned, so the numbers differ by their inputs only. An untrained
+network is a strong opponent (Saxe et al. 2011): codes that do not beat one of the same size learned nothing for the label.
+
+A single probe has the binomial error of its test rows. The panel repeats over seeds, which choose the probe's training rows and
+the random encoder's weights: `stderr` is over seeds, and the interval adds the test rows' variance :math:`a (1 - a) / n`.
 """
 
 from __future__ import annotations
@@ -9,50 +13,86 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
+from genalloy.evaluation.classifier import Body, scale_of
 from genalloy.evaluation.features import PCA, Pixels
+from genalloy.evaluation.intervals import proportion
 from genalloy.evaluation.metric import Metric, Missing, Panel, Result, trouble
+from genalloy.spec import Reader, to_spec
+from genalloy.training.seeding import Stream, seed_all
 
 MOST_ROWS = 10_000
 PENALTY = 1.0
+NEIGHBOURS = 5
 FEWEST = 20
+SEEDS, PANEL_ROWS, SHARE = 5, 3_000, 0.8
+"""Of the panel: repeats, most training rows of a probe, and the share of the training rows that it takes at most."""
+
+Encoder = Callable[[Tensor], Tensor]
+"""Rows (N, *E) -> codes (N, *Z)."""
+Codes = dict[str, Tensor]
+"""{"train", "test"} -> (N, *Z), or labels (N,)."""
+Maker = Callable[[Tensor, int], Codes]
+"""(training rows to use, seed) -> codes."""
+Hits = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def linear_probe(codes: dict[str, Tensor], labels: dict[str, Tensor], seed: int = 0) -> Result:
+def linear_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Result:
     """Test accuracy of logistic regression on codes {"train", "test"} -> (N, *E), labels likewise (N,)."""
+    return _probe(_regression, f"logistic regression, C = {PENALTY:g}", codes, labels, seed, most)
+
+
+def neighbour_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Result:
+    """Test accuracy of the five nearest training codes' majority, codes and labels as for `linear_probe`."""
+    return _probe(_neighbours, f"{NEIGHBOURS} nearest neighbours", codes, labels, seed, most)
+
+
+def _probe(fit: Hits, name: str, codes: Codes, labels: dict[str, Tensor], seed: int, most: int) -> Result:
     if not labels:
         return Missing("the data have no labels")
     train, test = codes["train"].flatten(1).double(), codes["test"].flatten(1).double()
     bad = trouble(FEWEST, {"training codes": train, "test codes": test})
     if bad:
         return bad
-    if len(labels["train"].unique()) < 2:
+    rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:most]
+    if len(labels["train"][rows].unique()) < 2:
         return Missing("the training labels hold a single class")
-    rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
     centre, spread = train[rows].mean(0), train[rows].std(0).clamp_min(1e-12)
-    correct = _fit_and_score((train[rows] - centre) / spread, labels["train"][rows], (test - centre) / spread, labels["test"])
-    accuracy, n = correct.mean().item(), len(test)
-    how = f"logistic regression, C = {PENALTY:g}, {train.shape[1]} standardised codes, {len(rows):,} training rows"
-    return Metric(accuracy, math.sqrt(accuracy * (1 - accuracy) / n), n, how)
+    hits = fit((train[rows] - centre) / spread, labels["train"][rows], (test - centre) / spread, labels["test"])
+    how = f"{name}, {train.shape[1]} standardised codes, {len(rows):,} training rows"
+    return proportion(hits.mean().item(), len(test), how)
 
 
-def _fit_and_score(train: Tensor, labels: Tensor, test: Tensor, truth: Tensor) -> Tensor:
+def _regression(train: Tensor, labels: Tensor, test: Tensor, truth: Tensor) -> Tensor:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
         # a penalised probe that is stopped early is still a probe; the limit is the same for every input
         warnings.simplefilter("ignore", ConvergenceWarning)
-        probe = LogisticRegression(C=PENALTY, max_iter=300).fit(train.numpy(), labels.numpy())
-    return torch.from_numpy(probe.predict(test.numpy()) == truth.numpy()).double()
+        # single precision halves the time; codes are standardised
+        probe = LogisticRegression(C=PENALTY, max_iter=300).fit(train.float().numpy(), labels.numpy())
+    return torch.from_numpy(probe.predict(test.float().numpy()) == truth.numpy()).double()
+
+
+def _neighbours(train: Tensor, labels: Tensor, test: Tensor, truth: Tensor) -> Tensor:
+    """A tie goes to the smallest label."""
+    nearest = [torch.cdist(chunk, train).topk(min(NEIGHBOURS, len(train)), largest=False).indices for chunk in test.split(1000)]
+    return (labels[torch.cat(nearest)].mode(1).values == truth).double()
+
+
+# -- one number ----------------------------------------------------------------------------------------------------
 
 
 def probe_references(dataset: Dataset, seed: int = 0) -> Panel:
-    """The probe on "pixels" and on "pca": what codes must beat."""
+    """The linear probe on "pixels" and on "pca": what codes must beat."""
     makers = {"pixels": Pixels(), "pca": PCA(64)}
     parts = {"train": dataset.train, "test": dataset.test}
     result: Panel = {}
@@ -62,11 +102,105 @@ def probe_references(dataset: Dataset, seed: int = 0) -> Panel:
     return result
 
 
-def probe(dataset: Dataset, encode: Callable[[Tensor], Tensor], seed: int = 0) -> Result:
-    """The probe on a model's frozen codes: encode (N, *E) -> (N, *Z), called in chunks without gradients."""
-    with torch.no_grad():
-        codes = {
-            part: torch.cat([encode(chunk).flatten(1).cpu() for chunk in torch.split(x, 1000)])
-            for part, x in {"train": dataset.train, "test": dataset.test}.items()
-        }
-    return linear_probe(codes, dataset.labels, seed)
+def probe(dataset: Dataset, encode: Encoder, seed: int = 0) -> Result:
+    """The linear probe on a model's frozen codes: encode (N, *E) -> (N, *Z), called in chunks without gradients."""
+    return linear_probe(_codes(dataset, encode), dataset.labels, seed)
+
+
+@torch.no_grad()
+def _codes(dataset: Dataset, encode: Encoder) -> Codes:
+    return {
+        part: torch.cat([encode(chunk).flatten(1).cpu() for chunk in torch.split(x, 1000)])
+        for part, x in {"train": dataset.train, "test": dataset.test}.items()
+    }
+
+
+# -- against references, over seeds --------------------------------------------------------------------------------
+
+
+def untrained(model: nn.Module, seed: int, x: Tensor | None = None) -> nn.Module:
+    """A model of the same composition with fresh weights, in eval mode: the random encoder of the model's own kind.
+
+    Built again from its spec under the seed; `x` (N, *E) goes to the data-dependent initialisation where there is one.
+    Raises ValueError where the composition cannot be written as a spec.
+    """
+    stream = Stream()
+    spec, tensors = to_spec(model)
+    stream.enter()
+    seed_all(seed, -5)
+    try:
+        twin: Any = Reader(spec, tensors).decode(spec["root"])
+        if x is not None and hasattr(twin, "initialise"):
+            with torch.no_grad():
+                twin.initialise(x, None)
+    finally:
+        stream.leave()
+    return twin.eval()
+
+
+def random_encoder(dataset: Dataset, size: int, seed: int) -> Encoder:
+    """An untrained network with `size` outputs: two convolutions and a dense layer for pictures, else two dense layers."""
+    stream = Stream()
+    stream.enter()
+    seed_all(seed, -5)
+    try:
+        return Body(dataset.space.shape, size, *scale_of(dataset.train)).eval()
+    finally:
+        stream.leave()
+
+
+def representation_panel(
+    dataset: Dataset, encode: Encoder, random: Callable[[int], Encoder] | None = None, seed: int = 0, seeds: int = SEEDS
+) -> Panel:
+    """Accuracy, mean over `seeds` seeds, of "codes", "pixels", "pca", "random encoder", and each with ", neighbours".
+
+    encode:  the model's codes, (N, *E) -> (N, *Z). PCA has at most as many components as there are codes.
+    random:  seed -> an untrained encoder, for instance ``lambda s: partial(encode, untrained(model, s))``; by default
+             `random_encoder` with as many codes.
+    """
+    own = _codes(dataset, encode)
+    size = own["train"].shape[1]
+    parts = {"train": dataset.train, "test": dataset.test}
+    pca = PCA(size).fit(dataset.train)
+    fixed = {"codes": own, "pixels": parts, "pca": {part: pca(x) for part, x in parts.items()}}
+    makers: dict[str, Maker] = {name: partial(_picked, codes) for name, codes in fixed.items()}
+    makers["random encoder"] = partial(_fresh, dataset, random or partial(random_encoder, dataset, size))
+    panel: Panel = {}
+    for name, codes in makers.items():
+        panel[name], panel[f"{name}, neighbours"] = _over_seeds(dataset, codes, range(seed, seed + seeds))
+    return panel
+
+
+def _picked(codes: Codes, rows: Tensor, seed: int) -> Codes:
+    return {**codes, "train": codes["train"][rows]}
+
+
+def _fresh(dataset: Dataset, random: Callable[[int], Encoder], rows: Tensor, seed: int) -> Codes:
+    """Only the rows that the probe sees are encoded: every seed has an encoder of its own."""
+    return _codes(replace(dataset, train=dataset.train[rows]), random(seed))
+
+
+def _over_seeds(dataset: Dataset, codes: Maker, seeds: range) -> tuple[Result, Result]:
+    """The linear and the neighbour probe."""
+    linear, near, n = list[Result](), list[Result](), len(dataset.train)
+    for seed in seeds:
+        rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[: min(PANEL_ROWS, max(1, int(SHARE * n)))]
+        labels = {part: y[rows] if part == "train" else y for part, y in dataset.labels.items()}
+        made = codes(rows, seed)
+        linear.append(linear_probe(made, labels, seed))
+        near.append(neighbour_probe(made, labels, seed))
+    return _together(linear), _together(near)
+
+
+def _together(results: list[Result]) -> Result:
+    """Mean over seeds, or the first reason for a missing one."""
+    found = [r for r in results if isinstance(r, Metric)]
+    if len(found) < len(results) or not found:
+        return next((r for r in results if r not in found), Missing("no seed was asked for"))
+    values = torch.tensor([r.value for r in found], dtype=torch.float64)
+    mean, n, count = values.mean().item(), found[0].n, len(found)
+    error = values.std().item() / math.sqrt(count) if count > 1 else None
+    own = math.sqrt(mean * (1 - mean) / n)
+    both = 2 * math.hypot(error or 0.0, own)
+    how = f"{found[0].how}; mean over {count} seeds, stderr over seeds; the test rows' own is {own:.2g}"
+    return Metric(mean, error, n, how, max(0.0, mean - both), min(1.0, mean + both))

@@ -50,8 +50,8 @@ class BernoulliDistribution(Factorised):
         once = collapsed(x, len(lead))
         if axes == 0 or not torch.equal(once, once.square()):
             return super().density(x)
-        logits, bits = torch.broadcast_tensors(self.logits.flatten(-axes), once.flatten(-axes))
-        value = -F.binary_cross_entropy_with_logits(logits, bits.to(logits.dtype), reduction="none").sum(-1)
+        logits, bits = self.logits.flatten(-axes), once.flatten(-axes).to(self.logits.dtype)
+        value = bits_log_prob(logits, bits)
         return Evidence.exact(value.expand(torch.broadcast_shapes(value.shape, lead)), "closed form", self.measure)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
@@ -61,6 +61,64 @@ class BernoulliDistribution(Factorised):
 
 def _not_bits(x: Tensor) -> Tensor:
     return (x != 0) & (x != 1)
+
+
+def bits_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
+    r"""Sum over the last axis of x l - softplus(l), x in {0, 1}; both (\*B, D), broadcast to (\*B).
+
+    With s = (2x - 1) l each term is log sigmoid(s), so that without gradients one logarithm does for several entries,
+    :math:`\log \sigma(s_1) \cdots \sigma(s_g)`, in blocks that fit a core's cache.
+    """
+    graph = torch.is_grad_enabled() and (logits.requires_grad or bits.requires_grad)
+    if graph or logits.device.type != "cpu" or logits.shape[-1] < _FEW:
+        logits, bits = torch.broadcast_tensors(logits, bits)
+        return -F.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(-1)
+    shape = torch.broadcast_shapes(logits.shape, bits.shape)
+    return _blockwise(logits.expand(shape), (2 * bits - 1).expand((1,) * (len(shape) - bits.dim()) + bits.shape))
+
+
+_FEW, _BLOCK = 16, 2**19
+_RANGE = 80.0
+"""exp(-80) is a normal float: products of sigmoids do not fall below it."""
+_DEEP = _RANGE / 4
+_NEAR = -1.0
+
+
+def _blockwise(logits: Tensor, signs: Tensor) -> Tensor:
+    """Splits along the first axis until a block is small; axes of size one in `signs` are repeated."""
+    n = logits.shape[0]
+    if logits.dim() == 1 or logits.numel() <= _BLOCK:
+        return _sum_log_sigmoid(logits, signs)
+    if n == 1:
+        return _blockwise(logits[0], signs[0]).unsqueeze(0)
+    step = max(1, n * _BLOCK // logits.numel())
+    cut = signs.split(step) if signs.shape[0] == n else (signs,) * -(-n // step)
+    return torch.cat([_blockwise(piece, sign) for piece, sign in zip(logits.split(step), cut, strict=True)])
+
+
+def _sum_log_sigmoid(logits: Tensor, signs: Tensor) -> Tensor:
+    """(\\*B, D) -> (\\*B). Near zero nats the products round to one, and the plain formula is used instead."""
+    s = logits * signs
+    lowest = s.amin(-1)
+    deep = lowest < -_DEEP
+    if bool(deep.any()):
+        rows = s[deep]
+        rest = torch.zeros_like(lowest).masked_scatter_(deep, (rows + _DEEP).clamp(max=0.0).sum(-1))
+        s[deep] = rows.clamp(min=-_DEEP)  # log sigmoid(s) = s - O(exp(s)) beyond
+    depth = min(_DEEP, -float(lowest.nan_to_num(nan=-_DEEP).min())) if lowest.numel() else 0.0
+    value = _folded(s.sigmoid_(), depth).log_().sum(-1)
+    value = value + rest if bool(deep.any()) else value
+    return F.logsigmoid(logits * signs).sum(-1) if bool((value > _NEAR).any()) else value
+
+
+def _folded(p: Tensor, depth: float) -> Tensor:
+    """Halves multiplied onto each other while the length is even and group x depth stays in range; p is used up."""
+    group = 2
+    while p.shape[-1] % 2 == 0 and group * depth <= _RANGE and group <= 16:
+        half = p.shape[-1] // 2
+        p = p[..., :half].mul_(p[..., half:])
+        group *= 2
+    return p
 
 
 class Categorical(Head):

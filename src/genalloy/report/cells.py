@@ -7,13 +7,13 @@ low is better.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genalloy.report.charts import number
-from genalloy.report.comparison import ABSENT, Cell, Column, Row, stands_above
+from genalloy.evaluation.ranking import better_than, sort_key
+from genalloy.report.comparison import ABSENT, Cell, Column, Row
+from genalloy.report.scales import number
 
 SIGNS = {
     "<=": "\u2264",
@@ -109,6 +109,18 @@ def _tip(cell: Cell, column: Column) -> str:
     return "; ".join(part for part in (label, cell.how, size, column.unit) if part)
 
 
+def leaders(rows: Sequence[Row], column: Column) -> list[Row]:
+    """The rows that come first among those with a certified end, several on a tie: the highest lower end in a density
+    column, the best value elsewhere.
+    """
+    able = [row for row in rows if row.cell(column).certified]
+    scores = [
+        row.cell(column).entry(column.sign).low if column.group == "density" else column.sign * (row.cell(column).value or 0.0)
+        for row in able
+    ]
+    return [row for row, score in zip(able, scores, strict=True) if score == max(scores)]
+
+
 def mark_of(row: Row, rows: Sequence[Row], column: Column) -> str:
     """ "best" where the strict rule or the file says so, "leads" for the first at face value, else nothing.
 
@@ -117,46 +129,26 @@ def mark_of(row: Row, rows: Sequence[Row], column: Column) -> str:
     """
     if row.cell(column).best:
         return "best"
-    able = [r for r in rows if math.isfinite(r.cell(column).ends(column.sign or 1.0)[0])]
-    if not column.sign or len(able) < 2 or not any(r is row for r in able):
+    if not column.sign or any(r.cell(column).best for r in rows):
         return ""
-    if any(r.cell(column).best for r in rows) or not _first(row, able, column):
+    able, first = sum(r.cell(column).certified for r in rows), leaders(rows, column)
+    if not any(r is row for r in first) or (len(first) == able):
         return ""
-    mine = row.cell(column).ends(column.sign)
-    rest = [
-        r.cell(column).ends(column.sign) for r in rows if r is not row and r.cell(column).value is not None
-    ]
-    return "best" if column.group == "density" and all(stands_above(mine, r) for r in rest) else "leads"
-
-
-def _first(row: Row, able: Sequence[Row], column: Column) -> bool:
-    """Whether the row has the highest lower end in a density column, the best value elsewhere; ties share it
-    unless all are tied.
-    """
-
-    def score(r: Row) -> float:
-        cell = r.cell(column)
-        return cell.ends(column.sign)[0] if column.group == "density" else column.sign * (cell.value or 0.0)
-
-    scores = [score(r) for r in able]
-    return score(row) == max(scores) > min(scores)
+    mine = row.cell(column).entry(column.sign)
+    rest = [r.cell(column) for r in rows if r is not row and r.cell(column).value is not None]
+    above = all(better_than(mine, cell.entry(column.sign)) for cell in rest)
+    return "best" if column.group == "density" and above else "leads"
 
 
 def ranks(rows: Sequence[Row], column: Column) -> dict[int, str]:
     """Place of each row in the column's order, by id(row): certified lower ends first, uncertified values
     after, missing last.
     """
+    sign = column.sign or -1.0
 
-    def key(row: Row) -> tuple[float, float]:
+    def key(row: Row) -> tuple[bool, float, float]:
         cell = row.cell(column)
-        score = (column.sign or -1.0) * (cell.value or 0.0)
-        if cell.value is None:
-            return 2.0, 0.0
-        lower = cell.ends(column.sign or -1.0)[0]
-        return (0.0, -lower) if math.isfinite(lower) else (1.0, -score)
+        return cell.value is None, sort_key(cell.entry(sign))[0], -sign * (cell.value or 0.0)
 
     ordered = sorted(rows, key=key)
-    return {
-        id(row): f"{place:03d}" if row.cell(column).value is not None else ""
-        for place, row in enumerate(ordered)
-    }
+    return {id(row): f"{place:03d}" if row.cell(column).value is not None else "" for place, row in enumerate(ordered)}

@@ -1,156 +1,18 @@
-"""Small inline SVG charts: loss curves and trade-off scatters.
-
-Colours come from the page's CSS variables, so that a chart follows the light and the dark theme. Every
-chart carries a <title> and a <desc>. A scatter marks the points that no other point beats on both axes
-(the Pareto front): with scores u = s_x x and v = s_y y, a point is on the front iff no certified point has
-u' >= u and v' >= v with one of the two strict.
-"""
+"""Small inline SVG charts: loss curves, seeds as dots, a metric against a swept setting."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
-SHAPES = ("circle", "square", "triangle", "diamond", "down", "plus", "hexagon", "cross")
-# fmt: off
-CORNERS = {
-    "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
-    "triangle": [(0, -1.1), (1.05, 0.8), (-1.05, 0.8)],
-    "diamond": [(0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)],
-    "down": [(0, 1.1), (1.05, -0.8), (-1.05, -0.8)],
-    "hexagon": [(1.1, 0), (0.55, 0.95), (-0.55, 0.95), (-1.1, 0), (-0.55, -0.95), (0.55, -0.95)],
-    "plus": [(-0.4, -1.1), (0.4, -1.1), (0.4, -0.4), (1.1, -0.4), (1.1, 0.4), (0.4, 0.4),
-             (0.4, 1.1), (-0.4, 1.1), (-0.4, 0.4), (-1.1, 0.4), (-1.1, -0.4), (-0.4, -0.4)],
-    "cross": [(-1, -0.5), (-0.5, -1), (0, -0.5), (0.5, -1), (1, -0.5), (0.5, 0),
-              (1, 0.5), (0.5, 1), (0, 0.5), (-0.5, 1), (-1, 0.5), (-0.5, 0)],
-}
-# fmt: on
-Box = tuple[float, float, float, float]
-Floor = tuple[str, float]
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number for people: three significant digits, thousands separators, a true minus sign."""
-    if not math.isfinite(value):
-        return "n/a"
-    if value == 0:
-        return "0"
-    size = math.floor(math.log10(abs(value)))
-    if size >= 6 or size < -4:
-        mantissa, exponent = f"{value:.{max(digits - 2, 0)}e}".split("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "\u2212")
-    said = f"{value:,.{max(digits - 1 - size, 0)}f}"
-    said = said.rstrip("0").rstrip(".") if "." in said else said
-    return said.replace("-", "\u2212")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A map from [low, high] to [0, 1] through a monotone `warp`, with the ticks to draw."""
-
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-    warp: Callable[[float], float]
-
-    def __call__(self, value: float) -> float:
-        a, b = self.warp(self.low), self.warp(self.high)
-        return (self.warp(value) - a) / (b - a)
-
-
-def linear_ticks(low: float, high: float, count: int = 4) -> tuple[float, ...]:
-    """Multiples of 1, 2 or 5 times a power of ten inside [low, high], about `count` of them."""
-    raw = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = power * next(m for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
-    return tuple(i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1))
-
-
-def log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Powers of ten, with 2 and 5 between them where fewer than three powers fit."""
-    a, b = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    every = [m * 10.0**k for k in range(a, b + 1) for m in (1, 2, 5)]
-    inside = [t for t in every if low <= t <= high]
-    tens = [t for t in inside if abs(math.log10(t) - round(math.log10(t))) < 1e-9]
-    return tuple(tens if len(tens) >= 3 else inside)
-
-
-def scale(values: Sequence[float], pad: float = 0.08) -> Scale:
-    """Logarithmic where the values are positive and span more than a factor of 30; asinh where they also
-    touch zero; else linear.
-    """
-    low, high = min(values), max(values)
-    size = sorted(abs(v) for v in values)[len(values) // 2] or max(abs(low), abs(high)) or 1.0
-    if low > 0 and high / low > 30:
-        margin = (high / low) ** pad
-        return Scale(low / margin, high * margin, log_ticks(low / margin, high * margin), math.log)
-    if low <= 0 and high - low > 30 * size:
-        return _asinh_scale(low, high, size)
-    margin = (high - low) * pad or abs(high) * 0.05 or 1.0
-    return Scale(low - margin, high + margin, linear_ticks(low - margin, high + margin), float)
-
-
-def _asinh_scale(low: float, high: float, size: float) -> Scale:
-    powers = [
-        10.0**k for k in range(math.ceil(math.log10(size)), math.ceil(math.log10(max(abs(low), high))) + 1)
-    ]
-    low, high = low - 0.5 * size, high * 1.3
-    ticks = [t for t in (*(-p for p in powers), 0.0, *powers) if low <= t <= high]
-    return Scale(low, high, tuple(ticks), lambda v: math.asinh(v / size))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The plot rectangle in SVG units, y downwards."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    x: Scale
-    y: Scale
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        return self.left + self.x(x) * (self.right - self.left), self.bottom - self.y(y) * (
-            self.bottom - self.top
-        )
-
-
-def text(x: float, y: float, words: str, style: str = "tick", anchor: str = "start") -> str:
-    """An SVG text element, escaped."""
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
-
-
-def line(style: str, start: tuple[float, float], end: tuple[float, float]) -> str:
-    (a, b), (c, d) = start, end
-    return f'<line class="{style}" x1="{a:.1f}" y1="{b:.1f}" x2="{c:.1f}" y2="{d:.1f}"/>'
-
-
-def axes(frame: Frame, x_title: str, y_title: str) -> str:
-    """Grid lines, tick labels and axis titles."""
-    parts = []
-    for t in frame.y.ticks:
-        _, y = frame.at(frame.x.low, t)
-        parts.append(line("gridline", (frame.left, y), (frame.right, y)))
-        parts.append(text(frame.left - 6, y + 4, number(t), anchor="end"))
-    for t in frame.x.ticks:
-        x, _ = frame.at(t, frame.y.low)
-        parts.append(line("gridline", (x, frame.top), (x, frame.bottom)))
-        parts.append(text(x, frame.bottom + 16, number(t), anchor="middle"))
-    parts.append(text((frame.left + frame.right) / 2, frame.bottom + 34, x_title, "axis", "middle"))
-    return "".join(parts) + text(2, frame.top - 10, y_title, "axis")
-
-
-def figure(uid: str, size: tuple[int, int], title: str, description: str, body: str) -> str:
-    """An SVG element that names itself to assistive technology."""
-    head = (
-        f'<svg class="chart" viewBox="0 0 {size[0]} {size[1]}" role="img" aria-labelledby="{uid}-t {uid}-d">'
-    )
-    named = f'<title id="{uid}-t">{escape(title)}</title><desc id="{uid}-d">{escape(description)}</desc>'
-    return f"{head}{named}{body}</svg>"
-
+from genalloy.report.cells import relation
+from genalloy.report.comparison import Cell, Column, Published, Row, column_from, published_from, row_from
+from genalloy.report.scales import Scale, kept, linear_ticks, number, scale
+from genalloy.report.svg import Frame, axes, figure, line, marker, text
+from genalloy.report.table import NEUTRAL, family_slot
 
 # --- loss curves
 
@@ -212,200 +74,237 @@ def _key(names: Sequence[str]) -> str:
     return "".join(parts)
 
 
-# --- trade-off scatter
+# --- seeds as dots
+
+SLOTS = ("#2f669e", "#1f7a74", "#6a4fa3", "#a84c1f", "#5d7420", "#a83a68", "#8a6510", "#7a8087")
+STYLE = (
+    ".dots{--ink1:#1f2328;--soft1:#5a6169;--line1:#e3dfd8;--card1:#fff}"
+    "@media(prefers-color-scheme:dark){.dots{--ink1:#e7e5e1;--soft1:#a2a8b0;--line1:#3a4047;--card1:#15171a}}"
+    ".dots text{fill:var(--soft,var(--soft1));font:12px system-ui,'Segoe UI','Liberation Sans',Arial,sans-serif}"
+    ".dots text.who{fill:var(--ink,var(--ink1))}.dots .rule{stroke:var(--line,var(--line1))}"
+    ".dots .bar{stroke:var(--fam);stroke-width:5;opacity:.3;stroke-linecap:round}.dots .mean{stroke:var(--fam);stroke-width:2}"
+    ".dots .open{stroke:var(--fam);stroke-width:1.4;fill:none}"
+    ".dots .seed{fill:var(--fam);stroke:var(--card,var(--card1));stroke-width:.8}"
+    ".dots .else{fill:var(--card,var(--card1));stroke:var(--soft,var(--soft1));stroke-width:1.5}"
+    + "".join(f".dots .fam-{i}{{--fam:var(--f{i},{colour})}}" for i, colour in enumerate(SLOTS))
+)
+"""The page's own colours where there is a page, otherwise these, by the reader's light or dark."""
+LEFT, RIGHT, WIDTH, STEP, TOP = 172, 500, 640, 30, 40
 
 
 @dataclass(frozen=True)
-class Point:
-    """One row: `slot` is its family's colour and shape, `open_` = not certified, drawn hollow and kept off
-    the front.
-    """
+class Strand:
+    """One line of a dot plot: seeds as dots, their mean as a bar across, an interval; or a published number."""
 
-    label: str
-    x: float
-    y: float
-    slot: int = 0
+    name: str
+    said: str
+    mean: float
+    dots: tuple[float, ...] = ()
+    span: tuple[float, float] | None = None
+    slot: int = NEUTRAL
     muted: bool = False
-    open_: bool = False
-    note: str = ""
+    toward: float = 0.0
+    foreign: bool = False
+
+    @property
+    def values(self) -> list[float]:
+        return [self.mean, *self.dots, *(self.span or ())]
+
+
+def strand(row: Row, column: Column, slot: int) -> Strand:
+    """A row in a column, grey where it is no trained model; `toward`: the side on which the truth of a bound lies."""
+    cell = row.cell(column)
+    value = cell.value or 0.0
+    sign = relation(cell.kind, column.sign) if column.group == "density" else ""
+    toward = {"\u2265": 1.0, "\u2264": -1.0}.get(sign, 0.0)
+    error = f" \u00b1 {number(cell.stderr, 2)}" if cell.stderr else ""
+    said = f"{sign} {number(value, 4)}{error}".strip()
+    return Strand(row.recipe, said, value, tuple(cell.dots), cell.span, slot, row.kind != "model", toward)
+
+
+def dot_plot(strands: Sequence[Strand], title: str, axis: str, uid: str) -> str:
+    """One line a contender: dots are seeds, the bar across is their mean, the band its interval, an arrow the side on which
+    the truth of a bound lies, a hollow diamond a published number. What would push the rest into a corner is named instead.
+
+    Carries its own style, so that it also stands alone. Empty without a trained row.
+    """
+    core = [v for s in strands if not (s.muted or s.foreign) for v in s.values]
+    if not core:
+        return ""
+    near = [s for s, fits in zip(strands, kept(core, [s.mean for s in strands]), strict=True) if fits]
+    away = [f"{s.name} ({s.said})" for s in strands if s not in near]
+    bottom = TOP + STEP * len(near)
+    frame = Frame(LEFT, TOP - 12, RIGHT, bottom - 4, scale([v for s in near for v in s.values]), scale([0.0, 1.0]))
+    body = f"<style>{STYLE}</style>" + text(2, 15, axis, "who")
+    for tick in frame.x.ticks:
+        x, _ = frame.at(tick, frame.y.low)
+        body += line("rule", (x, frame.top), (x, frame.bottom)) + text(x, bottom + 12, number(tick), anchor="middle")
+    body += "".join(_strand(s, TOP + STEP * i + 4, frame) for i, s in enumerate(near))
+    body += "".join(text(2, bottom + 32 + 15 * i, words) for i, words in enumerate(_off_chart(away)))
+    told = "; ".join(f"{s.name} {s.said}" + (" (published, another set-up)" if s.foreign else "") for s in strands)
+    size = (WIDTH, bottom + 20 + 15 * len(_off_chart(away)) + (6 if away else 0))
+    return figure(uid, size, title, f"{told}.", body, "chart dots")
+
+
+def _strand(s: Strand, y: float, frame: Frame) -> str:
+    x, _ = frame.at(s.mean, frame.y.low)
+    name = s.name if len(s.name) <= 25 else s.name[:24] + "\u2026"
+    tone = "grey" if s.muted or s.foreign else "who"
+    words = text(2, y + 4, name, tone) + text(WIDTH - 2, y + 4, s.said, tone, "end")
+    told = f"<title>{escape(s.name)}: {escape(s.said)}</title>"
+    if s.foreign:
+        return f'<g>{told}{words}<g class="else">{marker(x, y, 3, 5.5)}</g></g>'
+    body = "" if s.span is None else line("bar", (frame.at(s.span[0], 0)[0], y), (frame.at(s.span[1], 0)[0], y))
+    body += line("mean", (x, y - 8), (x, y + 8)) + _toward(x, y, s.toward)
+    # dots of equal value would hide each other
+    spots = ((frame.at(v, 0)[0], y + 3.2 * (i % 3 - 1)) for i, v in enumerate(s.dots))
+    body += "".join(f'<circle class="seed" cx="{a:.1f}" cy="{b:.1f}" r="3.4"/>' for a, b in spots)
+    return f'<g class="fam-{s.slot}">{told}{words}{body}</g>'
+
+
+def _toward(x: float, y: float, side: float) -> str:
+    """An arrow from the mean, above the dots."""
+    if not side:
+        return ""
+    tip = x + 16 * side
+    return f'<path class="open" d="M{x:.1f} {y - 8:.1f}H{tip:.1f}m{-4 * side:.1f} -3l{4 * side:.1f} 3l{-4 * side:.1f} 3"/>'
+
+
+def _off_chart(names: Sequence[str], width: int = 96) -> list[str]:
+    """The names in lines of about `width` characters."""
+    lines = ["Off the chart:"] if names else []
+    for i, name in enumerate(names):
+        said = f" {name}" + ("," if i + 1 < len(names) else "")
+        if len(lines[-1] + said) > width:
+            lines.append("")
+        lines[-1] = (lines[-1] + said).strip()
+    return lines
+
+
+def strands_of(rows: Sequence[Row], column: Column, published: Sequence[Published], slots: Sequence[int]) -> list[Strand]:
+    """Rows with a number, then published numbers."""
+    own = [strand(row, column, slot) for row, slot in zip(rows, slots, strict=True) if row.cell(column).value is not None]
+    found = [(p, p.value) for p in published if p.value is not None]
+    return own + [Strand(p.name, f"{number(value, 4)} published", value, foreign=True) for p, value in found]
+
+
+def seed_dots(
+    rows: Sequence[Mapping[str, Any]], column: Mapping[str, Any], published: Sequence[Mapping[str, Any]], uid: str
+) -> str:
+    """The dot plot of one column from JSON objects of `comparison.json`, as an SVG that stands alone; "" where nothing is known.
+
+    Published numbers are drawn where they name the column, or are in its unit where the column is a density.
+    """
+    col = column_from(column)
+    models = [row for row in map(row_from, rows) if row.cell(col).value is not None]
+    slots = [family_slot(row.family) if row.kind == "model" else NEUTRAL for row in models]
+    beside = [p for p in map(published_from, published) if belongs(p, col)]
+    return dot_plot(strands_of(models, col, beside, slots), f"{col.name}, a dot a seed", axis_title(col), uid)
+
+
+def belongs(p: Published, column: Column) -> bool:
+    """Whether a published number can stand on a column's axis: it names the column, or shares a density's unit."""
+    if p.column or column.group != "density":
+        return p.column == column.id
+    return p.unit == column.unit != ""
+
+
+def axis_title(column: Column) -> str:
+    """'bits per dimension (bits/dim) · lower is better'."""
+    better = {1.0: "higher is better", -1.0: "lower is better"}.get(column.sign, "")
+    unit = f" ({column.unit})" if column.unit not in ("", column.title) else ""
+    return f"{column.name}{unit}" + (f" \u00b7 {better}" if better else "")
+
+
+# --- a metric against a setting
 
 
 @dataclass(frozen=True)
-class Axis:
-    title: str
-    sign: float = -1.0
+class Series:
+    """Points (setting, cell) of one line of a sweep's chart, in the setting's order."""
+
+    name: str
+    points: tuple[tuple[Any, Cell], ...]
 
 
-def front(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
-    """The certified, unmuted points that none of them beats on both axes, by x."""
-    able = [p for p in points if not (p.muted or p.open_)]
-    score = {id(p): (x.sign * p.x, y.sign * p.y) for p in able}
-
-    def beaten(p: Point) -> bool:
-        u, v = score[id(p)]
-        return any(a >= u and b >= v and (a, b) != (u, v) for a, b in score.values())
-
-    return sorted((p for p in able if not beaten(p)), key=lambda p: p.x)
-
-
-def marker(x: float, y: float, slot: int, r: float = 5.5) -> str:
-    """A family's shape: never colour alone."""
-    corners = CORNERS.get(SHAPES[slot % len(SHAPES)])
-    if corners is None:
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'
-    spots = " ".join(f"{x + r * a:.1f},{y + r * b:.1f}" for a, b in corners)
-    return f'<polygon points="{spots}"/>'
+def series_of(rows: Sequence[Row], column: Column, setting: str) -> list[Series]:
+    """One line a combination of the other settings; rows without the setting or without a number are left out."""
+    groups: dict[str, list[tuple[Any, Cell]]] = {}
+    for row in rows:
+        cell = row.cell(column)
+        if setting in row.settings and cell.value is not None:
+            others = ", ".join(f"{k} = {v}" for k, v in row.settings.items() if k != setting)
+            groups.setdefault(others, []).append((row.settings[setting], cell))
+    return [Series(name, tuple(points)) for name, points in groups.items()]
 
 
-def overlap(a: Box, b: Box) -> float:
-    """The area shared by two boxes (left, top, right, bottom)."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0)
+def _numeric(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(float(str(value)))
 
 
-def candidates(x: float, y: float, width: float) -> list[tuple[float, Box]]:
-    """(reluctance, box) for a label of 11 units' height around a marker, nearest first."""
-    boxes = []
-    for rank, reach in enumerate((9.0, 17.0, 27.0, 39.0)):
-        near = reach * 0.7
-        for dx, dy, along in (
-            (1, 0, 0),
-            (-1, 0, 1),
-            (0, -1, 0.5),
-            (0, 1, 0.5),
-            (1, -1, 0),
-            (1, 1, 0),
-            (-1, -1, 1),
-            (-1, 1, 1),
-        ):
-            shift = reach if dy == 0 else near
-            left, middle = x + dx * shift - along * width, y + dy * (shift + 3)
-            boxes.append((14.0 * rank + 0.5 * (dx < 0), (left, middle - 6, left + width, middle + 6)))
-    return boxes
+def places(values: Sequence[Any]) -> tuple[list[float], Scale, list[tuple[float, str]]]:
+    """Where settings lie on the axis, the axis, its labels: numbers to scale where they differ, other values evenly."""
+    unique = list(dict.fromkeys(values))
+    if all(_numeric(v) for v in unique) and len(unique) > 1:
+        spots = [float(v) for v in values]
+        low, high = min(spots), max(spots)
+        # settings are usually multiplied, so a factor of 8 is already better seen on a logarithm
+        log = low > 0 and high / low >= 8
+        across = Scale(low / (high / low) ** 0.08, high * (high / low) ** 0.08, (), math.log) if log else scale(spots)
+        return spots, across, [(float(v), number(float(v))) for v in sorted(unique)]
+    names = {v: float(i) for i, v in enumerate(unique)}
+    whole = Scale(-0.5, len(unique) - 0.5, tuple(names.values()), float)
+    return [names[v] for v in values], whole, [(i, str(v)[:18]) for v, i in names.items()]
 
 
-def place_labels(spots: Sequence[tuple[float, float]], labels: Sequence[str], frame: Frame) -> list[Box]:
-    """Greedy: each label takes the candidate that covers the least of what is already drawn."""
-    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in spots]
-    placed: list[Box] = []
-    for i, ((x, y), label) in enumerate(zip(spots, labels, strict=True)):
-        others = taken[:i] + taken[i + 1 :]
-
-        def cost(candidate: tuple[float, Box], others: list[Box] = others) -> float:
-            reluctance, box = candidate
-            outside = (
-                max(0.0, frame.left - box[0])
-                + max(0.0, box[2] - frame.right - 8)
-                + max(0.0, frame.top - 4 - box[1])
-            )
-            outside += max(0.0, box[3] - frame.bottom)
-            return reluctance + 40 * outside + 2 * sum(overlap(box, other) for other in others)
-
-        best = min(candidates(x, y, 6.7 * len(label)), key=cost)[1]
-        placed.append(best)
-        taken.append(best)
-    return placed
-
-
-def _leader(spot: tuple[float, float], box: Box) -> str:
-    x, y = min(max(spot[0], box[0]), box[2]), min(max(spot[1], box[1] + 2), box[3] - 2)
-    if math.dist(spot, (x, y)) < 13:
-        return ""
-    return line("leader", spot, (x, y))
-
-
-def _dot(point: Point, spot: tuple[float, float]) -> str:
-    style = " ".join(["dot", f"fam-{point.slot}", "muted" * point.muted, "hollow" * point.open_]).strip()
-    told = escape(f"{point.label}: {point.note}")
-    return f'<g class="{style}"><title>{told}</title>{marker(*spot, point.slot)}</g>'
-
-
-def _name(point: Point, name: str, spot: tuple[float, float], box: Box) -> str:
-    """The label, anchored on the side of its marker, so that an estimated width does not open a gap."""
-    x, where = (box[0] + box[2]) / 2, "middle"
-    if box[0] >= spot[0]:
-        x, where = box[0], "start"
-    elif box[2] <= spot[0]:
-        x, where = box[2], "end"
-    style = "name quiet" if point.muted else "name"
-    return text(x, box[3] - 2, name, style, where)
-
-
-def leaves_room(core: Sequence[float], extra: float, room: float = 0.6) -> bool:
-    """Whether the core still fills a share `room` of the axis once `extra` is on it too."""
-    if min(core) <= extra <= max(core):
-        return True
-    whole = scale([*core, extra])
-    return whole(max(core)) - whole(min(core)) >= room
-
-
-def on_chart(points: Sequence[Point], floors: Sequence[Floor]) -> tuple[list[Point], list[Floor]]:
-    """Models always; a baseline or floor only where it does not push the models into a corner."""
-    core = [p for p in points if not p.muted]
-    if len(core) < 2:
-        return list(points), list(floors)
-    x, y = [p.x for p in core], [p.y for p in core]
-    near = [p for p in points if not p.muted or (leaves_room(x, p.x) and leaves_room(y, p.y))]
-    return near, [floor for floor in floors if leaves_room(y, floor[1])]
-
-
-def scatter(points: Sequence[Point], floors: Sequence[Floor], x: Axis, y: Axis, uid: str) -> str:
-    """Rows as points with direct labels, the Pareto front as a stepped line, floors as dashed levels of y.
-    Empty below two points.
-    """
+def sweep_chart(rows: Sequence[Row], column: Column, setting: str, uid: str) -> str:
+    """A column against a setting: means joined by a line, seeds as dots, intervals as bars. Empty below two points."""
+    drawn = series_of(rows, column, setting)
+    points = [point for series in drawn for point in series.points]
     if len(points) < 2:
         return ""
-    near, levels = on_chart(points, floors)
-    frame = Frame(
-        50, 34, 470, 318, scale([p.x for p in near]), scale([*(p.y for p in near), *(v for _, v in levels)])
-    )
-    best = front(points, x, y)
-    away = [p.label for p in points if p not in near] + [
-        f"{name} ({number(v)})" for name, v in floors if (name, v) not in levels
-    ]
-    body = axes(frame, x.title, y.title) + "".join(_floor(name, value, frame) for name, value in levels)
-    body += _steps(best, frame, x) + _labelled(near, frame) + _away(away)
-    told = "; ".join(f"{p.label}: {p.note}" for p in points)
-    ahead = ", ".join(p.label for p in best) or "none"
-    description = f"On the front: {ahead}. All points: {told}."
-    return figure(uid, (480, 374 if away else 358), f"{y.title} against {x.title}", description, body)
+    spots, across, labels = places([value for value, _ in points])
+    heights = [v for _, cell in points for v in (cell.value or 0.0, *cell.dots, *(cell.span or ()))]
+    frame = Frame(52, 34, 452, 226, Scale(across.low, across.high, (), across.warp), scale(heights))
+    body = axes(frame, setting, axis_title(column)) + _labels(frame, labels)
+    taken = 0
+    for i, series in enumerate(drawn):
+        body += _series(series, spots[taken : taken + len(series.points)], frame, i)
+        taken += len(series.points)
+    told = "; ".join(f"{setting} {value}: {number(cell.value or 0.0)}" for value, cell in points)
+    size = (460, 270 + 16 * (len(drawn) > 1) * len(drawn))
+    return figure(uid, size, f"{column.name} against {setting}", f"{told}.", body + _names(drawn))
 
 
-def _labelled(points: Sequence[Point], frame: Frame) -> str:
-    """Leaders below dots below names."""
-    names = [p.label if len(p.label) <= 22 else p.label[:21] + "\u2026" for p in points]
-    spots = [frame.at(p.x, p.y) for p in points]
-    boxes = place_labels(spots, names, frame)
-    body = "".join(_leader(spot, box) for spot, box in zip(spots, boxes, strict=True))
-    body += "".join(_dot(p, spot) for p, spot in zip(points, spots, strict=True))
-    return body + "".join(
-        _name(p, name, spot, box) for p, name, spot, box in zip(points, names, spots, boxes, strict=True)
-    )
+def _labels(frame: Frame, labels: Sequence[tuple[float, str]]) -> str:
+    """Tick labels of the settings; those that would touch their neighbour are left out."""
+    body, last = "", -99.0
+    for spot, words in sorted(labels):
+        x, _ = frame.at(spot, frame.y.low)
+        body += line("gridline", (x, frame.top), (x, frame.bottom))
+        if x - last > 6.2 * len(words) + 8:
+            body, last = body + text(x, frame.bottom + 16, words, anchor="middle"), x
+    return body
 
 
-def _away(names: Sequence[str]) -> str:
-    """What lies outside the frame is said, not dropped."""
-    if not names:
+def _series(series: Series, spots: Sequence[float], frame: Frame, index: int) -> str:
+    at = sorted(zip(spots, (cell for _, cell in series.points), strict=True), key=lambda pair: pair[0])
+    path_ = path([(spot, cell.value or 0.0) for spot, cell in at], frame)
+    body = f'<path class="join" d="{path_}"/>'
+    for spot, cell in at:
+        x, y = frame.at(spot, cell.value or 0.0)
+        ends = cell.span or (cell.value or 0.0,) * 2
+        body += line("whisker", (x, frame.at(spot, ends[0])[1]), (x, frame.at(spot, ends[1])[1]))
+        body += "".join(f'<circle class="seed" cx="{x + 6:.1f}" cy="{frame.at(spot, v)[1]:.1f}" r="2"/>' for v in cell.dots)
+        body += f'<g class="dot"><title>{escape(number(cell.value or 0.0, 4))}</title>{marker(x, y, index, 4.5)}</g>'
+    return f'<g class="sweep fam-{index % 7}">{body}</g>'
+
+
+def _names(drawn: Sequence[Series]) -> str:
+    """The key below the chart, where there are several lines."""
+    if len(drawn) < 2:
         return ""
-    told = "Off the chart: " + ", ".join(names)
-    return text(2, 370, told if len(told) <= 78 else told[:77] + "\u2026")
-
-
-def _floor(name: str, value: float, frame: Frame) -> str:
-    _, y = frame.at(frame.x.low, value)
-    level = line("floor", (frame.left, y), (frame.right, y))
-    return level + text(frame.right, y - 4, name[:40], anchor="end")
-
-
-def _steps(best: Sequence[Point], frame: Frame, x: Axis) -> str:
-    """The boundary of what the front beats: a staircase through its points."""
-    if len(best) < 2:
-        return ""
-    commands = []
-    for i, point in enumerate(best):
-        px, py = frame.at(point.x, point.y)
-        if i:
-            # Low x better: y improves only once x is paid for, so go across first; high x better: down first.
-            commands.append(f"H{px:.1f}" if x.sign < 0 else f"V{py:.1f}")
-        commands.append(f"{'L' if i else 'M'}{px:.1f} {py:.1f}")
-    return f'<path class="front" d="{"".join(commands)}"/>'
+    keys = ((i, 276 + 16 * i, series.name or "default") for i, series in enumerate(drawn))
+    return "".join(
+        f'<g class="fam-{i % 7}"><g class="dot">{marker(58, y, i, 4.5)}</g>{text(70, y + 4, name)}</g>' for i, y, name in keys
+    )

@@ -1,13 +1,8 @@
-"""`comparison.json` as typed values, and the rule by which one number stands above another.
+"""`comparison.json` as typed values.
 
-A cell states a value with the side on which the truth lies. With s = +1 where high is better and s = -1
-where low is better (bits/dim), the score is s * value, and a claim about log p is a claim about the score:
-LOWER leaves the score without an upper end, UPPER without a lower end, ESTIMATE and NONE without either.
-Elsewhere an end is the stated one, or value -+ 2 stderr. Then
-
-    A stands above B  iff  lower end of A > upper end of B,
-
-so a bound can beat an exact value, and an exact value can never beat a bound of the same side.
+A cell states a value with the side on which the truth lies. With s = +1 where high is better and s = -1 where low is
+better (bits/dim), the score is s * value, and a claim about log p is a claim about the score: `Cell.entry` hands it to
+the one rule of who stands above whom, in `genalloy.evaluation.ranking`.
 """
 
 from __future__ import annotations
@@ -19,10 +14,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from genalloy.evaluation.metric import Metric
+from genalloy.evaluation.ranking import Entry
+from genalloy.evidence import Kind
+
 T = TypeVar("T")
-NO_UPPER = frozenset({"LOWER", "ESTIMATE", "NONE"})
-NO_LOWER = frozenset({"UPPER", "ESTIMATE", "NONE"})
+KINDS = {"": Kind.EXACT, **{kind.value: kind for kind in Kind}}
+"""A number without a label is no claim about log p: its two ends are its error's."""
 ABSENT = "not measured"
+OUTCOMES = ("holds", "fails", "not separated", "incomplete")
 
 
 def finite(value: Any) -> float | None:
@@ -50,6 +50,11 @@ class Column:
     note: str = ""
 
     @property
+    def name(self) -> str:
+        """The heading, or the id where there is none."""
+        return self.title or self.id
+
+    @property
     def sign(self) -> float:
         """+1 where high is better, -1 where low is better, 0 where neither is."""
         return {"high": 1.0, "low": -1.0}.get(self.better, 0.0)
@@ -67,6 +72,7 @@ class Cell:
     n: int | None = None
     missing: str | None = None
     best: bool = False
+    seeds: list[float | None] = field(default_factory=list)
 
     @property
     def reason(self) -> str:
@@ -78,22 +84,32 @@ class Cell:
     @property
     def certified(self) -> bool:
         """Whether the stated value is itself a safe statement about the model (exact or a lower bound)."""
-        return self.value is not None and self.kind not in NO_LOWER
+        return math.isfinite(self.entry(1.0).low)
 
-    def ends(self, sign: float) -> tuple[float, float]:
-        """(lower, upper) end of the score; +-inf where the claim has no such end."""
+    def entry(self, sign: float) -> Entry:
+        """The claim about the score sign * value, for the ranking rule."""
         if self.value is None:
-            return -math.inf, math.inf
-        slack = 2.0 * (self.stderr or 0.0)
-        low = self.low if self.low is not None and self.low <= self.value else self.value - slack
-        high = self.high if self.high is not None and self.high >= self.value else self.value + slack
-        lower, upper = sorted((sign * low, sign * high))
-        return (-math.inf if self.kind in NO_LOWER else lower, math.inf if self.kind in NO_UPPER else upper)
+            return Entry(Kind.NONE, -math.inf, math.inf)
+        low, high = (None if end is None else sign * end for end in (self.low, self.high))
+        ends = (low, high) if sign > 0 else (high, low)
+        return Entry.of(KINDS.get(self.kind, Kind.NONE), sign * self.value, self.stderr, *ends)
 
+    def metric(self) -> Metric:
+        """The number as the evaluation's own, for the rule of separation; NaN where there is none."""
+        return Metric(math.nan if self.value is None else self.value, self.stderr, self.n or 0, self.how)
 
-def stands_above(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    """The strict rule, on (lower, upper) ends of scores."""
-    return a[0] > b[1]
+    @property
+    def dots(self) -> list[float]:
+        """The values of single seeds that are known."""
+        return [value for value in self.seeds if value is not None]
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """The ends of the interval that is drawn: the stated ones, otherwise two standard errors; None without either."""
+        if self.value is None or (self.stderr is None and (self.low is None or self.high is None)):
+            return None
+        stated = Entry.of(Kind.EXACT, self.value, self.stderr, self.low, self.high)
+        return stated.low, stated.high
 
 
 @dataclass(frozen=True)
@@ -113,6 +129,9 @@ class Row:
     cells: dict[str, Cell] = field(default_factory=dict)
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    panels: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
 
     def cell(self, column: Column | None) -> Cell:
         """The cell of a column; an empty one where the row has none."""
@@ -138,6 +157,28 @@ class Data:
     test: int | None = None
     notes: list[str] = field(default_factory=list)
     optimum: float | None = None
+    alphabet: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim: one of OUTCOMES, and the sentence that says why."""
+
+    outcome: str = "incomplete"
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number from the literature, under its own set-up: never measured here. column, recipe: what it stands beside."""
+
+    name: str
+    value: float | None = None
+    unit: str = ""
+    setup: str = ""
+    source: str = ""
+    column: str = ""
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +194,14 @@ class Comparison:
     columns: list[Column] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+    kind: str = "compare"
+    claim: str = ""
+    verdict: Verdict | None = None
+    published: list[Published] = field(default_factory=list)
+    budget: str = ""
+    seeds: list[int] = field(default_factory=list)
+    sweep: list[str] = field(default_factory=list)
+    headline: list[str] = field(default_factory=list)
 
     def of_kind(self, kind: str) -> list[Row]:
         return [row for row in self.rows if row.kind == kind]
@@ -168,7 +217,11 @@ class Comparison:
 
 def _cell(raw: Mapping[str, Any]) -> Cell:
     numbers = {name: finite(raw.get(name)) for name in ("value", "low", "high", "stderr")}
-    return pick(Cell, raw, **numbers)
+    return pick(Cell, raw, **numbers, seeds=[finite(value) for value in raw.get("seeds") or []])
+
+
+def _cells(raw: Mapping[str, Any] | None) -> dict[str, Cell]:
+    return {name: _cell(cell) for name, cell in (raw or {}).items() if cell is not None}
 
 
 def _curve(raw: Sequence[Any]) -> list[tuple[float, float]]:
@@ -177,10 +230,21 @@ def _curve(raw: Sequence[Any]) -> list[tuple[float, float]]:
     return [(step, math.nan if value is None else value) for step, value in pairs if step is not None]
 
 
-def _row(raw: Mapping[str, Any]) -> Row:
-    cells = {name: _cell(cell) for name, cell in (raw.get("cells") or {}).items() if cell is not None}
+def row_from(raw: Mapping[str, Any]) -> Row:
+    """A row from its JSON object."""
     curves = {name: _curve(points) for name, points in (raw.get("curves") or {}).items() if points}
-    return pick(Row, {"recipe": "unnamed", **raw}, cells=cells, curves=curves)
+    panels = {title: _cells(panel) for title, panel in (raw.get("panels") or {}).items() if panel}
+    return pick(Row, {"recipe": "unnamed", **raw}, cells=_cells(raw.get("cells")), curves=curves, panels=panels)
+
+
+def column_from(raw: Mapping[str, Any]) -> Column:
+    """A column from its JSON object."""
+    return pick(Column, {"id": "", **raw})
+
+
+def published_from(raw: Mapping[str, Any]) -> Published:
+    """A published number from its JSON object."""
+    return pick(Published, {"name": "unnamed", **raw}, value=finite(raw.get("value")))
 
 
 def read_comparison(directory: Path) -> Comparison:
@@ -211,6 +275,8 @@ def _comparison(raw: Mapping[str, Any]) -> Comparison:
         raw,
         minutes=finite(raw.get("minutes")),
         data=pick(Data, data, optimum=finite(data.get("optimum"))),
-        columns=[pick(Column, column) for column in raw.get("columns") or []],
-        rows=[_row(row) for row in raw.get("rows") or []],
+        columns=[column_from(column) for column in raw.get("columns") or []],
+        rows=[row_from(row) for row in raw.get("rows") or []],
+        verdict=pick(Verdict, raw["verdict"]) if raw.get("verdict") else None,
+        published=[published_from(value) for value in raw.get("published") or []],
     )

@@ -1,5 +1,5 @@
 """How data of one shape is looked at: images as contact sheets, vectors as points of a plane, scalars as
-histograms.
+histograms, texts as they read.
 
 Vectors with more than two coordinates are projected on the first two principal directions of the *real*
 data, the same for every model, so that two models' pictures can be compared.
@@ -7,7 +7,7 @@ data, the same for every model, so that two models' pictures can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,16 +38,29 @@ class Picture:
         return pictures.size_of(self.png)
 
 
+@dataclass(frozen=True)
+class Passage:
+    """Texts to read: (what it is, the text) a line, in groups."""
+
+    groups: tuple[tuple[tuple[str, str], ...], ...]
+    caption: str
+    shape: str = "text"
+
+
 class Lens(Protocol):
-    """Draws samples (N, *E), reconstructions (2, N, *E) and neighbours (N, 1 + k, *E) of one kind of data."""
+    """Draws samples (N, *E), reconstructions (2, N, *E), neighbours (N, 1 + k, *E) and walks through codes (N, steps, *E) of
+    one kind of data.
+    """
 
-    def samples(self, x: Floats, who: str) -> list[Picture]: ...
+    def samples(self, x: Floats, who: str) -> Sequence[Picture | Passage]: ...
 
-    def reconstructions(self, pairs: Floats, who: str) -> list[Picture]: ...
+    def reconstructions(self, pairs: Floats, who: str) -> Sequence[Picture | Passage]: ...
 
-    def neighbours(self, sets: Floats, who: str) -> list[Picture]: ...
+    def neighbours(self, sets: Floats, who: str) -> Sequence[Picture | Passage]: ...
 
-    def density(self, arrays: Arrays, who: str) -> list[Picture]: ...
+    def walks(self, sets: Floats, who: str, caption: str) -> Sequence[Picture | Passage]: ...
+
+    def density(self, arrays: Arrays, who: str) -> Sequence[Picture | Passage]: ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,11 @@ class ImageLens:
                 "Top: sample. Below: its nearest training images, nearest first.",
             )
         ]
+
+    def walks(self, sets: Floats, who: str, caption: str) -> list[Picture]:
+        sets = self._shaped(sets, 2)
+        alt = f"{who}: {sets.shape[0]} rows of {sets.shape[1]} decoded images"
+        return [Picture(pictures.grid(sets, self.span), alt, caption)]
 
     def density(self, arrays: Arrays, who: str) -> list[Picture]:
         return []
@@ -135,6 +153,12 @@ class PlaneLens:
             )
         ]
 
+    def walks(self, sets: Floats, who: str, caption: str) -> list[Picture]:
+        flat = self._flat(sets.reshape(*sets.shape[:2], -1))
+        alt = f"{who}: {flat.shape[0]} paths of {flat.shape[1]} decoded points"
+        words = f"A line a row, light to dark. {caption.replace('left', 'light').replace('right', 'dark')}"
+        return [Picture(pictures.paths(flat, self.window), alt, words, "square")]
+
     def density(self, arrays: Arrays, who: str) -> list[Picture]:
         values, extent = arrays.get("density_grid"), arrays.get("density_extent")
         if values is None or extent is None or not np.isfinite(values).any():
@@ -174,17 +198,62 @@ class LineLens:
     def neighbours(self, sets: Floats, who: str) -> list[Picture]:
         return []
 
+    def walks(self, sets: Floats, who: str, caption: str) -> list[Picture]:
+        return []
+
     def density(self, arrays: Arrays, who: str) -> list[Picture]:
         return []
 
 
-def lens_for(shape: tuple[int, ...], reference: Arrays, fallback: Floats | None) -> Lens | None:
+@dataclass(frozen=True)
+class TextLens:
+    """Integers as the characters of `alphabet` that they stand for; what stands for none is a white square."""
+
+    alphabet: tuple[str, ...]
+
+    def read(self, row: Floats) -> str:
+        """The text of one row (*E,), control characters made visible."""
+        codes = np.nan_to_num(row.reshape(-1), nan=-1.0).round().astype(int)
+        letters = [self.alphabet[code] if 0 <= code < len(self.alphabet) else "\u25a1" for code in codes]
+        return "".join(VISIBLE.get(letter, letter) for letter in letters)
+
+    def _groups(self, sets: Floats, names: Sequence[str]) -> tuple[tuple[tuple[str, str], ...], ...]:
+        return tuple(tuple((name, self.read(row)) for name, row in zip(names, rows)) for rows in sets)
+
+    def samples(self, x: Floats, who: str) -> list[Passage]:
+        return [Passage((tuple(("", self.read(row)) for row in x[:12]),), "")]
+
+    def reconstructions(self, pairs: Floats, who: str) -> list[Passage]:
+        caption = "Each real text, then one draw from what its code decodes to."
+        return [Passage(self._groups(np.swapaxes(pairs, 0, 1)[:6], ("real", "decoded")), caption)]
+
+    def neighbours(self, sets: Floats, who: str) -> list[Passage]:
+        caption = "Each sample, then the training text that agrees with it most closely as numbers."
+        return [Passage(self._groups(sets[:5, :2], ("sample", "training")), caption)]
+
+    def walks(self, sets: Floats, who: str, caption: str) -> list[Passage]:
+        steps = [str(i + 1) for i in range(sets.shape[1])]
+        words = caption.replace("Each row", "Each block").replace("(left)", "(top)").replace("(right)", "(bottom)")
+        return [Passage(self._groups(sets[:2], steps), words)]
+
+    def density(self, arrays: Arrays, who: str) -> list[Passage]:
+        return []
+
+
+VISIBLE = {"\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"}
+
+
+def lens_for(
+    shape: tuple[int, ...], reference: Arrays, fallback: Floats | None, alphabet: Sequence[str] = ()
+) -> Lens | None:
     """The lens for events of `shape`, set up on the real data, or on the first samples where there is none;
-    None without either.
+    None without either. `alphabet`: of texts.
     """
     data = reference.get("data", fallback)
     if data is None or len(data) == 0:
         return None
+    if alphabet:
+        return TextLens(tuple(alphabet))
     shape = shape if shape and int(np.prod(shape)) == int(np.prod(data.shape[1:])) else data.shape[1:]
     if len(shape) >= 2:
         return ImageLens(pictures.span_of(data), shape)

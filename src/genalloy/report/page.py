@@ -7,242 +7,65 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shlex
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from genalloy.report import charts, lenses, summary
-from genalloy.report.cells import BADGES, DEFAULT_LABELS, Shown, mark_of, ranks, show
-from genalloy.report.comparison import Column, Comparison, Row, read_comparison
-from genalloy.report.lenses import Arrays, Lens, Picture
+from genalloy.report import charts, lenses, plots, summary
+from genalloy.report.cards import card, find_lens, real_data
+from genalloy.report.cells import BADGES, DEFAULT_LABELS, Shown, show
+from genalloy.report.comparison import OUTCOMES, Column, Comparison, Published, Row, read_comparison
+from genalloy.report.scales import number
+from genalloy.report.svg import marker
+from genalloy.report.table import Line, blocks, column_groups, family_slot, shown_columns
 
-FAMILIES = ("autoregressive", "latent", "flow", "energy", "diffusion", "adversarial", "combination")
-ALIASES = {"implicit": 5, "gan": 5, "score": 4, "alloy": 6, "hybrid": 6}
-GROUPS = {
-    "density": "Density",
-    "generation": "Samples",
-    "representation": "Codes",
-    "outliers": "Outliers",
-    "cost": "Cost",
-}
-NEUTRAL = 7
+KINDS = {"reproduce": "experiment", "sweep": "sweep"}
 
 
-def family_slot(family: str) -> int:
-    """The colour and marker of a family; what is unknown shares the neutral one."""
-    word = family.lower().replace("_", "-")
-    known = {**{name: i for i, name in enumerate(FAMILIES)}, **ALIASES}
-    return next((slot for name, slot in known.items() if word.startswith(name)), NEUTRAL)
-
-
-# --- the table
+# --- the claim, and what others have published
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of the table with its shown cells, in the columns' order."""
+class Finding:
+    """A part of the verdict: the outcome of its own where it has one, and the words."""
 
-    row: Row
-    slot: int
-    anchor: str
-    cells: list[tuple[Column, Shown]]
+    outcome: str
+    words: str
 
 
-@dataclass(frozen=True)
-class Block:
-    """Rows under one heading: a family of models, the baselines, the floors."""
-
-    title: str
-    slot: int
-    lines: list[Line]
-    muted: bool = False
+_PART = re.compile(rf"^(.*) \(({'|'.join(OUTCOMES)})\)$", re.DOTALL)
 
 
-def anchor(index: int) -> str:
-    return f"model-{index + 1}"
-
-
-def blocks(comparison: Comparison) -> list[Block]:
-    """Families in their order of appearance, then baselines, then floors and whatever else there is."""
-    lines = list(_lines(comparison))
-    families = dict.fromkeys(line.row.family for line in lines if line.row.kind == "model")
-    found = [
-        Block(f, family_slot(f), [x for x in lines if x.row.kind == "model" and x.row.family == f])
-        for f in families
-    ]
-    named = (("Baselines", "baseline"), ("Floors: what real data itself scores", "floor"))
-    found += [
-        Block(title, NEUTRAL, [x for x in lines if x.row.kind == kind], muted=True) for title, kind in named
-    ]
-    other = [x for x in lines if x.row.kind not in ("model", "baseline", "floor")]
-    return [block for block in [*found, Block("Other", NEUTRAL, other, muted=True)] if block.lines]
-
-
-def _lines(comparison: Comparison) -> Iterator[Line]:
-    """Rows with their cells shown, ranked and marked among the models."""
-    shown = _shown_columns(comparison)
-    order = {c.id: ranks(comparison.of_kind("model"), c) for c in shown}
-    for i, row in enumerate(comparison.rows):
-        marks = {c.id: mark_of(row, comparison.finished, c) for c in shown if not row.error}
-        cells = [(c, show(row.cell(c), c, order[c.id].get(id(row), ""), marks.get(c.id, ""))) for c in shown]
-        yield Line(row, family_slot(row.family), anchor(i), cells)
-
-
-def _shown_columns(comparison: Comparison) -> list[Column]:
-    """Columns with their groups kept together, in the groups' first order."""
-    order = list(dict.fromkeys(c.group for c in comparison.columns))
-    return sorted(comparison.columns, key=lambda c: order.index(c.group))
-
-
-def column_groups(comparison: Comparison) -> list[tuple[str, int]]:
-    """(title, number of columns) for the first header row."""
-    groups = [c.group for c in comparison.columns]
-    return [(GROUPS.get(g, g.capitalize() or "Other"), groups.count(g)) for g in dict.fromkeys(groups)]
-
-
-# --- the trade-off charts
-
-
-def _axis(column: Column) -> charts.Axis:
-    better = {1.0: "higher is better", -1.0: "lower is better"}.get(column.sign, "")
-    unit = f" ({column.unit})" if column.unit not in ("", column.title) else ""
-    return charts.Axis(
-        f"{column.title or column.id}{unit}" + (f" \u00b7 {better}" if better else ""), column.sign or -1.0
-    )
-
-
-def _point(row: Row, x: Column, y: Column) -> charts.Point:
-    a, b = row.cell(x), row.cell(y)
-    note = f"{x.title} {summary.quote(row, x)}, {y.title} {summary.quote(row, y)}"
-    muted, open_ = row.kind != "model", not (a.certified and b.certified)
-    return charts.Point(
-        row.recipe,
-        a.value or 0.0,
-        b.value or 0.0,
-        NEUTRAL if muted else family_slot(row.family),
-        muted,
-        open_,
-        note,
-    )
-
-
-def trade_off(comparison: Comparison, x: Column | None, y: Column | None, uid: str) -> str:
-    """A scatter of two columns; empty where fewer than two rows have both."""
-    if x is None or y is None or x is y:
-        return ""
-    both = [row for row in comparison.rows if row.cell(x).value is not None and row.cell(y).value is not None]
-    only = [row for row in comparison.of_kind("floor") if row not in both and row.cell(y).value is not None]
-    floors = [(row.recipe, row.cell(y).value or 0.0) for row in only]
-    return charts.scatter([_point(row, x, y) for row in both], floors, _axis(x), _axis(y), uid)
-
-
-def trade_offs(comparison: Comparison) -> list[str]:
-    density, distance = summary.density_column(comparison), summary.distance_column(comparison)
-    speed = summary.sampling_column(comparison) or summary.training_column(comparison)
-    drawn = [
-        trade_off(comparison, density, distance, "trade-1"),
-        trade_off(comparison, speed, distance or density, "trade-2"),
-    ]
-    return [chart for chart in drawn if chart]
-
-
-# --- the cards
+def findings(words: str) -> list[Finding]:
+    """A verdict's words, 'a (holds); b (fails)' as its parts; one sentence as one part without an outcome."""
+    parts = [part for part in re.split(r"(?<=\));\s+", words) if part]
+    found = [_PART.match(part) for part in parts]
+    return [Finding(m.group(2), m.group(1)) if m else Finding("", part) for m, part in zip(found, parts, strict=True)]
 
 
 @dataclass(frozen=True)
-class Strip:
-    """Pictures under one heading of a card."""
+class Beside:
+    """One column's own numbers, then the published ones that may stand on its axis; without a column, the rest."""
 
-    title: str
-    pictures: list[Picture]
-
-
-@dataclass(frozen=True)
-class Card:
-    """Everything that is shown of one run."""
-
-    line: Line
-    strips: list[Strip] = field(default_factory=list)
-    curve: str = ""
-    facts: list[tuple[Column, Shown]] = field(default_factory=list)
-    command: str = ""
-    problem: str = ""
+    column: Column | None
+    own: list[tuple[Row, Shown]]
+    published: list[Published]
 
 
-def command_for(row: Row, comparison: Comparison) -> str:
-    """The command that repeats one run."""
-    if row.command or row.kind != "model":
-        return row.command
-    words = ["genalloy", "fit", row.recipe, comparison.data.name]
-    words += ["--steps", str(row.steps)] if row.steps else []
-    words += ["--seed", str(row.seed)] if row.seed is not None else []
-    return shlex.join(words)
-
-
-def strips(arrays: Arrays, lens: Lens, who: str) -> Iterator[Strip]:
-    """The headings of a card that have pictures. An array of an unforeseen shape costs its own strip, not
-    the page.
-    """
-    wanted = (
-        ("Samples", lambda: lens.samples(arrays["samples"], f"Samples of {who}") + lens.density(arrays, who)),
-        (
-            "Reconstructions",
-            lambda: lens.reconstructions(arrays["reconstructions"], f"Reconstructions of {who}"),
-        ),
-        ("Nearest training data", lambda: lens.neighbours(arrays["neighbours"], f"Neighbours of {who}")),
-    )
-    for title, draw in wanted:
-        try:
-            drawn = draw()
-        except (KeyError, ValueError, IndexError):
-            continue
-        if drawn:
-            yield Strip(title, drawn)
-
-
-def card(line: Line, directory: Path, lens: Lens | None, comparison: Comparison) -> Card:
-    """A run's pictures, curve, numbers and command."""
-    row = line.row
-    arrays, problem = run_arrays(directory, row)
-    curve = charts.line_chart(row.curves, f"Loss of {row.recipe}", f"curve-{line.anchor}")
-    told = [(c, s) for c, s in line.cells if s.main and c.group in ("density", "generation")]
-    drawn = list(strips(arrays, lens, row.recipe)) if lens else []
-    return Card(
-        line,
-        drawn,
-        curve,
-        told,
-        command_for(row, comparison),
-        "" if drawn else problem or "no pictures were saved for this run",
-    )
-
-
-def run_arrays(directory: Path, row: Row) -> tuple[Arrays, str]:
-    """The pictures of a run; a folder outside the directory is not opened."""
-    if not row.folder:
-        return {}, "this row has no run folder"
-    path = (directory / row.folder / "pictures.npz").resolve()
-    if not path.is_relative_to(directory.resolve()):
-        return {}, "the run's folder lies outside this directory"
-    return lenses.read_arrays(path)
-
-
-def find_lens(directory: Path, comparison: Comparison, reference: Arrays) -> Lens | None:
-    """The lens of the real data, or of the first run that has samples."""
-    runs = (run_arrays(directory, row)[0].get("samples") for row in comparison.rows)
-    fallback = None if "data" in reference else next((x for x in runs if x is not None), None)
-    return lenses.lens_for(tuple(comparison.data.shape), reference, fallback)
-
-
-def real_data(lens: Lens | None, reference: Arrays) -> list[Picture]:
-    """The pictures of the real data, the yardstick for all others."""
-    if lens is None or "data" not in reference:
-        return []
-    return lens.samples(reference["data"], "Real data") + lens.density(reference, "The exact density")
+def beside(comparison: Comparison) -> list[Beside]:
+    """Published numbers, each once, next to our numbers of the same column where there is such a column."""
+    left, found = list(comparison.published), []
+    for column in [*summary.main_columns(comparison), *comparison.columns]:
+        here = [p for p in left if p.value is not None and charts.belongs(p, column)]
+        if here:
+            rows = [row for row in comparison.finished if row.cell(column).value is not None]
+            found.append(Beside(column, [(row, show(row.cell(column), column)) for row in rows], here))
+            left = [p for p in left if p not in here]
+    return [*found, Beside(None, [], left)] if left else found
 
 
 # --- the page
@@ -254,6 +77,7 @@ def context(directory: Path) -> dict[str, Any]:
     reference, _ = lenses.read_arrays(directory / "reference.npz")
     lens = find_lens(directory, comparison, reference)
     table = blocks(comparison)
+    columns, main = shown_columns(comparison), summary.main_columns(comparison)
     cards = [
         card(line, directory, lens, comparison) for block in table for line in block.lines if _has_card(line)
     ]
@@ -263,15 +87,21 @@ def context(directory: Path) -> dict[str, Any]:
         "verdict": summary.density_words(comparison) + summary.quality_words(comparison),
         "tiles": [(tile, family_slot(tile.row.family)) for tile in summary.tiles(comparison)],
         "blocks": table,
-        "columns": _shown_columns(comparison),
+        "columns": columns,
+        "kind": KINDS.get(comparison.kind, "comparison"),
+        "main": {column.id for column in main},
+        "findings": findings(comparison.verdict.words) if comparison.verdict else [],
+        "beside": beside(comparison),
+        "dots": plots.seed_plots(comparison),
+        "sweeps": plots.sweep_plots(comparison),
         "groups": column_groups(comparison),
-        "charts": trade_offs(comparison),
-        "legend": [(b.title, charts.marker(8, 8, b.slot), b.slot) for b in table if not b.muted],
+        "charts": plots.trade_offs(comparison),
+        "legend": [(b.title, marker(8, 8, b.slot), b.slot) for b in table if not b.muted],
         "real": real_data(lens, reference),
         "cards": cards,
         "labels": labels(comparison),
         "badges": BADGES,
-        "number": charts.number,
+        "number": number,
     }
 
 

@@ -147,6 +147,19 @@ def arrows(start: Floats, end: Floats, window: Window) -> bytes:
     return canvas.png()
 
 
+def paths(lines: Floats, window: Window) -> bytes:
+    """(n, steps, 2) walks through the plane: a thin line each, its steps from light to dark."""
+    from matplotlib.colors import to_rgb
+
+    canvas = _Canvas(window)
+    colours = ("#3f78b5", "#c9772b", "#4d9a6a", "#a2507f", "#7d6bb0", "#8a8a3a")
+    for line, colour in zip(lines, colours * (len(lines) // len(colours) + 1), strict=False):
+        canvas.axes.plot(line[:, 0], line[:, 1], color=colour, linewidth=1.2, alpha=0.6)
+        shades = [(*to_rgb(colour), strength) for strength in np.linspace(0.25, 1.0, len(line))]
+        canvas.axes.scatter(line[:, 0], line[:, 1], s=26, c=shades, linewidths=0)
+    return canvas.png()
+
+
 def heat(log_density: Floats, extent: Window, window: Window, top: float) -> bytes:
     """exp(log density) on a (G, G) grid, rows along y from the bottom; `top` is the log density shown
     brightest.

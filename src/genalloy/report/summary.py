@@ -8,13 +8,13 @@ errors, d > 2 sqrt(s_a^2 + s_b^2), so otherwise the summary says "not separated"
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genalloy.report.cells import Shown, show
-from genalloy.report.charts import number
-from genalloy.report.comparison import Column, Comparison, Data, Row, stands_above
+from genalloy.evaluation.ranking import better_than, separated
+from genalloy.report.cells import Shown, leaders, show
+from genalloy.report.comparison import Column, Comparison, Data, Row
+from genalloy.report.scales import number
 
 NOUNS = {
     "image": "images",
@@ -24,6 +24,7 @@ NOUNS = {
     "text": "texts",
     "sequence": "sequences",
 }
+THINGS = {"reproduce": "contender", "sweep": "setting"}
 SEEDS = 3
 MIXED = frozenset({"combination", "combinations", "alloy"})
 
@@ -73,6 +74,13 @@ def distance_column(comparison: Comparison) -> Column | None:
     return _choose(comparison, "generation", ("kernel", "kid", "mmd", "fr\u00e9chet", "frechet"))
 
 
+def main_columns(comparison: Comparison) -> list[Column]:
+    """What the page is about: the headline that the file names, otherwise density and sample quality; with a number."""
+    named = [c for name in comparison.headline for c in comparison.columns if c.id == name]
+    chosen: list[Column | None] = [*named] or [density_column(comparison), distance_column(comparison)]
+    return [column for column in chosen if column is not None and _measured(comparison, column)]
+
+
 def sampling_column(comparison: Comparison) -> Column | None:
     """Seconds to draw samples."""
     return _choose(comparison, "cost", ("sample", "draw"), must=True)
@@ -97,12 +105,14 @@ def shape_words(data: Data) -> str:
 def overview(comparison: Comparison) -> str:
     """One sentence: what was compared, on what."""
     data, models = comparison.data, comparison.of_kind("model")
+    thing = THINGS.get(comparison.kind, "generative model")
     families = len({row.family for row in models} - MIXED)
     beside = len(comparison.of_kind("baseline"))
     mixed = " and their combinations" if families and MIXED & {row.family for row in models} else ""
-    said = f"{count(len(models), 'generative model')}" + (
-        f" from {count(families, 'family')}{mixed}" if families else ""
+    said = f"{count(len(models), thing)}" + (
+        f" from {count(families, 'family')}{mixed}" if families and comparison.kind != "sweep" else ""
     )
+    said += f", each trained with {count(len(comparison.seeds), 'seed')}" if len(comparison.seeds) > 1 else ""
     said += f", and {count(beside, 'baseline')} to keep them honest," if beside else ","
     noun = NOUNS.get(data.kind, "observations")
     fitted = f"{data.train:,} {noun}{shape_words(data)}" if data.train else f"{noun}{shape_words(data)}"
@@ -121,13 +131,7 @@ def quote(row: Row, column: Column) -> str:
 
 def leader(rows: Sequence[Row], column: Column) -> Row | None:
     """The row with the highest certified lower end in a density column, the best value elsewhere."""
-    able = [row for row in rows if math.isfinite(row.cell(column).ends(column.sign)[0])]
-
-    def score(row: Row) -> float:
-        cell = row.cell(column)
-        return cell.ends(column.sign)[0] if column.group == "density" else column.sign * (cell.value or 0.0)
-
-    return max(able, key=score, default=None)
+    return next(iter(leaders(rows, column)), None)
 
 
 def density_words(comparison: Comparison) -> list[str]:
@@ -136,9 +140,9 @@ def density_words(comparison: Comparison) -> list[str]:
     best = leader(comparison.finished, column) if column else None
     if column is None or best is None:
         return ["No model on this page has a certified density: there is nothing to rank by likelihood."]
-    mine = best.cell(column).ends(column.sign)
+    mine = best.cell(column).entry(column.sign)
     others = [row for row in comparison.finished if row is not best and row.cell(column).value is not None]
-    behind = [row for row in others if stands_above(mine, row.cell(column).ends(column.sign))]
+    behind = [row for row in others if better_than(mine, row.cell(column).entry(column.sign))]
     open_ = [row for row in others if row not in behind]
     said = [f"The best certified density is {best.recipe}\u2019s: {quote(best, column)}."]
     said += [_standing(behind, open_, column)] if others else []
@@ -166,18 +170,18 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 def _against_baselines(comparison: Comparison, column: Column, best: Row) -> list[str]:
     """Certified ends against certified ends, then the strict rule."""
-    mine = best.cell(column).ends(column.sign)
+    mine = best.cell(column).entry(column.sign)
     able = [row for row in comparison.of_kind("baseline") if row.cell(column).value is not None]
-    ends = {row.recipe: row.cell(column).ends(column.sign) for row in able}
-    ahead = [name for name, other in ends.items() if mine[0] > other[0]]
-    above = [name for name, other in ends.items() if stands_above(mine, other)]
+    ends = {row.recipe: row.cell(column).entry(column.sign) for row in able}
+    ahead = [name for name, other in ends.items() if mine.low > other.low]
+    above = [name for name, other in ends.items() if better_than(mine, other)]
     if not ends:
         return []
     share = (
         "every baseline" if len(ahead) == len(ends) else f"{len(ahead)} of the {count(len(ends), 'baseline')}"
     )
     said = f"Its certified number is ahead of that of {share}"
-    return [f"{said}; by the strict rule it stands above {join(above)}."]
+    return [f"{said}; by the strict rule it stands above {join(above)}." if above else f"{said}, but it is certainly above none."]
 
 
 def _optimum(data: Data) -> list[str]:
@@ -196,10 +200,10 @@ def quality_words(comparison: Comparison) -> list[str]:
         return []
     ordered = sorted(rows, key=lambda row: -column.sign * (row.cell(column).value or 0.0))
     best = ordered[0]
-    near = [row for row in ordered[1:] if not _apart(best, row, column)]
+    near = [row for row in ordered[1:] if not separated(best.cell(column).metric(), row.cell(column).metric())]
     said = f"Closest samples by {_lower_first(column.title)}: {best.recipe}, {quote(best, column)}"
-    said += f"; within two standard errors of it: {join([row.recipe for row in near])}." if near else "."
-    seeds = len({row.seed for row in rows if row.recipe == best.recipe})
+    said += f"; two combined standard errors do not tell it from {join([row.recipe for row in near])}." if near else "."
+    seeds = max(len({row.seed for row in rows if row.recipe == best.recipe}), len(best.cell(column).dots))
     if seeds < SEEDS and len(rows) > 1:
         said += " As claims about recipes these are not separated: "
         said += f"that takes {SEEDS} seeds or more, and this page has {seeds}."
@@ -208,12 +212,6 @@ def quality_words(comparison: Comparison) -> list[str]:
 
 def _lower_first(title: str) -> str:
     return title[:1].lower() + title[1:] if title[1:2].islower() else title
-
-
-def _apart(a: Row, b: Row, column: Column) -> bool:
-    x, y = a.cell(column), b.cell(column)
-    gap = abs((x.value or 0.0) - (y.value or 0.0))
-    return gap > 2 * math.hypot(x.stderr or 0.0, y.stderr or 0.0)
 
 
 def tiles(comparison: Comparison) -> list[Tile]:

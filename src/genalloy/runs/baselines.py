@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from genalloy.data.dataset import Dataset
-from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.baselines import baselines
 from genalloy.evaluation.generation import floors
+from genalloy.evaluation.memorisation import memorisation_controls
 from genalloy.evaluation.metric import Missing, Panel
-from genalloy.evaluation.outliers import complexity
+from genalloy.evaluation.outliers import outlier_panel
 from genalloy.evaluation.representation import probe_references
 from genalloy.runs.cells import Cell, absent, metric_cell, nats_cell
 from genalloy.runs.evaluate import features_of
@@ -21,34 +21,42 @@ def baseline_rows(dataset: Dataset, seed: int, asked: Asked = Asked()) -> list[d
     """Density baselines, generation floors, probes of pixels and PCA, the complexity-only outlier score: what was asked for."""
     makers: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "density": lambda: [_density_row(b, dataset) for b in baselines(dataset, seed)],
-        "generation": lambda: _floor_rows(dataset, seed),
+        "generation": lambda: _floor_rows(floors(dataset, features_of(dataset, seed), seed)),
+        "memorisation": lambda: _floor_rows(memorisation_controls(dataset, features_of(dataset, seed))),
         "representation": lambda: [
             _row(name, "baseline", {"probe": metric_cell(r)}) for name, r in probe_references(dataset, seed).items()
         ],
         "outliers": lambda: _complexity_row(dataset, seed, asked),
     }
-    return [row for name, make in makers.items() if name in asked.panels for row in make()]
+    return _joined([row for name, make in makers.items() if name in asked.panels for row in make()])
 
 
-def _floor_rows(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
-    made = floors(dataset, features_of(dataset, seed), seed)
+def _floor_rows(made: dict[str, Panel]) -> list[dict[str, Any]]:
     return [_row(name, "floor", generation_cells(panel)) for name, panel in made.items()]
+
+
+def _joined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one name and kind as one: a copycat has distances and memorisation scores, the latter against its null."""
+    joined: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        first = joined.setdefault((row["recipe"], row["kind"]), row)
+        first["cells"] |= row["cells"]
+    return list(joined.values())
 
 
 def _complexity_row(dataset: Dataset, seed: int, asked: Asked) -> list[dict[str, Any]]:
     """What compressed length alone says of outliers: a likelihood must beat it."""
-    levels = dataset.space.levels
-    if levels is None:
+    if dataset.space.levels is None:
         return []
-    name, rows = next(iter(foreign_sets(dataset, asked, seed).items()))
-    result = auroc(complexity(dataset.test, levels), complexity(rows, levels), f"zlib length alone, test rows against {name}")
-    return [_row("complexity alone", "baseline", {"outliers": metric_cell(result)})]
+    first = next(iter(outlier_panel(dataset, None, foreign_sets(dataset, asked, seed), seed).values()))
+    return [_row("complexity alone", "baseline", {"outliers": metric_cell(first["complexity"])})]
 
 
 def generation_cells(panel: Panel) -> dict[str, Cell]:
     """The panel's metrics under the table's column names."""
     cells = {name: metric_cell(result) for name, result in panel.items()}
-    cells["prdc_density"] = cells.pop("density")
+    if "density" in cells:
+        cells["prdc_density"] = cells.pop("density")
     return cells
 
 

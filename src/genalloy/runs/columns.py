@@ -33,7 +33,7 @@ def columns(space: Space) -> list[dict[str, Any]]:
             better,
             unit,
             f"{space.measure_text}; whole test part. Tightest number the model can give: exact where it is, otherwise a bound "
-            "(importance-weighted where that is allowed). The sign in front is the claim; \u00b1 is one standard error over test rows.",
+            "(importance-weighted where that is allowed). The sign in front is the claim; \u00b1 is one standard error over test rows, over seeds where there are several.",
         ),
         Column(
             "bound",
@@ -55,6 +55,8 @@ _GENERATION = (
     Column("recall", "recall", "generation", "high", "", "Share of test rows inside the samples' balls."),
     Column("prdc_density", "density (PRDC)", "generation", "high", "", "Like precision, counting how many balls a sample is in; may exceed 1."),
     Column("coverage", "coverage", "generation", "high", "", "Share of test rows whose ball holds a sample."),
+    Column("c2st", "two-sample accuracy", "generation", "low", "", "Held-out accuracy of a classifier that tells samples from test rows; 0.5: it cannot."),
+    Column("authenticity", "authenticity", "generation", "", "", "Share of samples farther from their nearest training row than that row is from its own neighbour; near 0 is memorisation."),
     Column("copying", "copying", "generation", "", "", "Chance that a sample is nearer to the training rows than a test row is: 0.5 is right, near 1 is memorisation."),
     Column("top_probability", "classifier confidence", "generation", "high", "", "Mean largest class probability of a classifier trained on the training part; the test rows' own value stands in the floor row."),
     Column("classes", "classes", "generation", "high", "", "Classes that at least 1 % of the samples belong to."),

@@ -58,7 +58,8 @@ def counted(model: nn.Module) -> Iterator[Calls]:
     hooks = [network.register_forward_pre_hook(calls) for network in found]
     stepping = [network for network in found if hasattr(network, "step")]
     for network in stepping:
-        network.__dict__["step"] = _counting(network.step, calls)
+        step: Any = network.step
+        network.__dict__["step"] = _counting(step, calls)
     try:
         yield calls
     finally:

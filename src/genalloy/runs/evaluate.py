@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,30 +22,38 @@ from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import dataset_of, trained_model
 from genalloy.training.checkpoint import read_tensors, write_text
 
+Told = Callable[[str], None]
 
-def evaluate_run(folder: Path, data: str | None = None, asked: Asked = Asked()) -> dict[str, Any]:  # noqa: B008
+
+def silent(words: str) -> None:
+    """Nobody listens."""
+
+
+def evaluate_run(
+    folder: Path, data: str | None = None, asked: Asked = Asked(), told: Told = silent  # noqa: B008
+) -> dict[str, Any]:
     """The row of a finished run, also written to its row.json. `data`: other rows of the same space to evaluate on."""
     settings = RunSettings.read(folder)
     dataset = dataset_of(settings)
     if data is not None:
         dataset = _other(dataset, data, settings)
-    return _evaluate(folder, settings, dataset, asked, None, folder)
+    return _evaluate(folder, settings, dataset, asked, None, folder, told)
 
 
-def evaluate_entry(folder: Path, asked: Asked, after: Change | None, place: Path) -> dict[str, Any]:
+def evaluate_entry(folder: Path, asked: Asked, after: Change | None, place: Path, told: Told = silent) -> dict[str, Any]:
     """The row of a finished run's model, changed by `after`; row.json and pictures.npz are written to `place`."""
     settings = RunSettings.read(folder)
-    return _evaluate(folder, settings, dataset_of(settings), asked, after, place)
+    return _evaluate(folder, settings, dataset_of(settings), asked, after, place, told)
 
 
 def _evaluate(
-    folder: Path, settings: RunSettings, dataset: Dataset, asked: Asked, after: Change | None, place: Path
+    folder: Path, settings: RunSettings, dataset: Dataset, asked: Asked, after: Change | None, place: Path, told: Told
 ) -> dict[str, Any]:
     model = trained_model(folder)
     model = model if after is None else after(model, dataset)
     _, facts = read_tensors(folder / "checkpoint.safetensors")
     it = Examined(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, asked)
-    panels = examine(it)
+    panels = examine(it, told)
     panels.setdefault("cost", {}).update(_training_cost(facts["memory"]))
     row = row_of(panels, dataset) | {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -94,7 +103,8 @@ def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
     kept = {k: v for k, v in dataset.labels.items() if k != "test"}
     if other.labels:
         kept["test"] = torch.cat([other.labels[p] for p in ("train", "validation", "test")])
-    return replace(dataset, test=rows, labels=kept)
+    # factors of the run's own test rows say nothing about other rows
+    return replace(dataset, test=rows, labels=kept, factors={})
 
 
 _FITTED: dict[tuple[str, int, int], Features] = {}

@@ -8,27 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from genalloy.capabilities import reach
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.evaluation.auroc import auroc
+from genalloy.distribution import density
+from genalloy.estimators.importance_weighted import importance_curve
+from genalloy.evaluation.disentanglement import chance, disentanglement
 from genalloy.evaluation.features import Features
 from genalloy.evaluation.generation import panel
-from genalloy.evaluation.outliers import outlier_sets
-from genalloy.evaluation.representation import probe
-from genalloy.evidence import Kind, Unavailable
+from genalloy.evaluation.latent import latent_panel
+from genalloy.evaluation.memorisation import Reference, memorisation, reference
+from genalloy.evaluation.metric import Missing, Panel
+from genalloy.evaluation.noise import noise_panel
+from genalloy.evaluation.outliers import foreign, outlier_panel, outlier_sets
+from genalloy.evaluation.representation import probe, representation_panel, untrained
+from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
 from genalloy.runs.cost import Spent, evaluations, spend
-from genalloy.runs.score import Scores, encode, sample, score
+from genalloy.runs.score import Estimator, Scores, encode, sample, score
 
 IMPORTANCE = 64
 """Importance samples of the table's tightest bound."""
+DEFAULT = ("density", "generation", "memorisation", "representation", "outliers", "cost")
+TIMED_ROWS = 200
 
 Cells = dict[str, Cell]
 
@@ -37,7 +45,7 @@ Cells = dict[str, Cell]
 class Asked:
     """What is measured. samples: drawn for generation. importance: k of the tightest bound. outliers: names of foreign sets."""
 
-    panels: tuple[str, ...] = ("density", "generation", "representation", "outliers", "cost")
+    panels: tuple[str, ...] = DEFAULT
     samples: int = 1000
     importance: int = IMPORTANCE
     outliers: tuple[str, ...] = ()
@@ -59,14 +67,46 @@ class Examined:
         return score(self.model, self.dataset.test, seed=self.seed)
 
     @cached_property
+    def importance(self) -> dict[int, Scores]:
+        """Bounds by k, all from one set of draws; empty where the density is no proper bound."""
+        if self.one.kind is not Kind.LOWER:
+            return {}
+        most = self.asked.importance
+        ks = sorted({k for k in (1, 10, 100, 1000) if k < most} | {most})
+        found: dict[int, Evidence] = {}
+
+        def estimator(distribution: Any, x: Tensor) -> Evidence:
+            bounds, convergence = importance_curve(distribution, x, ks)
+            found.update(bounds)
+            top = bounds[most]
+            return Evidence(top.value, top.kind, f"{top.how}; {convergence}", top.proper, top.stderr, top.measure)
+
+        try:
+            tightest = self.scores(self.dataset.test, estimator)
+        except Unavailable:
+            return {}
+        each = {k: Scores(bound.value, bound.kind, bound.how, bound.stderr) for k, bound in found.items()}
+        return {**each, most: tightest}
+
+    @property
     def tightest(self) -> Scores:
         """Importance-weighted where the density is a proper bound, otherwise the density as it is."""
-        if self.one.kind is not Kind.LOWER:
-            return self.one
+        return self.importance.get(self.asked.importance, self.one)
+
+    def scores(self, x: Tensor, estimator: Estimator | None = None) -> Scores:
+        """Of all rows at once where an estimator has a memory setting of its own, otherwise in chunks."""
+        return score(self.model, x, estimator, len(x) if estimator else 256, self.seed)
+
+    @cached_property
+    def typical(self) -> tuple[Callable[[Tensor], Tensor] | None, str]:
+        """Rows -> a number that is high for typical ones, and its name: log-density, else minus an energy, else nothing."""
+        if self.one.kind is not Kind.NONE:
+            return lambda x: self.scores(x).values, f"{self.one.kind.value} log-density"
         try:
-            return score(self.model, self.dataset.test, ImportanceWeighted(self.asked.importance), seed=self.seed)
+            minus_energy(self.model(), self.dataset.test[:2])
         except Unavailable:
-            return self.one
+            return None, self.one.how
+        return lambda x: self.scores(x, minus_energy).values, "minus the energy"
 
     @cached_property
     def sampling(self) -> Spent:
@@ -77,58 +117,125 @@ class Examined:
     def drawn(self) -> Tensor:
         return self.sampling.made
 
-    @cached_property
-    def outlier_sets(self) -> dict[str, Tensor]:
-        """See `foreign_sets`."""
-        return foreign_sets(self.dataset, self.asked, self.seed)
+
+def minus_energy(distribution: Any, x: Tensor) -> Evidence:
+    """-E(x) of an unnormalised model, with what fixed preprocessing adds: a log-density up to a constant."""
+    inner, seen, between = reach(distribution, x, "energy")
+    value = -inner.energy(seen) + (0.0 if between is None else between.value)
+    return Evidence(value, Kind.ESTIMATE, "minus the energy, unnormalised")
 
 
 def foreign_sets(dataset: Dataset, asked: Asked, seed: int) -> dict[str, Tensor]:
     """The named foreign sets that were asked for, otherwise the synthetic ones."""
     if not asked.outliers:
         return outlier_sets(dataset, seed)
-    return {name: _foreign(dataset, name, seed) for name in asked.outliers}
+    return {name: foreign(dataset, name, load(name)) for name in asked.outliers}
 
 
-def _foreign(dataset: Dataset, name: str, seed: int) -> Tensor:
-    """Test rows of another data set of the same space. Raises ValueError where the spaces differ."""
-    other = load(name, seed=seed)
-    reason = dataset.space.comparable(other.space)
-    if reason is not None:
-        raise ValueError(f"outliers {name} are of another space than {dataset.name}: {reason}")
-    return other.test
+def cells_of(panel: Panel, prefix: str = "") -> Cells:
+    """A panel of metrics as cells."""
+    return {f"{prefix}{name}": metric_cell(result) for name, result in panel.items()}
+
+
+# -- the panels ----------------------------------------------------------------------------------------------------
 
 
 def density_panel(it: Examined) -> Cells:
-    """The tightest number and the one-draw number."""
-    return {"density": density_cell(it.tightest, it.dataset.space), "bound": density_cell(it.one, it.dataset.space)}
+    """The tightest number, the one-draw number, and the bound at each k."""
+    space = it.dataset.space
+    curve = {f"k = {k}": density_cell(scores, space) for k, scores in it.importance.items()}
+    return {"density": density_cell(it.tightest, space), "bound": density_cell(it.one, space), **curve}
 
 
 def generation_panel(it: Examined) -> Cells:
     """Samples against test rows."""
-    cells = {name: metric_cell(result) for name, result in panel(it.dataset, it.drawn, it.features, it.seed).items()}
-    cells["prdc_density"] = cells.pop("density")
-    return cells
+    made = panel(it.dataset, it.drawn, it.features, it.seed)
+    made["prdc_density"] = made.pop("density")
+    if "memorisation" in it.asked.panels:
+        made.pop("copying")  # the memorisation panel has it, against the rows that its null leaves
+    return cells_of(made)
 
 
-def representation_panel(it: Examined) -> Cells:
-    """What the codes say of the labels."""
+def memorisation_panel(it: Examined) -> Cells:
+    """Samples against training rows, beside held-out rows."""
+    return cells_of(memorisation(it.dataset, it.drawn, it.features, it.seed, reference_of(it.dataset, it.features)))
+
+
+_REFERENCES: dict[tuple[int, int], tuple[Features, Reference | Missing]] = {}
+
+
+def reference_of(dataset: Dataset, features: Features) -> Reference | Missing:
+    """What all rows of a memorisation table share, made once in a process; the features are kept so that their id is theirs."""
+    key = (id(features), len(dataset.test))
+    if key not in _REFERENCES:
+        _REFERENCES[key] = features, reference(dataset, features)
+    return _REFERENCES[key][1]
+
+
+def probe_panel(it: Examined) -> Cells:
+    """What the codes say of the labels, by one linear probe."""
     try:
         return {"probe": metric_cell(probe(it.dataset, lambda x: encode(it.model, x)))}
     except Unavailable:
         return {"probe": absent("the model has no codes")}
 
 
-def outlier_panel(it: Examined) -> Cells:
-    """AUROC of the one-draw density against each named set; the first stands in the table."""
+def codes_panel(it: Examined) -> Cells:
+    """Probes over five seeds beside pixels, PCA and a random encoder; scores of disentanglement where factors are known."""
+    encoder = lambda x: encode(it.model, x)  # noqa: E731
+    try:
+        encoder(it.dataset.test[:2])
+    except Unavailable:
+        return {"codes": absent("the model has no codes")}
+    cells = cells_of(representation_panel(it.dataset, encoder, partial(_untrained_encoder, it), it.seed))
+    if not it.dataset.factors:
+        return {**cells, "mig": absent("the data have no known factors")}
+    codes = torch.cat([encoder(x) for x in it.dataset.test.split(1000)])
+    factors = it.dataset.factors["test"]
+    return {
+        **cells,
+        **cells_of(disentanglement(codes, factors, it.seed)),
+        **cells_of(chance(codes, factors, it.seed), "shuffled: "),
+    }
+
+
+def _untrained_encoder(it: Examined, seed: int) -> Callable[[Tensor], Tensor]:
+    """The random encoder of the model's own kind."""
+    fresh = untrained(it.model, seed, it.dataset.train[:512])
+    return lambda x: encode(fresh, x)
+
+
+def hidden_panel(it: Examined) -> Cells:
+    """What a latent-variable model does with its codes."""
+    return cells_of(latent_panel(it.model, it.dataset.test, it.seed))
+
+
+def annealing_panel(it: Examined) -> Cells:
+    """Annealed importance sampling on 32 random test rows, and both sides of log p(x) on simulated rows."""
+    from genalloy.runs.annealing import annealing_cells
+
+    return annealing_cells(it.model, it.dataset, it.seed)
+
+
+def noise_cells(it: Examined) -> Cells:
+    """The density at several noise scales."""
     if it.one.kind is Kind.NONE:
-        return {"outliers": absent(it.one.how)}
-    cells = Cells()
-    for name, rows in it.outlier_sets.items():
-        outside = score(it.model, rows, seed=it.seed)
-        how = f"{it.one.kind.value} log-density, test rows against {name}"
-        cells[name] = metric_cell(auroc(-it.one.values, -outside.values, how))
-    return {"outliers": next(iter(cells.values())), **cells}
+        return {"alarm": absent(it.one.how)}
+    found = noise_panel(it.dataset, lambda x: it.scores(x).values, it.seed)
+    return {name: cell for part, made in found.items() for name, cell in cells_of(made, f"{part}: ").items()}
+
+
+def outliers_panel(it: Examined) -> Cells:
+    """AUROC of several scores against each named set; the first set's log-density (or energy) stands in the table."""
+    typical, name = it.typical
+    found = outlier_panel(it.dataset, typical, foreign_sets(it.dataset, it.asked, it.seed), it.seed)
+    if typical is None:
+        return {"outliers": absent(name)}
+    first = next(iter(found.values()))["auroc"].named(name)
+    return {
+        "outliers": metric_cell(first),
+        **{key: cell for rows, made in found.items() for key, cell in cells_of(made, f"{rows}: ").items()},
+    }
 
 
 def cost_panel(it: Examined) -> Cells:
@@ -148,37 +255,40 @@ def _megabytes(spent: Spent, what: str) -> Cell:
     return Cell(spent.megabytes, None, None, f"{spent.megabytes:.0f} MiB", f"peak resident while {what}")
 
 
-TIMED_ROWS = 200
-
-
 def _density_cost(it: Examined) -> Cells:
     """Seconds for 1,000 densities as density() gives them, and its network evaluations."""
-    rows = it.dataset.test[torch.randperm(len(it.dataset.test), generator=torch.Generator().manual_seed(it.seed))[:TIMED_ROWS]]
-    spent = spend(lambda: score(it.model, rows, seed=it.seed))
+    order = torch.randperm(len(it.dataset.test), generator=torch.Generator().manual_seed(it.seed))
+    rows = it.dataset.test[order[:TIMED_ROWS]]
+    spent = spend(lambda: it.scores(rows))
     scores, seconds = spent.made, spent.seconds * 1000 / len(rows)
     if scores.kind is Kind.NONE:
         return {"density_seconds": absent(scores.how), "density_evaluations": absent(scores.how)}
-    calls = evaluations(it.model, lambda: score(it.model, rows[:2], seed=it.seed))
+    calls = evaluations(it.model, lambda: density(it.model(), rows[:2]))
     return {
         "density_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"{len(rows)} random test rows, {scores.how}"),
         "density_memory": _megabytes(spent, "scoring"),
-        "density_evaluations": Cell(calls, None, None, f"{calls:,}", "network calls for a batch of densities"),
+        "density_evaluations": Cell(calls, None, None, f"{calls:,}", "network calls for one batch"),
     }
 
 
-class Panel(NamedTuple):
-    """A heading of the page, and what makes its cells."""
+class Described(NamedTuple):
+    """A panel's heading on the page, and what makes its cells."""
 
     title: str
     make: Callable[[Examined], Cells]
 
 
 PANELS = {
-    "density": Panel("Density", density_panel),
-    "generation": Panel("Samples", generation_panel),
-    "representation": Panel("Codes", representation_panel),
-    "outliers": Panel("Outliers", outlier_panel),
-    "cost": Panel("Cost", cost_panel),
+    "density": Described("Density", density_panel),
+    "generation": Described("Samples", generation_panel),
+    "memorisation": Described("Memorisation", memorisation_panel),
+    "representation": Described("Codes", probe_panel),
+    "outliers": Described("Outliers", outliers_panel),
+    "latent": Described("Hidden variables", hidden_panel),
+    "codes": Described("Codes, over seeds", codes_panel),
+    "noise": Described("Noise scales", noise_cells),
+    "annealing": Described("Annealing", annealing_panel),
+    "cost": Described("Cost", cost_panel),
 }
 
 
@@ -191,6 +301,17 @@ def panels_of(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def examine(it: Examined) -> dict[str, Cells]:
-    """The cells of every panel that was asked for, by the panel's name."""
-    return {name: PANELS[name].make(it) for name in panels_of(it.asked.panels)}
+def examine(it: Examined, told: Callable[[str], None] = lambda words: None) -> dict[str, Cells]:
+    """The cells of every panel that was asked for, by the panel's name; `told` hears what is being measured."""
+    made = {}
+    for name in panels_of(it.asked.panels):
+        told(f"measuring {PANELS[name].title.lower()}")
+        made[name] = _collapsed(PANELS[name].make(it))
+    return made
+
+
+def _collapsed(cells: Cells) -> Cells:
+    """One line where every number is missing for the same reason; a column of the table keeps its own name."""
+    reasons = {cell.missing for cell in cells.values()}
+    name = next(iter(cells), "")
+    return {name: cells[name]} if len(cells) > 2 and len(reasons) == 1 and None not in reasons else cells

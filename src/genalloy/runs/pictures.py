@@ -1,7 +1,17 @@
-"""Arrays that the page draws: samples, reconstructions, nearest training rows, log-density on a grid."""
+r"""Arrays that the page draws: samples, reconstructions, nearest training rows, walks through the codes, densities on a grid.
+
+A walk between two codes a, b of test rows. Codes of a standard normal lie near a sphere, which a straight line leaves, so
+there the walk is along the great circle (Shoemake, 1985), with omega the angle between a and b:
+
+.. math:: z(t) = \frac{\sin((1-t)\,\omega)}{\sin \omega}\,a + \frac{\sin(t\,\omega)}{\sin \omega}\,b,
+
+and straight under any other prior. A traversal moves one coordinate of one code over mean +- 2 standard deviations of the
+aggregate posterior q(z) = mean over x of q(z|x), most active coordinates first: those that change the decoded row most.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +23,33 @@ from genalloy.capabilities import reach
 from genalloy.data.dataset import Dataset
 from genalloy.evidence import Kind, Unavailable
 from genalloy.runs.score import score
+from genalloy.training.seeding import Stream, seed_all
 
 GRID = 100
 SHOWN = {"points": 2000}
+WALKS = 6
+STEPS = 9
+SHORTLIST = 64
+"""Coordinates of largest variance that are tried for a traversal; decoding all of a long code would cost minutes."""
+
+Decode = Callable[[Tensor], Tensor]
 
 
 def write_pictures(model: nn.Module, dataset: Dataset, drawn: Tensor, folder: Path) -> None:
     """pictures.npz in the run's folder, in data units."""
     shown = drawn[: SHOWN.get(dataset.space.kind, 64)]
     arrays: dict[str, Any] = {"samples": shown.numpy(), "neighbours": neighbours(drawn[:12], dataset.train).numpy()}
-    pairs = reconstructions(model, dataset.test[_spread(len(dataset.test), 16)])
-    if pairs is not None:
-        arrays["reconstructions"] = pairs.numpy()
+    stream = Stream()
+    stream.enter()
+    seed_all(0, -5)
+    try:
+        symbols = dataset.space.kind == "text"
+        pairs = reconstructions(model, dataset.test[_spread(len(dataset.test), 16)], symbols)
+        arrays |= {} if pairs is None else {"reconstructions": pairs.numpy()}
+        found = walks(model, dataset.test[_spread(len(dataset.test), 256)], drawn_once if symbols else central)
+        arrays |= {name: rows.numpy() for name, rows in found.items()}
+    finally:
+        stream.leave()
     if dataset.space.dims == 2 and dataset.space.measure.counting == 0:
         arrays |= density_grid(model, dataset)
     np.savez(folder / "pictures.npz", **arrays)
@@ -52,26 +77,129 @@ def neighbours(samples: Tensor, train: Tensor, k: int = 3) -> Tensor:
     return torch.cat([samples[:, None], nearest], 1)
 
 
+# -- codes ---------------------------------------------------------------------------------------------------------
+
+
+def central(likelihood: Any) -> Tensor:
+    """The mean of a distribution over rows; a draw where it has none."""
+    try:
+        return likelihood.mean
+    except NotImplementedError:
+        return likelihood.sample()
+
+
+def drawn_once(likelihood: Any) -> Tensor:
+    """A draw: symbols without an order have no mean."""
+    return likelihood.sample()
+
+
 @torch.no_grad()
-def reconstructions(model: nn.Module, x: Tensor) -> Tensor | None:
-    """(2, n, *E) originals and their reconstructions, None where the model has none."""
+def reconstructions(model: nn.Module, x: Tensor, symbols: bool = False) -> Tensor | None:
+    """(2, n, *E) originals and their reconstructions, None where the model has none; `symbols`: entries without an order."""
     try:
         inner, seen, _ = reach(model(), x, "reconstruct")
     except Unavailable:
         return None
-    rebuilt = inner.reconstruct(seen)
-    return torch.stack([x, _outward(model(), rebuilt)])
+    drawn = symbols and hasattr(inner, "decode") and hasattr(inner, "encode")
+    rebuilt = drawn_once(inner.decode(inner.encode(seen))) if drawn else inner.reconstruct(seen)
+    return torch.stack([x, _outward(model(), rebuilt, "reconstruct")])
 
 
-def _outward(distribution: Any, z: Tensor) -> Tensor:
+def _outward(distribution: Any, z: Tensor, capability: str) -> Tensor:
     """Back through fixed preprocessing, which `reach` walked inwards."""
     layers = []
-    while hasattr(distribution, "layers") and not hasattr(distribution, "reconstruct"):
+    while hasattr(distribution, "layers") and not hasattr(distribution, capability):
         layers += distribution.layers
         distribution = distribution.base
     for layer in reversed(layers):
         z, _ = layer.outward(z)
     return z
+
+
+@torch.no_grad()
+def walks(model: nn.Module, x: Tensor, typical: Callable[[Any], Tensor] = central) -> dict[str, Tensor]:
+    """"interpolations" (n, steps, *E) between codes of rows x (N, *E) and "traversals" (d, steps, *E) of single coordinates.
+
+    Empty where the model has no codes, its codes are not real numbers, or nothing leads back from them.
+    """
+    try:
+        inner, seen, _ = reach(model(), x, "encode")
+        codes = inner.encode(seen)
+        rows_of(inner, codes[:1], typical)
+    except Unavailable:
+        return {}
+    if not codes.is_floating_point() or not codes.isfinite().all() or len(codes) < 2:
+        return {}
+
+    def decode(z: Tensor) -> Tensor:
+        return _outward(model(), rows_of(inner, z, typical), "encode")
+
+    half = min(WALKS, len(codes) // 2)
+    ends = codes[_spread(len(codes), 2 * half)]
+    paths = between(ends[:half], ends[half:], STEPS, spherical=standard_normal(inner))
+    return {"interpolations": _each(decode, paths), "traversals": traversals(decode, ends[0], *aggregate(inner, seen, codes))}
+
+
+def rows_of(distribution: Any, z: Tensor, typical: Callable[[Any], Tensor]) -> Tensor:
+    """Codes z (n, *Z) as rows: a latent model's likelihood, a flow's layers outwards. Raises Unavailable without either."""
+    if hasattr(distribution, "decode"):
+        return typical(distribution.decode(z))
+    if not hasattr(distribution, "layers"):
+        raise Unavailable(f"decode(z) is needed; {type(distribution).__name__} has none")
+    x = rows_of(distribution.base, z, typical) if hasattr(distribution.base, "encode") else z
+    for layer in reversed(distribution.layers):
+        x, _ = layer.outward(x, distribution.context)
+    return x
+
+
+def aggregate(distribution: Any, x: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every coordinate under the aggregate posterior; a flow's codes are its own draws."""
+    z = distribution.infer(x).sample() if hasattr(distribution, "infer") else codes
+    return z.mean(0), z.std(0)
+
+
+def standard_normal(distribution: Any) -> bool:
+    """Whether the codes' prior is N(0, I): said by its moments, not by its type."""
+    prior: Any = getattr(distribution, "prior", getattr(distribution, "base", None))
+    scale = getattr(prior, "scale", None)
+    return scale is not None and bool((scale == 1).all()) and bool((prior.mean == 0).all())
+
+
+def between(a: Tensor, b: Tensor, steps: int, spherical: bool) -> Tensor:
+    """(n, steps, *Z) codes from a to b (n, *Z), both included: along the great circle, or straight."""
+    u, v = a.flatten(1)[:, None], b.flatten(1)[:, None]
+    t = torch.linspace(0, 1, steps, dtype=a.dtype)[:, None]
+    straight = (1 - t) * u + t * v
+    cosine = torch.cosine_similarity(u, v, -1).clamp(-1, 1)[..., None]
+    omega = cosine.acos()
+    # near 0 and pi the great circle is not defined by its two ends
+    bent = (((1 - t) * omega).sin() * u + (t * omega).sin() * v) / omega.sin()
+    path = torch.where(omega.sin() > 1e-3, bent, straight) if spherical else straight
+    return path.unflatten(-1, a.shape[1:])
+
+
+def traversals(decode: Decode, code: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
+    """(d, steps, *E): one coordinate of `code` (*Z) moved over centre +- 2 spread, the d most active coordinates."""
+    flat, middle, width = code.flatten(), centre.flatten(), spread.flatten()
+    tried = width.argsort(descending=True)[:SHORTLIST]
+
+    def moved(which: Tensor, steps: int) -> Tensor:
+        z = flat.expand(len(which), steps, -1).clone()
+        values = middle[which, None] + width[which, None] * torch.linspace(-2, 2, steps, dtype=flat.dtype)
+        z.scatter_(2, which[:, None, None].expand(-1, steps, 1), values[..., None])
+        return z.unflatten(-1, code.shape)
+
+    ends = _each(decode, moved(tried, 2)).flatten(2)
+    change = (ends[:, 1] - ends[:, 0]).norm(dim=-1).nan_to_num()
+    return _each(decode, moved(tried[change.argsort(descending=True)[:WALKS]], STEPS))
+
+
+def _each(decode: Decode, z: Tensor) -> Tensor:
+    """decode over the first two axes of z (n, steps, *Z)."""
+    return decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+
+# -- densities over the plane --------------------------------------------------------------------------------------
 
 
 def grid_points(dataset: Dataset) -> tuple[Tensor, Any]:

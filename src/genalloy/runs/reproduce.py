@@ -146,8 +146,8 @@ def sweep_of(recipe: str, data: str, over: Sequence[str], panels: tuple[str, ...
             raise ValueError(f"--over {text!r} is not NAME=A,B,C; NAME is one of {', '.join(find(recipe).settings())}")
         axes[name] = [read(recipe, name, value) for value in values.split(",")]
     contenders = []
-    for values in product(*axes.values()):
-        settings = dict(zip(axes, values, strict=True))
+    for chosen in product(*axes.values()):
+        settings = dict(zip(axes, chosen, strict=True))
         label = ", ".join(f"{name}={value}" for name, value in settings.items())
         contenders.append(Contender(label, recipe, {}, settings))
     name, title = f"{recipe}-{Path(data).stem}-" + "-".join(axes), f"{recipe} over {' and '.join(axes)}"

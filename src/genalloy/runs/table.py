@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +158,13 @@ def make_entries(entries: list[Entry]) -> None:
             _train(entries[0])
         for entry in entries:
             if not entry.row.exists():
-                say(folder, say=f"measuring {entry.contender.name}")
-                evaluate_entry(folder, entry.asked, entry.contender.after, entry.place)
+                evaluate_entry(folder, entry.asked, entry.contender.after, entry.place, partial(_tell, entry))
     except Exception as error:  # one bad row must not cost the others
         write_text(folder / "error.txt", f"{type(error).__name__}: {error}")
+
+
+def _tell(entry: Entry, words: str) -> None:
+    say(entry.run, say=f"{entry.contender.name}: {words}")
 
 
 def _train(entry: Entry) -> None:
@@ -212,6 +216,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "test": len(dataset.test),
         "notes": list(dataset.notes),
         "optimum": dataset.entropy_optimum,
+        "alphabet": list(dataset.space.columns[0].categories) if dataset.space.kind == "text" else None,
     }
 
 

@@ -1,0 +1,259 @@
+r"""What a latent-variable model does with its codes, on test rows.
+
+With :math:`q(z) = \frac1N \sum_n q(z|x_n)` over the rows (Hoffman & Johnson, 2016),
+
+.. math:: \frac1N \sum_n KL(q(z|x_n) \| p(z)) = I_q(n; z) + KL(q(z) \| p(z)),
+
+both terms estimated from one code z_n ~ q(z|x_n) for each row, all :math:`\log q(z_n|x_m)` computed in blocks. I_q cannot exceed
+log N: near that ceiling it is a lower bound of the information about x, and KL(q(z)||p(z)) an upper bound.
+
+Active units are the codes with :math:`Var_x E_q[z|x] > 0.01` (Burda, Grosse & Salakhutdinov, 2016). The amortisation gap is what
+the bound gains when mean and log-scale of a Gaussian q are refined for each row, starting from the encoder's (Cremer, Li &
+Duvenaud, 2018). A decoder that ignores z loses nothing when the codes are exchanged between rows.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution as TorchDistribution
+
+from genalloy.capabilities import Batch, Context, Reached, Trace, reach
+from genalloy.distribution import density
+from genalloy.estimators.importance_weighted import importance_curve
+from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, trouble
+from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.heads.gaussian import GaussianDistribution
+from genalloy.models.latent import LatentDistribution, LatentVariable
+from genalloy.objectives.bounds import ELBO
+from genalloy.part import Part
+from genalloy.schedules import Linear
+from genalloy.training.fit import fit
+from genalloy.training.options import Adam, Training
+from genalloy.training.seeding import Stream, seed_all
+
+MOST_ROWS = 2000
+REFINED_ROWS = 200
+CHUNK = 250
+PAIR_FLOATS = 2**22
+ACTIVE = 0.01
+NAMES = (
+    "elbo", "importance_weighted", "kl", "mutual_information", "marginal_kl", "active_units", "shuffled_codes", "amortisation_gap"
+)  # fmt: skip
+
+
+@torch.no_grad()
+def latent_panel(model: nn.Module, x: Tensor, seed: int = 0, samples: int = 100, refine: int = 200) -> Panel:
+    r"""Diagnostics of a latent model, behind fixed preprocessing or not, on test rows x (N, \*E); see the module.
+
+    samples: k of the importance-weighted bound. refine: steps for the amortisation gap. More than 2,000 rows are subsampled by
+    the seed. Every entry is Missing, with the reason, for a model without latent variables or with too few rows.
+    """
+    bad = trouble(FEWEST, {"test rows": x})
+    if bad is not None:
+        return dict.fromkeys(NAMES, bad)
+    x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]]
+    with _evaluating(model, seed):
+        try:
+            walk = _walked(model(), x)
+        except Unavailable as reason:
+            return dict.fromkeys(NAMES, Missing(f"not a latent-variable model: {reason}"))
+        panel = {
+            "elbo": mean_of(walk.rows.bound, f"{walk.bound.kind.value}; {walk.bound.how}"),
+            "importance_weighted": _importance(model(), x, samples),
+            **_information(walk),
+            "active_units": _active(walk.rows.means),
+            "shuffled_codes": _shuffled(walk.rows),
+            "amortisation_gap": _amortisation(model(), x[:REFINED_ROWS], seed, refine),
+        }
+    return {name: panel[name] for name in NAMES}
+
+
+@contextmanager
+def _evaluating(model: nn.Module, seed: int) -> Iterator[None]:
+    """Eval mode and a random stream of its own."""
+    was_training, stream = model.training, Stream()
+    model.eval()
+    stream.enter()
+    seed_all(seed, -5)
+    try:
+        yield
+    finally:
+        stream.leave()
+        model.train(was_training)
+
+
+class _Columns(NamedTuple):
+    r"""One code z (N, \*Z) for each row; means (N, 2, Z), see `_means`; all else (N,)."""
+
+    bound: Tensor
+    log_q: Tensor
+    log_p: Tensor
+    matched: Tensor
+    shuffled: Tensor
+    means: Tensor
+    z: Tensor
+
+
+class _Walk(NamedTuple):
+    """Columns of all rows, posteriors by chunk, and the labels of the bound, of log p(z) and of log q(z|x)."""
+
+    rows: _Columns
+    posteriors: list[TorchDistribution]
+    bound: Evidence
+    prior: Evidence
+    posterior: Evidence
+
+
+def _walked(distribution: TorchDistribution, x: Tensor) -> _Walk:
+    """One trace of every row, in chunks; rows come in random order, so that neighbours may exchange codes."""
+    parts, posteriors = [], []
+    for piece in x.split(CHUNK):
+        found = reach(distribution, piece, "trace")
+        posteriors.append(found.distribution.infer(found.x))
+        trace = found.distribution.trace(found.x, 1, posteriors[-1])
+        bound = _single(trace, found)
+        parts.append(_columns(found, trace, bound.value, _means(posteriors[-1])))
+    rows = _Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return _Walk(rows, posteriors, bound, trace.terms[0].log_prior, trace.terms[0].log_posterior)
+
+
+def _columns(found: Reached, trace: Trace, bound: Tensor, means: Tensor) -> _Columns:
+    term = trace.terms[0]
+    exchanged = density(found.distribution.decode(term.z.roll(1, 1)), found.x.unsqueeze(0)).value[0]
+    log_q, log_p = term.log_posterior.value[0], term.log_prior.value[0]
+    return _Columns(bound, log_q, log_p, trace.likelihood.value[0], exchanged, means, term.z[0])
+
+
+def _single(trace: Trace, found: Reached) -> Evidence:
+    """The one-sample bound of the data, preprocessing included."""
+    weights = trace.log_weights()
+    one = Evidence(weights.value[0], weights.kind, weights.how, weights.proper, None, weights.measure)
+    return one if found.evidence is None else one + found.evidence
+
+
+def _means(posterior: TorchDistribution) -> Tensor:
+    """Two estimates of E_q[z], (N, 2, Z), whose errors are independent; equal where the mean is in closed form."""
+    try:
+        mean = posterior.mean.flatten(1)
+        return torch.stack([mean, mean], 1)
+    except NotImplementedError:
+        return posterior.sample(torch.Size((2, 32))).flatten(3).mean(1).transpose(0, 1)
+
+
+def _importance(distribution: TorchDistribution, x: Tensor, samples: int) -> Result:
+    try:
+        curve = importance_curve(distribution, x, (samples,))
+    except Unavailable as reason:
+        return Missing(str(reason))
+    bound = curve.bounds[samples]
+    return mean_of(bound.value, f"{bound.kind.value}; {bound.how}; {curve.convergence}")
+
+
+def _information(walk: _Walk) -> Panel:
+    """kl = mutual_information + marginal_kl, from the same codes."""
+    rows = walk.rows
+    remark = "" if walk.prior.kind is Kind.EXACT else f"; log p(z) is {walk.prior.kind.value} ({walk.prior.how})"
+    panel: Panel = {"kl": mean_of(rows.log_q - rows.log_p, f"E log q(z|x) - log p(z), 1 code a row{remark}")}
+    if walk.posterior.kind is not Kind.EXACT:
+        reason = Missing(f"needs an exact log q(z|x); found {walk.posterior.kind.value} ({walk.posterior.how})")
+        return panel | {"mutual_information": reason, "marginal_kl": reason}
+    marginal, ceiling = _log_marginal(walk.posteriors, rows.z), math.log(len(rows.z))
+    information = rows.log_q - marginal
+    near = "; at the ceiling" if float(information.mean()) > ceiling - 1.0 else ""
+    how = f"aggregate posterior of {len(rows.z):,} rows, 1 code a row"
+    return panel | {
+        "mutual_information": mean_of(information, f"{how}; cannot exceed log N = {ceiling:.2f} nats{near}"),
+        "marginal_kl": mean_of(marginal - rows.log_p, f"KL(q(z) || p(z)), {how}{near and '; an upper bound'}{remark}"),
+    }
+
+
+def _log_marginal(posteriors: list[TorchDistribution], z: Tensor) -> Tensor:
+    """log of the mean over rows n of q(z_m | x_n), for each code z_m of z (N, *Z): (N,)."""
+    found = []
+    widest = max(int(p.batch_shape[0]) for p in posteriors)
+    for block in z.split(max(1, PAIR_FLOATS // (widest * max(z[0].numel(), 1)))):
+        pairs = (block.unsqueeze(1).expand(len(block), int(p.batch_shape[0]), *z.shape[1:]) for p in posteriors)
+        logs = [density(p, pair).value for p, pair in zip(posteriors, pairs, strict=True)]
+        found.append(torch.cat(logs, 1).logsumexp(1) - math.log(len(z)))
+    return torch.cat(found)
+
+
+def _active(means: Tensor) -> Result:
+    """Units whose mean moves with x; the covariance of two estimates, so that their own noise is not counted."""
+    centred = means - means.mean(0)
+    spread = (centred[:, 0] * centred[:, 1]).sum(0) / (len(means) - 1)
+    count, units = int((spread > ACTIVE).sum()), len(spread)
+    return Metric(float(count), None, len(means), f"of {units} codes, those with Var_x E[z|x] > {ACTIVE:g}")
+
+
+def _shuffled(rows: _Columns) -> Result:
+    how = "E log p(x|z) with codes exchanged between rows, minus with their own; 0: the decoder ignores z"
+    lost = rows.shuffled - rows.matched
+    bad = int((~lost.isfinite()).sum())
+    return Missing(f"{bad:,} of {len(lost):,} log-likelihoods are not finite") if bad else mean_of(lost, how)
+
+
+# -- amortisation ----------------------------------------------------------------------------------------------------
+
+
+class RowGaussians(Part):
+    """q_n(z) = N(mean_n, exp(log_scale_n)^2): one free Gaussian for each row of a fixed batch; mean, log_scale (N, *Z)."""
+
+    def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
+        super().__init__()
+        self.mean, self.log_scale = nn.Parameter(mean.clone()), nn.Parameter(log_scale.clone())
+
+    def forward(self, context: Context = None) -> GaussianDistribution:
+        return GaussianDistribution(self.mean, self.log_scale.exp(), self.mean.dim() - 1)
+
+
+def _amortisation(distribution: TorchDistribution, x: Tensor, seed: int, steps: int) -> Result:
+    """Bound with refined q minus bound with the encoder's, under the same noise."""
+    latent, seen, _ = reach(distribution, x, "trace")
+    posterior = latent.infer(seen)
+    reason = _unrefinable(latent, posterior)
+    if reason is not None:
+        return reason
+    refined = refined_model(latent, posterior, seen, steps, seed)
+    seed_all(seed, -6)
+    before = _mean_bound(latent, seen, posterior)
+    seed_all(seed, -6)
+    after = _mean_bound(refined(), seen, None)
+    how = f"bound after {steps} steps on mean and log-scale of each row's q, minus the encoder's; a lower bound of the gap"
+    return mean_of(after - before, how)
+
+
+def _unrefinable(latent: Any, posterior: TorchDistribution) -> Missing | None:
+    if type(posterior) is not GaussianDistribution:
+        return Missing(f"refining needs a Gaussian q(z|x); found {type(posterior).__name__}")
+    if type(latent) is not LatentDistribution or latent.part.context_shapes:
+        return Missing(f"refining needs an unconditional LatentVariable; found {type(latent).__name__} with a context")
+    return None
+
+
+def refined_model(
+    latent: LatentDistribution, posterior: GaussianDistribution, x: Tensor, steps: int, seed: int = 0
+) -> LatentVariable:
+    r"""The model with a free Gaussian for each of the rows x (N, \*E), fitted by the ELBO; prior and likelihood stand still."""
+    prior, likelihood = (copy.deepcopy(part).requires_grad_(False) for part in (latent.part.prior, latent.part.likelihood))
+    start = RowGaussians(posterior.loc, posterior.scale.log())
+    model = LatentVariable(prior, likelihood, start, latent.part.event_shape).eval()
+    training = Training(Adam(0.05), rate=Linear(1.0, 0.0, steps), seed=seed)
+    with torch.enable_grad():
+        for _ in fit(model, ELBO(samples=4), repeat(Batch(x.detach()), steps), training=training):
+            pass
+    return model
+
+
+def _mean_bound(latent: Any, x: Tensor, posterior: TorchDistribution | None, draws: int = 64, at_once: int = 8) -> Tensor:
+    """Mean of `draws` one-sample bounds, (N,)."""
+    bounds = [latent.trace(x, at_once, posterior).log_weights().value.mean(0) for _ in range(draws // at_once)]
+    return torch.stack(bounds).mean(0)
