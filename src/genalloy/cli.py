@@ -259,7 +259,8 @@ def reproduce(
         print_list(results)
     if name is None:
         return
-    order = Order(budget, seeds, workspace, jobs, _command())
+    # the command that anybody can repeat: where runs and results are kept is this user's own affair
+    order = Order(budget, seeds, workspace, jobs, f"genalloy reproduce {name} --budget {budget} --seeds {seeds}")
     page, verdict = run_experiment(find_experiment(name), order, results)
     print(f"{name}: {verdict.outcome.value if verdict else 'no claim'}. {verdict.words if verdict else ''}")
     print(f"the page: {page}")

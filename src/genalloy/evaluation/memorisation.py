@@ -143,7 +143,7 @@ def _cells(train: Tensor, rows: int, seed: int) -> Any:
 
 
 def memorisation(
-    dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, known: Reference | None = None
+    dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, known: Reference | Missing | None = None
 ) -> Panel:
     """The four tests of samples (N, *E), at most 5,000 by the seed, against all training rows and half of the test rows.
 

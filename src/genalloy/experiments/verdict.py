@@ -95,6 +95,10 @@ def _error_of_difference(a: Score, b: Score) -> float:
     return stdev(x - y for x, y in zip(a.each, b.each, strict=True)) / math.sqrt(n)
 
 
+def _said(column: str) -> str:
+    return column.replace("_", " ")
+
+
 def _decide(gap: float, error: float, words: str) -> Verdict:
     """Whether a gap is above zero, beyond its errors."""
     outcome = Outcome.HOLDS if gap > ERRORS * error else Outcome.FAILS if gap < -ERRORS * error else Outcome.OPEN
@@ -122,7 +126,7 @@ class Better(Check):
         gap = a.sign * (a.value - b.value) - self.margin
         by = "" if not self.margin else f", by {self.margin:g}" if self.margin > 0 else f", to within {-self.margin:g}"
         bounds = "; both are bounds, compared under one estimator" if b.kind == "LOWER" else ""
-        return _decide(gap, error, f"{self.column}{by}: {self.a} {a}, {self.b} {b}{bounds}")
+        return _decide(gap, error, f"{_said(self.column)}{by}: {self.a} {a}, {self.b} {b}{bounds}")
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,9 @@ class Between(Check):
         if not isinstance(a, Score):
             return Verdict(Outcome.INCOMPLETE, a)
         gap = min(a.value - self.low, self.high - a.value)
-        return _decide(gap, a.stderr or 0.0, f"{self.column}: {self.a} {a}, expected between {self.low:g} and {self.high:g}")
+        sides = (("at least", self.low), ("at most", self.high))
+        limits = " and ".join(f"{word} {end:g}" for word, end in sides if math.isfinite(end))
+        return _decide(gap, a.stderr or 0.0, f"{_said(self.column)}: {self.a} {a}, expected {limits}")
 
 
 @dataclass(frozen=True)

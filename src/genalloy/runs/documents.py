@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,31 +34,32 @@ def read_records(results: Path) -> dict[str, Record]:
 def print_list(results: Path) -> None:
     """Every experiment: minutes, what it claims, and its last verdict."""
     from rich.console import Console
-    from rich.table import Table
 
-    known = all_experiments()
-    table = Table(box=None, title=f"{len(known)} experiments; minutes on two cores, quick / full, for three seeds")
-    for heading in ("experiment", "family", "data", "minutes", "last verdict"):
-        table.add_column(heading, no_wrap=heading != "last verdict")
-    table.add_column("claim")
+    console, known = Console(highlight=False), all_experiments()
+    console.print(f"{len(known)} experiments; minutes on two cores for three seeds\n")
     for e in known.values():
-        minutes = " / ".join(f"{e.minutes[b]:g}" for b in ("quick", "full") if b in e.minutes)
-        table.add_row(e.name, e.family, e.data, minutes, _last(results, e.name), e.claim)
-    Console().print(table)
+        minutes = ", ".join(f"{budget} {e.minutes[budget]:g} min" for budget in e.minutes)
+        console.print(f"[bold]{e.name}[/bold]  {e.family}, {e.data}; {minutes}; {_last(results, e.name)}")
+        console.print(f"[dim]{e.claim}[/dim]\n")
 
 
 def _last(results: Path, name: str) -> str:
     file = results / f"{name}.json"
     if not file.exists():
-        return "not run"
+        return "not run yet"
     record = json.loads(file.read_text(encoding="utf-8"))
-    return f"{record['verdict']['outcome']} ({record['budget']}, {len(record['seeds'])} seeds, {record['created'][:10]})"
+    return f"last verdict: {record['verdict']['outcome']} " + (
+        f"({record['budget']}, {len(record['seeds'])} seeds, {record['created'][:10]})"
+    )
 
 
 def write_results(results: Path, file: Path) -> Path:
     """The Markdown page of all kept results, with one picture a headline column in a folder beside it."""
     pictures = file.parent / file.stem
     sections = [_section(record, pictures) for record in read_records(results).values()]
+    pictures.mkdir(parents=True, exist_ok=True)
+    for sheet in results.glob("*.png"):
+        shutil.copyfile(sheet, pictures / sheet.name)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, "\n".join([OPENING, *sections]))
     return file
@@ -115,4 +117,7 @@ def _pictures(record: Record, folder: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / name, seed_dots(record["rows"], column, record["published"], name.removesuffix(".svg")))
         lines.append(f"![{column['title']} of {record['title']}, a dot a seed]({folder.name}/{name})")
+    for sheet, rows in record.get("sheets", {}).items():
+        lines.append(f"![{rows}]({folder.name}/{sheet})")
+        lines += ["", f"{rows}."]
     return [*lines, ""]

@@ -13,6 +13,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from genalloy.data.load import load
 from genalloy.experiments.declare import Contender, Experiment
 from genalloy.experiments.verdict import Outcome, Results, Score, Verdict
@@ -20,7 +22,7 @@ from genalloy.recipes.registry import find
 from genalloy.runs.examine import Asked
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.table import BASELINES, Entry, Table, digest, make_table, versions
-from genalloy.training.checkpoint import write_text
+from genalloy.training.checkpoint import write_bytes, write_text
 
 SIGNS = {"high": 1.0, "low": -1.0}
 
@@ -54,6 +56,7 @@ def reproduce(experiment: Experiment, order: Order, results: Path | None) -> tup
     page = write_page(table.folder)
     if results is not None:
         results.mkdir(parents=True, exist_ok=True)
+        record["sheets"] = write_sheet(table, record, results / f"{experiment.name}.png")
         write_text(results / f"{experiment.name}.json", json.dumps(kept(record, experiment), indent=1))
     return page, verdict
 
@@ -92,6 +95,30 @@ def _entry(experiment: Experiment, contender: Contender, seed: int, order: Order
     identity = digest([asdict(settings), versions()["genalloy"]])
     folder = runs / f"{contender.recipe}-{Path(experiment.data).stem}-{seed}-{identity}"
     return Entry(contender, settings, folder, asked)
+
+
+SHOWN = 16
+
+
+def write_sheet(table: Table, record: Mapping[str, Any], file: Path) -> dict[str, str]:
+    """A picture with a row of real data and a row of each contender's samples (first seed): {file name: what the rows are}.
+
+    Nothing is written for data that are no pictures.
+    """
+    from genalloy.report import pictures
+    from genalloy.report.lenses import read_arrays
+
+    shape = tuple(record["data"]["shape"])
+    rows = {"real": read_arrays(table.folder / "reference.npz")[0].get("data")}
+    for row in record["rows"]:
+        if row["kind"] == "model" and row["folder"]:
+            rows[row["recipe"]] = read_arrays(table.folder / row["folder"] / "pictures.npz")[0].get("samples")
+    known = {name: x[:SHOWN].reshape(-1, *shape) for name, x in rows.items() if x is not None and len(x) >= SHOWN}
+    if record["data"]["kind"] != "image" or "real" not in known:
+        return {}
+    sheet = pictures.grid(np.stack(list(known.values())), pictures.span_of(known["real"]), lead=1)
+    write_bytes(file, sheet)
+    return {file.name: f"Rows from above: {', '.join(known)}"}
 
 
 # -- what a verdict reads ------------------------------------------------------------------------------------------

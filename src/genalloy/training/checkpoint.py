@@ -28,9 +28,14 @@ class Pair(Module):
 
 def write_text(path: Path, text: str) -> None:
     """Atomic write of a small text file."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Atomic write of a small file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    part.write_bytes(content)
     os.replace(part, path)
 
 
