@@ -18,7 +18,8 @@ from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import all_recipes
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "docs/guide.md", "docs/systems.md", "docs/comparison-format.md", "docs/evaluation.md", "docs/results.md")
+PAGES = ("guide", "systems", "comparison-format", "evaluation", "results")
+DOCUMENTS = ("README.md", *(f"docs/{page}.md" for page in PAGES))
 
 
 QUOTED = (
