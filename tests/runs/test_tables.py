@@ -64,6 +64,11 @@ def test_contenders_that_differ_in_the_afterthought_share_a_run(tmp_path: Path) 
     assert not {e.run for e in longer} & {e.run for e in entries}
 
 
+def test_an_unknown_budget_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no budget 'medium'; expected one of quick, full"):
+        table_of(TINY, Order("medium", workspace=tmp_path))
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("tiny")

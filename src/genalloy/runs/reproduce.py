@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from genalloy.data.load import load
 from genalloy.experiments.declare import Contender, Experiment
-from genalloy.experiments.verdict import Outcome, Results, Score, Verdict
+from genalloy.experiments.verdict import Results, Score, Verdict
 from genalloy.recipes.registry import find
 from genalloy.runs.examine import Asked
 from genalloy.runs.settings import RunSettings
@@ -62,7 +62,11 @@ def reproduce(experiment: Experiment, order: Order, results: Path | None) -> tup
 
 
 def table_of(experiment: Experiment, order: Order) -> Table:
-    """The table that an experiment asks for."""
+    """The table that an experiment asks for. Raises ValueError on a budget that it does not know, or fewer than one seed."""
+    if experiment.minutes and order.budget not in experiment.minutes:
+        raise ValueError(f"{experiment.name} has no budget {order.budget!r}; expected one of {', '.join(experiment.minutes)}")
+    if order.seeds < 1:
+        raise ValueError(f"{order.seeds} seeds were asked for; expected at least 1, and 3 for a verdict")
     asked = Asked(experiment.panels, experiment.samples, experiment.importance, experiment.outliers)
     runs = order.workspace / "runs"
     seeds = range(order.seeds)
@@ -152,12 +156,6 @@ def kept(record: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
     return {"name": experiment.name, "family": experiment.family, **record, "rows": rows}
 
 
-def last_verdict(results: Path, name: str) -> dict[str, Any] | None:
-    """The kept record of an experiment, None where there is none."""
-    file = results / f"{name}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-
-
 # -- sweeps --------------------------------------------------------------------------------------------------------
 
 
@@ -180,16 +178,3 @@ def sweep_of(recipe: str, data: str, over: Sequence[str], panels: tuple[str, ...
     name, title = f"{recipe}-{Path(data).stem}-" + "-".join(axes), f"{recipe} over {' and '.join(axes)}"
     headline = ("density", "kernel_distance")
     return Experiment(name, find(recipe).family, title, "", data, tuple(contenders), panels, headline, None, {})
-
-
-def with_steps(experiment: Experiment, factor: float) -> Experiment:
-    """The same experiment with every budget's steps multiplied: for smoke tests."""
-    shorter = [
-        replace(c, steps={b: max(2, round(s * factor)) for b, s in c.steps.items()}) for c in experiment.contenders
-    ]
-    return replace(experiment, contenders=tuple(shorter))
-
-
-def complete(verdict: Verdict | None) -> bool:
-    """Whether a claim was decided."""
-    return verdict is not None and verdict.outcome is not Outcome.INCOMPLETE
