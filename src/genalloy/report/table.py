@@ -78,12 +78,13 @@ def _lines(comparison: Comparison) -> Iterator[Line]:
 
 
 def shown_columns(comparison: Comparison) -> list[Column]:
-    """Columns with their groups kept together, in the groups' first order."""
+    """Columns with their groups kept together, in the groups' first order; those that no row was asked for are left out."""
     order = list(dict.fromkeys(c.group for c in comparison.columns))
-    return sorted(comparison.columns, key=lambda c: order.index(c.group))
+    asked = [c for c in comparison.columns if any(row.cell(c).missing != row.absence for row in comparison.rows)]
+    return sorted(asked or comparison.columns, key=lambda c: order.index(c.group))
 
 
 def column_groups(comparison: Comparison) -> list[tuple[str, int]]:
     """(title, number of columns) for the first header row."""
-    groups = [c.group for c in comparison.columns]
+    groups = [c.group for c in shown_columns(comparison)]
     return [(GROUPS.get(g, g.capitalize() or "Other"), groups.count(g)) for g in dict.fromkeys(groups)]
