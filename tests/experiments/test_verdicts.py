@@ -60,7 +60,7 @@ def test_what_has_no_certified_side_is_not_ranked(mine: str, theirs: str) -> Non
 
 def test_two_lower_bounds_are_compared_as_bounds_and_the_words_say_so() -> None:
     verdict = BETTER({"a": {"density": score(1.0, kind="LOWER")}, "b": {"density": score(2.0, kind="LOWER")}})
-    assert verdict.outcome is Outcome.HOLDS and "both are bounds" in verdict.words
+    assert verdict.outcome is Outcome.HOLDS and "both are lower bounds" in verdict.words
 
 
 def test_rows_of_the_same_runs_are_paired() -> None:

@@ -125,7 +125,7 @@ class Better(Check):
         error = _error_of_difference(a, b)
         gap = a.sign * (a.value - b.value) - self.margin
         by = "" if not self.margin else f", by {self.margin:g}" if self.margin > 0 else f", to within {-self.margin:g}"
-        bounds = "; both are bounds, compared under one estimator" if b.kind == "LOWER" else ""
+        bounds = "; both are lower bounds, and it is the bounds that are compared" if b.kind == "LOWER" else ""
         return _decide(gap, error, f"{_said(self.column)}{by}: {self.a} {a}, {self.b} {b}{bounds}")
 
 
