@@ -124,7 +124,7 @@ def test_critics_meet_samples_where_they_carry_gradients() -> None:
 def test_estimated_relabels_the_same_weights() -> None:
     torch.manual_seed(0)
     vae = shaken(PARTS["vae"].make((2,), ()))
-    x = torch.randn(6, 2)
+    x = vae().sample((6,))  # rows of its own, which the weights cover
     vae.requires_grad_(False)
     evidence = density(Estimated(vae, ImportanceWeighted(400))(), x)
     assert evidence.kind is Kind.LOWER and evidence.how.startswith("importance weighted, k=400") and evidence.stderr is not None
