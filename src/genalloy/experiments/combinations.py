@@ -1,7 +1,7 @@
 """Combinations: what a second principle costs and buys.
 
-The distance is in the features of a small classifier, which forgives pixel noise: read the panel's sharpness (1 is the data's) and
-two-sample accuracy beside it.
+The distance is in the features of a small classifier, which forgives pixel noise: read the panel's sharpness (1 is the data's)
+and two-sample accuracy beside it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from genalloy.data.dataset import Dataset
+from genalloy.estimators.variational_bound import VariationalBound
 from genalloy.experiments import autoregressive, latent
 from genalloy.experiments.declare import Contender, Experiment, Published
 from genalloy.experiments.verdict import AllOf, Better
+from genalloy.spec import Value
+
+
+@dataclass(frozen=True)
+class BoundWith(Value):
+    """The same diffusion with fewer times a row in its bound: as low in expectation, a little noisier, and affordable."""
+
+    draws: int
+
+    def __call__(self, model: Any, dataset: Dataset) -> nn.Module:
+        model.estimator = VariationalBound(self.draws)
+        return model
+
 
 STEPS = {"quick": 1000, "full": 50_000}
 CONTENDERS = (
@@ -13,7 +33,7 @@ CONTENDERS = (
     Contender("vae-iaf", "vae-iaf", STEPS, {"latent": 50, "hidden": 200, "dropout": 0.0}),
     Contender("vae-flow-prior", "vae-flow-prior", STEPS, {"latent": 50, "hidden": 200, "dropout": 0.0}),
     Contender("realnvp", "realnvp", STEPS),
-    Contender("ddpm", "ddpm", {"quick": 400, "full": 30_000}),
+    Contender("ddpm", "ddpm", {"quick": 400, "full": 30_000}, after=BoundWith(4)),
 )
 EXPERIMENTS = (
     Experiment(
