@@ -63,6 +63,11 @@ def test_two_lower_bounds_are_compared_as_bounds_and_the_words_say_so() -> None:
     assert verdict.outcome is Outcome.HOLDS and "both are lower bounds" in verdict.words
 
 
+def test_a_lower_bound_below_an_exact_number_refutes_nothing() -> None:
+    verdict = BETTER({"a": {"density": score(3.0, kind="LOWER")}, "b": {"density": score(2.0)}})
+    assert verdict.outcome is Outcome.OPEN and "refutes nothing" in verdict.words
+
+
 def test_rows_of_the_same_runs_are_paired() -> None:
     noisy, shifted = (1.0, 2.0, 3.0), (1.1, 2.1, 3.1)
     a = score(2.0, 0.58, each=noisy, runs=("r0", "r1", "r2"))
