@@ -126,10 +126,10 @@ class Better(Check):
         gap = a.sign * (a.value - b.value) - self.margin
         by = "" if not self.margin else f", by {self.margin:g}" if self.margin > 0 else f", to within {-self.margin:g}"
         bounds = "; both are lower bounds, and it is the bounds that are compared" if b.kind == "LOWER" else ""
-        found = _decide(gap, error, f"{_said(self.column)}{by}: {self.a} {a}, {self.b} {b}{bounds}")
-        if found.outcome is Outcome.FAILS and a.kind == "LOWER" and b.kind != "LOWER":
-            return Verdict(Outcome.OPEN, f"{found.words}; a lower bound refutes nothing")
-        return found
+        verdict = _decide(gap, error, f"{_said(self.column)}{by}: {self.a} {a}, {self.b} {b}{bounds}")
+        if verdict.outcome is Outcome.FAILS and a.kind == "LOWER" and b.kind != "LOWER":
+            return Verdict(Outcome.OPEN, f"{verdict.words}; a lower bound refutes nothing")
+        return verdict
 
 
 @dataclass(frozen=True)
