@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import reach
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.distribution import density
@@ -31,7 +30,7 @@ from genalloy.evaluation.representation import probe, representation_panel, untr
 from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
 from genalloy.runs.cost import Spent, evaluations, spend
-from genalloy.runs.score import Estimator, Scores, encode, sample, score
+from genalloy.runs.score import Estimator, Scores, encode, minus_energy, sample, score
 
 IMPORTANCE = 64
 """Importance samples of the table's tightest bound."""
@@ -103,10 +102,10 @@ class Examined:
         if self.one.kind is not Kind.NONE:
             return lambda x: self.scores(x).values, f"{self.one.kind.value} log-density"
         try:
-            minus_energy(self.model(), self.dataset.test[:2])
+            minus_energy(self.model, self.dataset.test[:2])
         except Unavailable:
             return None, self.one.how
-        return lambda x: self.scores(x, minus_energy).values, "minus the energy"
+        return lambda x: minus_energy(self.model, x, len(x), self.seed), "minus the energy"
 
     @cached_property
     def sampling(self) -> Spent:
@@ -116,13 +115,6 @@ class Examined:
     @property
     def drawn(self) -> Tensor:
         return self.sampling.made
-
-
-def minus_energy(distribution: Any, x: Tensor) -> Evidence:
-    """-E(x) of an unnormalised model, with what fixed preprocessing adds: a log-density up to a constant."""
-    inner, seen, between = reach(distribution, x, "energy")
-    value = -inner.energy(seen) + (0.0 if between is None else between.value)
-    return Evidence(value, Kind.ESTIMATE, "minus the energy, unnormalised")
 
 
 def foreign_sets(dataset: Dataset, asked: Asked, seed: int) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -39,19 +40,12 @@ class Scores:
 @torch.no_grad()
 def score(model: nn.Module, x: Tensor, estimator: Estimator | None = None, chunk: int = 256, seed: int = 0) -> Scores:
     """density(x), or estimator(model(), x), for every row; in eval mode, from a random stream of its own."""
-    was_training, stream = model.training, Stream()
-    model.eval()
-    stream.enter()
-    seed_all(seed, -3)
-    try:
+    with _aside(model, seed, -3):
         parts = []
         for piece in x.split(chunk):
             parts.append(estimator(model(), piece) if estimator else density(model(), piece))
             if parts[-1].kind is Kind.NONE:
                 return Scores(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
-    finally:
-        stream.leave()
-        model.train(was_training)
     stderrs = [p.stderr for p in parts if p.stderr is not None]
     stderr = torch.cat(stderrs) if len(stderrs) == len(parts) else None
     return Scores(torch.cat([p.value for p in parts]), parts[0].kind, parts[0].how, stderr)
@@ -60,13 +54,34 @@ def score(model: nn.Module, x: Tensor, estimator: Estimator | None = None, chunk
 @torch.no_grad()
 def sample(model: nn.Module, count: int, chunk: int = 500, seed: int = 0) -> Tensor:
     """`count` samples (count, *E), from a random stream of their own."""
+    with _aside(model, seed, -4):
+        sizes = [min(chunk, count - done) for done in range(0, count, chunk)]
+        return torch.cat([model().sample((n,)) for n in sizes])
+
+
+@torch.no_grad()
+def minus_energy(model: nn.Module, x: Tensor, chunk: int = 256, seed: int = 0) -> Tensor:
+    """-E(x) (n,) of an unnormalised model, with what fixed preprocessing adds: no log-density, only one up to a constant.
+
+    Raises Unavailable where the model has no energy.
+    """
+    parts = []
+    with _aside(model, seed, -3):
+        for piece in x.split(chunk):
+            inner, seen, between = reach(model(), piece, "energy")
+            parts.append(-inner.energy(seen) + (0.0 if between is None else between.value))
+    return torch.cat(parts)
+
+
+@contextmanager
+def _aside(model: nn.Module, *key: int) -> Iterator[None]:
+    """Eval mode and a random stream of the key's own; both are put back as they were."""
     was_training, stream = model.training, Stream()
     model.eval()
     stream.enter()
-    seed_all(seed, -4)
+    seed_all(*key)
     try:
-        sizes = [min(chunk, count - done) for done in range(0, count, chunk)]
-        return torch.cat([model().sample((n,)) for n in sizes])
+        yield
     finally:
         stream.leave()
         model.train(was_training)
