@@ -18,7 +18,7 @@ from torch import nn
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.networks.masked import Hidden
-from genalloy.transforms.autoregressive import MaskedAffine
+from genalloy.transforms.autoregressive import masked
 
 DIMS, LAYERS, WIDTHS = 43, 5, (512, 512)
 
@@ -26,7 +26,7 @@ DIMS, LAYERS, WIDTHS = 43, 5, (512, 512)
 def ours() -> Flow:
     """Five MAF layers in alternating order."""
     orders = (None, tuple(reversed(range(DIMS))))
-    layers = [MaskedAffine(DIMS, Hidden(WIDTHS, nn.ReLU), orders[i % 2]) for i in range(LAYERS)]
+    layers = [masked(DIMS, Hidden(WIDTHS, nn.ReLU), orders[i % 2]) for i in range(LAYERS)]
     return Flow(StandardNormal((DIMS,)), layers, (DIMS,))
 
 

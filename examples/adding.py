@@ -21,14 +21,14 @@ from genalloy.objectives.adversarial import Adversarial, Critic
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.schedules import Cosine
 from genalloy.training.options import Training
-from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.linear import ActNorm
 
 
 def flow() -> Flow:
     steps = [ActNorm((2,))]
     for i in range(8):
-        steps += [AffineCoupling(alternating(2, i % 2 == 1)), ActNorm((2,))]
+        steps += [coupling(alternating(2, i % 2 == 1)), ActNorm((2,))]
     return Flow(StandardNormal((2,)), steps, (2,))
 
 

@@ -22,8 +22,8 @@ from genalloy.objectives.bounds import ELBO
 from genalloy.part import From
 from genalloy.schedules import Cosine
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.autoregressive import MaskedAffine
-from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.autoregressive import masked
+from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.layer import Inverse
 
 X, Z = (1, 8, 8), (8,)  # event shapes of the observation and of the code
@@ -35,8 +35,8 @@ def build(nested: bool) -> LatentVariable:
     likelihood = From(Categorical(17), MLP((Z,), 64 * 17, dropout=0.1), X, (Z,))
     posterior = From(Gaussian(), MLP((X,), 8 * 2, shift=8.0, scale=4.0, dropout=0.1), Z, (X,))
     if nested:
-        prior = Flow(prior, [AffineCoupling(alternating(8, odd)) for odd in (False, True) * 2], Z)
-        posterior = Flow(posterior, [Inverse(MaskedAffine(8)), Inverse(MaskedAffine(8, order=tuple(range(7, -1, -1))))], Z, (X,))
+        prior = Flow(prior, [coupling(alternating(8, odd)) for odd in (False, True) * 2], Z)
+        posterior = Flow(posterior, [Inverse(masked(8)), Inverse(masked(8, order=tuple(range(7, -1, -1))))], Z, (X,))
     return LatentVariable(prior, likelihood, posterior)
 
 

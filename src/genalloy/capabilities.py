@@ -20,7 +20,7 @@ from torch.distributions import Distribution as TorchDistribution
 from genalloy.evidence import Evidence, Kind, Unavailable
 
 Context = Any
-"""A tensor (\\*B, \\*E), a tuple of contexts, or None."""
+"""A tensor (\\*B, \\*E), a tuple of tensors, a record (dict) of tensors, or None. A record's parts stand in its own order."""
 
 
 class Term(NamedTuple):
@@ -93,6 +93,12 @@ class Reconstructs(Protocol):
     def reconstruct(self, x: Tensor) -> Tensor: ...
 
 
+class Classifies(Protocol):
+    r"""`label_given_x(x)`: p(y | x) of classes y in 0..K-1, a distribution with batch (\*B) and events of shape ()."""
+
+    def label_given_x(self, x: Tensor) -> TorchDistribution: ...
+
+
 SIGNATURES = {
     "density": "density(x)",
     "draw": "draw()",
@@ -103,6 +109,7 @@ SIGNATURES = {
     "energy": "energy(x)",
     "denoise": "denoise(x_t, t)",
     "reconstruct": "reconstruct(x)",
+    "label_given_x": "label_given_x(x)",
 }
 
 
@@ -168,14 +175,30 @@ def both(a: Context, b: Context) -> Context:
 
 
 def _parts(context: Context) -> tuple[Any, ...]:
+    if type(context) is dict:
+        return tuple(context.values())
     return context if type(context) is tuple else (context,)
 
 
 def tree_map(function: Callable[[Tensor], Tensor], context: Context) -> Context:
-    """Apply a function to each tensor of a context."""
+    """Apply a function to each tensor of a context; a tuple stays a tuple, a record a record."""
     if context is None:
         return None
+    if type(context) is dict:
+        return {name: function(c) for name, c in context.items()}
     return tuple(function(c) for c in context) if type(context) is tuple else function(context)
+
+
+def ordered(context: Context, names: tuple[str, ...]) -> Context:
+    """A record's parts as a tuple in the order of `names`; any other context, or no names, as it is.
+
+    Raises ValueError where the record's names are others.
+    """
+    if type(context) is not dict or not names:
+        return context
+    if set(context) != set(names):
+        raise ValueError(f"found a context with the parts {sorted(context)}, expected {sorted(names)}")
+    return tuple(context[name] for name in names)
 
 
 def batch_of(context: Context, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Context
+from genalloy.capabilities import Context, ordered
 from genalloy.distribution import Distribution, Shape, draw, leading, measure_of
 from genalloy.evidence import Evidence, Unavailable
 from genalloy.spec import Module
@@ -50,6 +50,31 @@ class From(Part):
     def forward(self, context: Context = None) -> TorchDistribution:
         features = self.network(context)
         return self.head(features.unflatten(-1, (*self.event_shape, -1)), len(self.event_shape))
+
+
+class Embedded(Part):
+    r"""p(x | network(c)): any context as features that are learned with the part.
+
+    part: Part whose context is what the network returns. network: context -> features (\*B, ...), called once in a forward.
+    context_shapes: event shapes of the parts of c. names: of the parts, where c is a record; the network then gets a tuple in
+    this order. Raises ValueError where a record has other names, or shapes and names differ in number.
+    """
+
+    def __init__(
+        self, part: nn.Module, network: nn.Module, context_shapes: tuple[Shape, ...], names: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.part, self.network, self.names = part, network, tuple(names)
+        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        if names and len(self.names) != len(self.context_shapes):
+            raise ValueError(f"found {len(self.names)} names for {len(self.context_shapes)} context shapes; name every part or none")
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        return self.part(self.network(ordered(context, self.names)))
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        if hasattr(self.part, "initialise"):
+            self.part.initialise(x, self.network(ordered(context, self.names)))
 
 
 class Estimated(Part):

@@ -19,7 +19,7 @@ from genalloy.models.mixture import Mixture
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.objective import Play
 from genalloy.part import Estimated, From, Tempered, Unconditional
-from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.observation import Affine, Dequantise
 
 PARTS = {listed.name: listed for listed in every_part()}
@@ -107,7 +107,7 @@ def test_objectives_look_through_fixed_preprocessing() -> None:
     with pytest.raises(Unavailable, match=r"trace\(x, k\) is needed; .*has none. It has: density, draw"):
         reach(StandardNormal((2,))(), x, "trace")
     with pytest.raises(ValueError, match="learnable"):
-        Preprocessed(StandardNormal((2,)), [AffineCoupling(alternating(2))], (2,))
+        Preprocessed(StandardNormal((2,)), [coupling(alternating(2))], (2,))
 
 
 def test_critics_meet_samples_where_they_carry_gradients() -> None:
@@ -167,7 +167,7 @@ def test_unconditional_drops_the_context() -> None:
 
 
 def test_a_conditional_flow_over_an_unconditional_base_samples_a_row_for_each_context() -> None:
-    flow = Flow(StandardNormal((2,)), [AffineCoupling(alternating(2), context_shapes=((3,),))], (2,), ((3,),))
+    flow = Flow(StandardNormal((2,)), [coupling(alternating(2), context_shapes=((3,),))], (2,), ((3,),))
     x = flow(torch.randn(4, 3)).sample((5,))
     assert x.shape == (5, 4, 2) and float((x[:, 0] - x[:, 1]).abs().min()) > 0
 

@@ -18,7 +18,7 @@ from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.part import From, Part
 from genalloy.transforms import observation
-from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.coupling import ByMask, Coupling, alternating
 
 
 class Line(Part):
@@ -148,7 +148,7 @@ def test_posteriors_without_a_mean_do_not_light_up_their_noise() -> None:
     with torch.no_grad():
         for p in noise.parameters():
             p.zero_()
-    flow = Flow(noise, [AffineCoupling(alternating(2, False), network=MLP(((1,),), 2, (4,)))], (2,), ((2,),))
+    flow = Flow(noise, [Coupling(ByMask(alternating(2, False)), MLP(((1,),), 2, (4,)))], (2,), ((2,),))
     model = LatentVariable(StandardNormal((2,)), Line(torch.eye(2), torch.zeros(2), 1.0), flow)
     panel = latent_panel(model, torch.randn(600, 2), refine=5)
     assert value(panel, "active_units") == 0

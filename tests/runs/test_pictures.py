@@ -21,7 +21,7 @@ from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.part import From
 from genalloy.runs.pictures import STEPS, WALKS, between, reconstructions, traversals, walks, write_pictures
-from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.coupling import ByMask, Coupling, alternating
 from genalloy.transforms.observation import Affine
 
 
@@ -35,7 +35,7 @@ def rows(count: int = 40, dims: int = 2) -> Tensor:
 
 
 def flow(dims: int = 2, wrapped: bool = True) -> nn.Module:
-    layers = [AffineCoupling(alternating(dims, odd), network=MLP(((dims // 2,),), dims, (8,))) for odd in (False, True)]
+    layers = [Coupling(ByMask(alternating(dims, odd)), MLP(((dims // 2,),), dims, (8,))) for odd in (False, True)]
     inner = Flow(StandardNormal((dims,)), layers, (dims,))
     if not wrapped:
         return inner

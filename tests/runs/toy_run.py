@@ -25,7 +25,7 @@ from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer
 from genalloy.training.diagnose import Diverged
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.coupling import ByMask, Coupling, alternating
 
 SETTINGS = RunSettings("toy", "toy", steps=24, seed=3, planned=(18, 6))
 
@@ -41,7 +41,7 @@ def dataset(nan: bool = False) -> Dataset:
 
 def composition() -> Composition:
     torch.manual_seed(0)
-    layers = [AffineCoupling(alternating(2, odd), network=MLP(((1,),), 2, (8,))) for odd in (False, True)]
+    layers = [Coupling(ByMask(alternating(2, odd)), MLP(((1,),), 2, (8,))) for odd in (False, True)]
     model = Flow(StandardNormal((2,)), layers, (2,))
     options = Training(Adam(1e-2), clip=1.0, ema=0.9)
     game = MaximumLikelihood() + 0.2 * Adversarial(Critic(MLP(((2,),), 1, (8,)), turns=2))

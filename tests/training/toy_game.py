@@ -17,13 +17,13 @@ from genalloy.objectives.objective import Objective, Rival
 from genalloy.schedules import Cosine
 from genalloy.training.fit import Step
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.coupling import ByMask, Coupling, alternating
 
 OPTIONS = Training(Adam(3e-3), rate=Cosine(1.0, 0.1, 12, 2), clip=0.5, ema=0.9, seed=5)
 
 
 def flow(dims: int = 2) -> Flow:
-    layers = [AffineCoupling(alternating(dims, odd), network=MLP(((1,),), 2, (8,))) for odd in (False, True)]
+    layers = [Coupling(ByMask(alternating(dims, odd)), MLP(((1,),), 2, (8,))) for odd in (False, True)]
     return Flow(StandardNormal((dims,)), layers, (dims,))
 
 

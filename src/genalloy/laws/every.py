@@ -48,11 +48,13 @@ from genalloy.objectives.score import DenoisingScoreMatching
 from genalloy.part import Estimated, From, Tempered
 from genalloy.samplers.diffusion import AdamsBashforth
 from genalloy.schedules import Linear
-from genalloy.transforms.autoregressive import MaskedAffine
-from genalloy.transforms.coupling import AffineCoupling, alternating, channelwise, checkerboard
+from genalloy.transforms.autoregressive import masked
+from genalloy.transforms.coupling import ByMask, Coupling, alternating, channelwise, checkerboard, coupling
 from genalloy.transforms.layer import Inverse, Layer, Transform
 from genalloy.transforms.linear import PLU, ActNorm, Permute, Reverse
 from genalloy.transforms.observation import Affine, Dequantise, Flatten, Logit
+from genalloy.transforms.spline import RationalQuadratic
+from genalloy.transforms.univariate import Additive
 
 Shapes = tuple[Shape, ...]
 Make = Callable[[Shape, Shapes], nn.Module]
@@ -130,11 +132,11 @@ def _pixelcnn(e: Shape, c: Shapes) -> nn.Module:
     return Autoregressive(network, Categorical(LEVELS), e, c)
 
 
-def _coupling(e: Shape, c: Shapes, odd: bool = False) -> AffineCoupling:
+def _coupling(e: Shape, c: Shapes, odd: bool = False) -> Coupling:
     mask = alternating(e[0], odd)
     moved = int((~mask).sum())
     network = MLP(((e[0] - moved,), *c), 2 * moved, (8,), zero=True)
-    return AffineCoupling(mask, network=network, context_shapes=c)
+    return Coupling(ByMask(mask), network, context_shapes=c)
 
 
 def _realnvp(e: Shape, c: Shapes) -> nn.Module:
@@ -142,12 +144,12 @@ def _realnvp(e: Shape, c: Shapes) -> nn.Module:
 
 
 def _maf(e: Shape, c: Shapes) -> nn.Module:
-    return Flow(StandardNormal(e), [MaskedAffine(e[0], SMALL, None, c), Reverse(), MaskedAffine(e[0], SMALL, None, c)], e, c)
+    return Flow(StandardNormal(e), [masked(e[0], SMALL, None, c), Reverse(), masked(e[0], SMALL, None, c)], e, c)
 
 
 def _iaf(e: Shape, c: Shapes) -> nn.Module:
     """The usual posterior: an amortised Gaussian pushed through an inverse autoregressive flow."""
-    return Flow(_gaussian(e, c), [Inverse(MaskedAffine(e[0], SMALL, None, c))], e, c)
+    return Flow(_gaussian(e, c), [Inverse(masked(e[0], SMALL, None, c))], e, c)
 
 
 def _vae(e: Shape, c: Shapes) -> nn.Module:
@@ -288,11 +290,14 @@ def every_transform() -> tuple[ListedTransform, ...]:
     return (
         ListedTransform("coupling", _coupling),
         ListedTransform("coupling, conditional", _coupling, conditional=True),
-        ListedTransform("coupling, checkerboard", lambda e, c: AffineCoupling(checkerboard(e)), image),
-        ListedTransform("coupling, channels", lambda e, c: AffineCoupling(channelwise(e)), image),
-        ListedTransform("maf", lambda e, c: MaskedAffine(e[0], SMALL, (2, 0, 3, 1), c)),
-        ListedTransform("maf, conditional", lambda e, c: MaskedAffine(e[0], SMALL, None, c), conditional=True),
-        ListedTransform("iaf", lambda e, c: Inverse(MaskedAffine(e[0], SMALL, None, c)), conditional=True),
+        ListedTransform("coupling, checkerboard", lambda e, c: coupling(checkerboard(e)), image),
+        ListedTransform("coupling, channels", lambda e, c: coupling(channelwise(e)), image),
+        ListedTransform("coupling, additive", lambda e, c: coupling(alternating(e[0]), SMALL, c, Additive()), conditional=True),
+        ListedTransform("coupling, spline", lambda e, c: coupling(alternating(e[0]), SMALL, c, RationalQuadratic(4)), conditional=True),
+        ListedTransform("autoregressive spline", lambda e, c: masked(e[0], SMALL, None, c, RationalQuadratic(4)), conditional=True),
+        ListedTransform("maf", lambda e, c: masked(e[0], SMALL, (2, 0, 3, 1), c)),
+        ListedTransform("maf, conditional", lambda e, c: masked(e[0], SMALL, None, c), conditional=True),
+        ListedTransform("iaf", lambda e, c: Inverse(masked(e[0], SMALL, None, c)), conditional=True),
         ListedTransform("permute", lambda e, c: Permute(torch.tensor([2, 0, 3, 1]))),
         ListedTransform("reverse", lambda e, c: Reverse()),
         ListedTransform("actnorm", lambda e, c: ActNorm(e)),

@@ -159,6 +159,14 @@ class MADE(Module):
         c = join(context, self.context_shapes).to(self.last.weight.dtype)
         return self.from_context(c), self.context_direct(c)
 
+    def split(self, z: Tensor) -> tuple[Tensor, ...]:
+        r"""Variables (\*B) of z (\*B, \*E) in the order of generation."""
+        return z.flatten(-len(self.event_shape))[..., self.by_rank].unbind(-1)
+
+    def merge(self, variables: list[Tensor]) -> Tensor:
+        """The inverse of :meth:`split`."""
+        return torch.stack(variables, -1)[..., self.by_index].unflatten(-1, self.event_shape)
+
     def init_state(self, shape: Shape, context: Context = None) -> MADEState:
         r"""Empty cache for a pass over (\*shape, \*E); the context's batch broadcasts to `shape`."""
         n, weight = math.prod(shape), self.last.weight

@@ -21,14 +21,15 @@ from genalloy.recipes.latent import OPTIONS, TASKS, default_latent, likelihood, 
 from genalloy.recipes.pieces import observed
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.autoregressive import MaskedAffine
+from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.layer import Inverse
+from genalloy.transforms.univariate import Affine
 
 
 def iaf_posterior(target: Target, latent: int, hidden: int, dropout: float, layers: int) -> Flow:
     """An amortised Gaussian, then inverted MAF layers: drawing with its density is one parallel pass."""
     base: From = posterior(target, latent, hidden, dropout)
-    steps = [Inverse(MaskedAffine(latent, Hidden((hidden // 2,)), order(latent, i), bound=2.0)) for i in range(layers)]
+    steps = [Inverse(masked(latent, Hidden((hidden // 2,)), order(latent, i), univariate=Affine(2.0))) for i in range(layers)]
     return Flow(base, steps, (latent,), (target.space.shape,))
 
 

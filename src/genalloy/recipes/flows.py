@@ -16,8 +16,8 @@ from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.pieces import dequantised, standardised
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.autoregressive import MaskedAffine
-from genalloy.transforms.coupling import AffineCoupling, alternating
+from genalloy.transforms.autoregressive import masked
+from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import ActNorm
 from genalloy.transforms.observation import Flatten, Logit
@@ -51,7 +51,7 @@ def coupling_flow(dims: int, layers: int, hidden: Hidden) -> Flow:
     """ActNorm and dense affine couplings in turn on N(0, I)."""
     steps: list[Transform] = []
     for mask in halves(dims, layers):
-        steps += [ActNorm((dims,)), AffineCoupling(mask, hidden)]
+        steps += [ActNorm((dims,)), coupling(mask, hidden)]
     return Flow(StandardNormal((dims,)), [*steps, ActNorm((dims,))], (dims,))
 
 
@@ -87,7 +87,7 @@ def maf(
     dims, hidden = target.space.dims, Hidden((width, width), dropout=0.0 if reals else dropout)
     steps_: list[Transform] = []
     for i in range(layers):
-        steps_ += [ActNorm((dims,)), MaskedAffine(dims, hidden, order(dims, i))]
+        steps_ += [ActNorm((dims,)), masked(dims, hidden, order(dims, i))]
     base: nn.Module = StandardNormal((dims,))
     if components > 1:
         head = GaussianMixture(components)

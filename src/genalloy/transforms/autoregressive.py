@@ -1,63 +1,70 @@
-r"""Affine autoregressive transforms: MAF (Papamakarios, Pavlakou & Murray, 2017) and, inverted, IAF (Kingma et al., 2016).
+r"""Autoregressive transforms: MAF (Papamakarios, Pavlakou & Murray, 2017), inverted IAF (Kingma et al., 2016), NAF, NSF.
 
-.. math:: z_d = x_d\, e^{a_d} + m_d, \quad (a_d, m_d) = \mathrm{MADE}(x_{<d}, c), \qquad \log|\det dz/dx| = \sum_d a_d,
+.. math:: z_d = \tau(x_d;\, r_d(x_{<d}, c)), \qquad \log|\det dz/dx| = \sum_d \log \tau'(x_d; r_d),
 
-with :math:`a = r / (1 + |r| / b)` for the network's raw :math:`r`, so that :math:`|a| < b`. Encoding is one parallel
-pass. Decoding needs :math:`x_{<d}` before :math:`x_d`: the network's steps give it at about the cost of one pass, and
-gradients flow through them.
+with an elementwise map :math:`\tau` (affine: MAF; deep sigmoidal: NAF, Huang et al., 2018; spline: NSF). Encoding is one
+parallel pass of the network. Decoding needs :math:`x_{<d}` before :math:`x_d`: the network's steps give it at about the
+cost of one pass, and gradients flow through them. A variable is whatever the network steps over: an entry of a vector
+(MADE), a whole patch (a transformer; Zhai et al., 2024).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genalloy.capabilities import Context
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.transforms.layer import Transform
+from genalloy.transforms.univariate import Affine, Univariate
 
 Shape = tuple[int, ...]
 
 
-def soft_clamp(raw: Tensor, bound: float) -> Tensor:
-    """raw / (1 + |raw| / bound): slope 1 at zero, values within (-bound, bound)."""
-    return raw / (1 + raw.abs() / bound)
+class AutoregressiveTransform(Transform):
+    r"""See the module's text. `Inverse(...)` of it draws in one pass and is what a posterior wants.
 
-
-class MaskedAffine(Transform):
-    """One MAF layer on vectors (\\*B, D); starts at the identity. `Inverse(MaskedAffine(...))` is an IAF layer.
-
-    order: permutation of 0..D-1 in which variables are conditioned, None for the natural one; bound: limit of log-scales.
+    network: x (\*B, \*E), context -> raw parameters (\*B, \*E, univariate.width), with `init_state`, `step`, `split(z)` (the
+    variables in the order of generation) and `merge(variables)`; see :class:`genalloy.networks.masked.MADE`.
     """
 
-    def __init__(
-        self,
-        dims: int,
-        hidden: Hidden = Hidden(),
-        order: tuple[int, ...] | None = None,
-        context_shapes: tuple[Shape, ...] = (),
-        bound: float = 3.0,
-    ) -> None:
+    def __init__(self, network: nn.Module, univariate: Univariate = Affine(), context_shapes: tuple[Shape, ...] = ()) -> None:
         super().__init__()
-        self.dims, self.hidden, self.order, self.bound = dims, hidden, order, bound
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
-        self.network = MADE((dims,), 2, hidden, order, context_shapes).zero_output()
+        self.network: Any = network
+        self.univariate, self.context_shapes = univariate, tuple(tuple(s) for s in context_shapes)
+        self.event_dims, self.volume = len(network.event_shape), univariate.volume  # type: ignore[arg-type]
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        raw, shift = self.network(x, self._own(context)).unbind(-1)
-        a = soft_clamp(raw, self.bound)
-        return torch.addcmul(shift, x, a.exp()), a.sum(-1)
+        z, slopes = self.univariate.encode(x, self.network(x, self._own(context)))
+        return z, slopes.flatten(-self.event_dims).sum(-1)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        state, previous = self.network.init_state(tuple(z.shape[:-1]), self._own(context)), None
-        values, total = [], z.new_zeros(z.shape[:-1])
-        for column in z[..., self.network.by_rank].unbind(-1):
-            state, parameters = self.network.step(state, previous)
-            a = soft_clamp(parameters[..., 0], self.bound)
-            previous = (column - parameters[..., 1]) * torch.exp(-a)
+        batch = tuple(z.shape[: z.dim() - self.event_dims])
+        state, previous = self.network.init_state(batch, self._own(context)), None
+        values, total = [], z.new_zeros(batch)
+        for variable in self.network.split(z):
+            state, raw = self.network.step(state, previous)
+            previous, slopes = self.univariate.decode(variable, raw)
             values.append(previous)
-            total = total - a
-        return torch.stack(values, -1)[..., self.network.by_index], total
+            total = total + slopes.reshape(*batch, -1).sum(-1)
+        return self.network.merge(values), total
 
     def _own(self, context: Context) -> Context:
         return context if self.context_shapes else None
+
+
+def masked(
+    dims: int,
+    hidden: Hidden = Hidden(),
+    order: tuple[int, ...] | None = None,
+    context_shapes: tuple[Shape, ...] = (),
+    univariate: Univariate = Affine(),
+) -> AutoregressiveTransform:
+    r"""An autoregressive transform of vectors (\*B, D) by a masked dense network; starts at the identity.
+
+    order: permutation of 0..D-1 in which variables are conditioned, None for the natural one.
+    """
+    network = MADE((dims,), univariate.width, hidden, order, context_shapes).zero_output()
+    return AutoregressiveTransform(network, univariate, context_shapes)

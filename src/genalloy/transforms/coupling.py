@@ -1,80 +1,173 @@
-r"""Affine coupling (Dinh, Sohl-Dickstein & Bengio, 2017): one half of the variables moves the other.
+r"""Coupling (Dinh, Krueger & Bengio, 2015; Dinh, Sohl-Dickstein & Bengio, 2017): one part of the variables moves the other.
 
-.. math:: z_A = x_A, \qquad z_B = x_B\, e^{a(x_A, c)} + m(x_A, c), \qquad \log|\det dz/dx| = \sum a.
+.. math:: z_A = x_A, \qquad z_B = \tau(x_B;\, r(x_A, c)), \qquad \log|\det dz/dx| = \sum_B \log \tau',
 
-Both directions cost one pass. Log-scales are softly clamped and the network's last layer starts at zero, so a stack
-starts at the identity. Halves are taken by index, so no feature is computed to be thrown away.
+with an elementwise map :math:`\tau` (:mod:`genalloy.transforms.univariate`: affine, additive, spline, ...) whose raw parameters
+r a network gives. Both directions cost one pass. A parting says which variables are A and in what shape the network sees
+them; parts are taken by index, so no feature is computed to be thrown away.
 """
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genalloy.capabilities import Context, both
 from genalloy.networks.dense import Dense
 from genalloy.networks.masked import Hidden
 from genalloy.spec import Module
-from genalloy.transforms.autoregressive import soft_clamp
 from genalloy.transforms.layer import Transform
+from genalloy.transforms.univariate import Affine, Univariate
 
 Shape = tuple[int, ...]
 
 
-class AffineCoupling(Transform):
-    r"""Coupling on events of any shape, by a fixed mask: True entries pass through and move the others.
+class Parting(Module, ABC):
+    """Which variables stay and which move.
+
+    event_dims: axes of an event. still_shape: of what stays, as the network sees it. moved_shape: of what moves.
+    """
+
+    event_dims: int = 1
+    still_shape: Shape
+    moved_shape: Shape
+
+    @abstractmethod
+    def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(still (\*B, \*still_shape), moved (\*B, \*moved_shape))."""
+
+    @abstractmethod
+    def whole(self, still: Tensor, moved: Tensor) -> Tensor:
+        """The inverse of :meth:`part`."""
+
+    @abstractmethod
+    def raw(self, features: Tensor, width: int) -> Tensor:
+        r"""The network's output as raw parameters (\*B, \*moved_shape, width)."""
+
+
+class ByMask(Parting):
+    """By a fixed mask on events of any shape, flattened: True entries stay.
 
     mask: bool tensor of the event shape; see :func:`alternating`, :func:`checkerboard`, :func:`channelwise`.
-    hidden: layers of the dense network (x_A, c) -> (a, m). network: another module of that shape instead, from x_A (\*B, n_A)
-    and the context's parts to (\*B, 2 n_B). bound: limit of the log-scales.
-
     Raises ValueError where the mask has one kind of entry only.
     """
 
-    def __init__(
-        self,
-        mask: Tensor,
-        hidden: Hidden = Hidden(),
-        context_shapes: tuple[Shape, ...] = (),
-        bound: float = 3.0,
-        network: Module | None = None,
-    ) -> None:
+    def __init__(self, mask: Tensor) -> None:
         super().__init__()
         flat = mask.bool().flatten()
-        moved = int((~flat).sum())
-        if not 0 < moved < len(flat):
-            raise ValueError(f"found a mask with {len(flat) - moved} of {len(flat)} entries fixed, expected some of both kinds")
+        stay, move = int(flat.sum()), int((~flat).sum())
+        if not stay or not move:
+            raise ValueError(f"found a mask with {stay} of {len(flat)} entries fixed, expected some of both kinds")
         self.register_buffer("mask", mask.bool())
-        self.hidden, self.bound, self.event_dims = hidden, bound, mask.dim()
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
-        inputs = ((len(flat) - moved,), *self.context_shapes)
-        self.network = Dense(inputs, 2 * moved, hidden, zero=True) if network is None else network
+        self.event_dims, self.still_shape, self.moved_shape = mask.dim(), (stay,), (move,)
         fixed, free = flat.nonzero().squeeze(1), (~flat).nonzero().squeeze(1)
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("free", free, persistent=False)
         self.register_buffer("place", torch.cat([fixed, free]).argsort(), persistent=False)
 
-    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        still, x_b = self._halves(x)
-        a, shift = self._coefficients(still, context)
-        return self._whole(still, torch.addcmul(shift, x_b, a.exp())), a.sum(-1)
-
-    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        still, z_b = self._halves(z)
-        a, shift = self._coefficients(still, context)
-        return self._whole(still, (z_b - shift) * torch.exp(-a)), -a.sum(-1)
-
-    def _coefficients(self, still: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        raw, shift = self.network(both(still, context if self.context_shapes else None)).chunk(2, -1)
-        return soft_clamp(raw, self.bound), shift
-
-    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
         flat = x.flatten(-self.event_dims)
         return flat[..., self.fixed], flat[..., self.free]
 
-    def _whole(self, still: Tensor, moved: Tensor) -> Tensor:
+    def whole(self, still: Tensor, moved: Tensor) -> Tensor:
         still = still.expand(*moved.shape[:-1], -1)
         return torch.cat([still, moved], -1)[..., self.place].unflatten(-1, tuple(self.mask.shape))
+
+    def raw(self, features: Tensor, width: int) -> Tensor:
+        """Parameter by parameter, so that each is one block of memory."""
+        return features.unflatten(-1, (width, -1)).transpose(-1, -2)
+
+
+class ByChannel(Parting):
+    """The first half of the channels of an image (C, H, W) stays, or the second; the network sees and gives images."""
+
+    def __init__(self, shape: Shape, second: bool = False) -> None:
+        super().__init__()
+        self.shape, self.second, self.event_dims = tuple(shape), second, len(shape)
+        first, rest = self.shape[0] // 2, self.shape[0] - self.shape[0] // 2
+        if first < 1:
+            raise ValueError(f"found {self.shape[0]} channel, expected at least 2 to part; squeeze the image first")
+        self.sizes = (first, rest)
+        self.still_shape, self.moved_shape = ((n, *self.shape[1:]) for n in (reversed(self.sizes) if second else self.sizes))
+
+    def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, rest = x.split(self.sizes, -self.event_dims)
+        return (rest, first) if self.second else (first, rest)
+
+    def whole(self, still: Tensor, moved: Tensor) -> Tensor:
+        still = still.expand(*moved.shape[: -self.event_dims], *still.shape[-self.event_dims :])
+        return torch.cat([moved, still] if self.second else [still, moved], -self.event_dims)
+
+    def raw(self, features: Tensor, width: int) -> Tensor:
+        return features.unflatten(-self.event_dims, (width, -1)).movedim(-self.event_dims - 1, -1)
+
+
+class ByBoard(Parting):
+    """The squares of one colour stay; the network sees the image with the others at zero, and gives images.
+
+    shape: (C, H, W). odd: whether the odd squares stay.
+    """
+
+    def __init__(self, shape: Shape, odd: bool = False) -> None:
+        super().__init__()
+        self.shape, self.odd, self.event_dims = tuple(shape), odd, 3
+        self.register_buffer("mask", checkerboard(self.shape, odd), persistent=False)
+        self.still_shape, self.moved_shape = self.shape, (int((~self.mask).sum()),)
+        self.register_buffer("free", (~self.mask).flatten().nonzero().squeeze(1), persistent=False)
+
+    def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * self.mask, x.flatten(-3)[..., self.free]
+
+    def whole(self, still: Tensor, moved: Tensor) -> Tensor:
+        flat = still.expand(*moved.shape[:-1], *self.shape).flatten(-3)
+        return flat.index_copy(-1, self.free, moved).unflatten(-1, self.shape)
+
+    def raw(self, features: Tensor, width: int) -> Tensor:
+        return features.unflatten(-3, (width, -1)).flatten(-3)[..., self.free].transpose(-1, -2)
+
+
+class Coupling(Transform):
+    r"""See the module's text.
+
+    network: (still, \*context) -> features with `univariate.width` numbers for each moved entry. It starts at the identity
+    where its last layer starts at zero.
+    """
+
+    def __init__(
+        self, parting: Parting, network: nn.Module, univariate: Univariate = Affine(), context_shapes: tuple[Shape, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.parting, self.network, self.univariate = parting, network, univariate
+        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.event_dims, self.volume = parting.event_dims, univariate.volume
+        self._moved_dims = len(parting.moved_shape)
+
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        still, moved = self.parting.part(x)
+        z, slopes = self.univariate.encode(moved, self._raw(still, context))
+        return self.parting.whole(still, z), slopes.flatten(-self._moved_dims).sum(-1)
+
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        still, moved = self.parting.part(z)
+        x, slopes = self.univariate.decode(moved, self._raw(still, context))
+        return self.parting.whole(still, x), slopes.flatten(-self._moved_dims).sum(-1)
+
+    def _raw(self, still: Tensor, context: Context) -> Tensor:
+        features = self.network(both(still, context if self.context_shapes else None))
+        return self.parting.raw(features, self.univariate.width)
+
+
+def coupling(
+    mask: Tensor, hidden: Hidden = Hidden(), context_shapes: tuple[Shape, ...] = (), univariate: Univariate = Affine()
+) -> Coupling:
+    """A coupling with a dense network, by a mask; starts at the identity."""
+    parting = ByMask(mask)
+    inputs = (parting.still_shape, *context_shapes)
+    network = Dense(inputs, univariate.width * math.prod(parting.moved_shape), hidden, zero=True)
+    return Coupling(parting, network, univariate, context_shapes)
 
 
 def alternating(dims: int, odd: bool = False) -> Tensor:

@@ -1,0 +1,108 @@
+r"""Increasing maps of one variable whose parameters a network gives: what coupling and autoregressive transforms apply.
+
+A univariate takes raw, unconstrained parameters and makes them admissible itself; raw = 0 is (near) the identity, so that
+stacks start there. Both directions return the logarithm of their own slope:
+
+.. math:: z = \tau(x; r), \quad \log \tau'(x; r) \qquad\text{and}\qquad x = \tau^{-1}(z; r), \quad -\log \tau'(x; r).
+
+Coupling (Dinh et al., 2017) and autoregressive transforms (Papamakarios et al., 2017) differ only in who gives r.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genalloy.spec import Value
+
+
+class Univariate(Value, ABC):
+    r"""An increasing map of the line, elementwise.
+
+    width: raw parameters an element. volume: whether its slope is 1 everywhere.
+    """
+
+    volume: bool = False
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Raw parameters an element."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(z, log dz/dx), each (\*B); x (\*B), raw (\*B, width)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(x, log dx/dz), the inverse of :meth:`encode`."""
+
+
+def soft_clamp(raw: Tensor, bound: float) -> Tensor:
+    """raw / (1 + |raw| / bound): slope 1 at zero, values within (-bound, bound)."""
+    return raw / (1 + raw.abs() / bound)
+
+
+@dataclass(frozen=True)
+class Affine(Univariate):
+    """z = x e^a + m with a softly clamped to (-bound, bound) (Dinh, Sohl-Dickstein & Bengio, 2017); raw = (a, m)."""
+
+    bound: float = 3.0
+
+    @property
+    def width(self) -> int:
+        return 2
+
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        a = soft_clamp(raw[..., 0], self.bound)
+        return torch.addcmul(raw[..., 1], x, a.exp()), a
+
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        a = -soft_clamp(raw[..., 0], self.bound)
+        return (z - raw[..., 1]) * a.exp(), a
+
+
+@dataclass(frozen=True)
+class Additive(Univariate):
+    """z = x + m (Dinh, Krueger & Bengio, 2015, NICE): keeps volume; raw = (m,)."""
+
+    volume = True
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        z = x + raw[..., 0]
+        return z, torch.zeros_like(z)
+
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        x = z - raw[..., 0]
+        return x, torch.zeros_like(x)
+
+
+@dataclass(frozen=True)
+class Then(Univariate):
+    """One map after another: z = second(first(x)); raw parameters side by side."""
+
+    first: Univariate
+    second: Univariate
+
+    @property
+    def width(self) -> int:
+        return self.first.width + self.second.width
+
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        one, two = raw.split([self.first.width, self.second.width], -1)
+        y, inner = self.first.encode(x, one)
+        z, outer = self.second.encode(y, two)
+        return z, inner + outer
+
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        one, two = raw.split([self.first.width, self.second.width], -1)
+        y, outer = self.second.decode(z, two)
+        x, inner = self.first.decode(y, one)
+        return x, inner + outer
