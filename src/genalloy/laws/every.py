@@ -293,8 +293,12 @@ def every_transform() -> tuple[ListedTransform, ...]:
         ListedTransform("coupling, checkerboard", lambda e, c: coupling(checkerboard(e)), image),
         ListedTransform("coupling, channels", lambda e, c: coupling(channelwise(e)), image),
         ListedTransform("coupling, additive", lambda e, c: coupling(alternating(e[0]), SMALL, c, Additive()), conditional=True),
-        ListedTransform("coupling, spline", lambda e, c: coupling(alternating(e[0]), SMALL, c, RationalQuadratic(4)), conditional=True),
-        ListedTransform("autoregressive spline", lambda e, c: masked(e[0], SMALL, None, c, RationalQuadratic(4)), conditional=True),
+        ListedTransform(
+            "coupling, spline", lambda e, c: coupling(alternating(e[0]), SMALL, c, RationalQuadratic(4)), conditional=True
+        ),
+        ListedTransform(
+            "autoregressive, spline", lambda e, c: masked(e[0], SMALL, None, c, RationalQuadratic(4)), conditional=True
+        ),
         ListedTransform("maf", lambda e, c: masked(e[0], SMALL, (2, 0, 3, 1), c)),
         ListedTransform("maf, conditional", lambda e, c: masked(e[0], SMALL, None, c), conditional=True),
         ListedTransform("iaf", lambda e, c: Inverse(masked(e[0], SMALL, None, c)), conditional=True),
