@@ -1,79 +1,131 @@
-"""Masked autoregressive flow, D = 43, 5 layers of 2 x 512: sampling and a training step, beside zuko's, in one run.
+"""MAF and NSF beside zuko's and nflows': a training step and sampling, D = 43, the same widths, in one run.
 
-Both compute the same architecture in float32 on one thread; the ratio counts, not the milliseconds. zuko inverts each
-layer by D full passes; here each hidden unit is computed once. Usage: python benchmarks/maf_sampling.py [--draws 1000]
+All compute the same architecture in float32 on one thread; the ratio counts, not the milliseconds. Both peers invert each
+autoregressive layer by D full passes; here each hidden unit is computed once. Runs alternate between the libraries, and
+the least processor time of each counts: the run that other jobs disturbed least.
+Usage: python benchmarks/flow_speed.py [--draws 1000] [--batch 200] [--repeats 30]
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from functools import partial
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import zuko
-from torch import nn
+from nflows.distributions.normal import StandardNormal as NflowsNormal
+from nflows.flows.base import Flow as NflowsFlow
+from nflows.transforms.autoregressive import (
+    MaskedAffineAutoregressiveTransform,
+    MaskedPiecewiseRationalQuadraticAutoregressiveTransform,
+)
+from nflows.transforms.base import CompositeTransform
+from nflows.transforms.permutations import ReversePermutation
+from torch import Tensor, nn
 
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import Hidden
-from genalloy.transforms.autoregressive import masked
+from genalloy.networks.masked import MADE, Hidden
+from genalloy.transforms.autoregressive import AutoregressiveTransform
+from genalloy.transforms.spline import RationalQuadratic
+from genalloy.transforms.univariate import Affine, Univariate
 
-DIMS, LAYERS, WIDTHS = 43, 5, (512, 512)
+DIMS, LAYERS, BINS = 43, 5, 8
+Density = Callable[[Tensor], Tensor]
 
 
-def ours() -> Flow:
-    """Five MAF layers in alternating order."""
+def ours(univariate: Univariate, widths: tuple[int, ...]) -> Flow:
+    """Masked layers in alternating order."""
     orders = (None, tuple(reversed(range(DIMS))))
-    layers = [masked(DIMS, Hidden(WIDTHS, nn.ReLU), orders[i % 2]) for i in range(LAYERS)]
+    hidden = Hidden(widths, nn.ReLU)
+    networks = [MADE((DIMS,), univariate.width, hidden, orders[i % 2], linear=False) for i in range(LAYERS)]
+    layers = [AutoregressiveTransform(network.zero_output(), univariate) for network in networks]
     return Flow(StandardNormal((DIMS,)), layers, (DIMS,))
 
 
-def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Least processor time of a call, after one to warm up: the run that other jobs disturbed least."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return min(times)
+def of_nflows(make: Callable[..., nn.Module], widths: tuple[int, ...], **more: Any) -> NflowsFlow:
+    """The same stack: nflows counts hidden layers beyond the first as blocks."""
+    layers: list[nn.Module] = []
+    for _ in range(LAYERS):
+        layers += [
+            ReversePermutation(DIMS),
+            make(features=DIMS, hidden_features=widths[0], num_blocks=len(widths) - 1, use_residual_blocks=False, **more),
+        ]
+    return NflowsFlow(CompositeTransform(layers), NflowsNormal([DIMS]))
 
 
-def draws(model: nn.Module, count: int) -> torch.Tensor:
-    """Samples without gradients."""
-    return model().sample((count,))
+def models(what: str) -> dict[str, tuple[nn.Module, Density, Callable[[int], Tensor]]]:
+    """Library to (module, density, sampler)."""
+    if what == "MAF":
+        widths = (512, 512)
+        mine, theirs = ours(Affine(), widths), zuko.flows.MAF(DIMS, transforms=LAYERS, hidden_features=widths)
+        old = of_nflows(MaskedAffineAutoregressiveTransform, widths)
+    else:
+        widths = (256, 256)
+        mine = ours(RationalQuadratic(BINS), widths)
+        theirs = zuko.flows.NSF(DIMS, transforms=LAYERS, hidden_features=widths, bins=BINS)
+        make = MaskedPiecewiseRationalQuadraticAutoregressiveTransform
+        old = of_nflows(make, widths, num_bins=BINS, tails="linear", tail_bound=5.0)
+    return {
+        "genalloy": (mine, lambda x: mine().log_prob(x), lambda n: mine().sample((n,))),
+        "zuko": (theirs, lambda x: theirs().log_prob(x), lambda n: theirs().sample((n,))),
+        "nflows": (old, old.log_prob, old.sample),
+    }
 
 
-def training_step(model: nn.Module, x: torch.Tensor) -> Callable[[], None]:
+def stepper(model: nn.Module, density: Density, x: Tensor) -> Callable[[], None]:
     """One step of maximum likelihood with Adam."""
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
 
     def step() -> None:
-        loss = -model().log_prob(x).mean()
         optimizer.zero_grad()
-        loss.backward()
+        (-density(x).mean()).backward()
         optimizer.step()
 
     return step
+
+
+def least(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Least processor time of each call, in turn, after one to warm up."""
+    times = {name: float("inf") for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            times[name] = min(times[name], time.process_time() - start)
+    return times
+
+
+def line(what: str, times: Mapping[str, float]) -> str:
+    """Milliseconds, and the peers' time in units of ours."""
+    mine = times["genalloy"]
+    words = [f"{name} {1e3 * t:9.1f} ms" + ("" if name == "genalloy" else f" ({t / mine:5.2f}x)") for name, t in times.items()]
+    return f"{what:32} " + "   ".join(words)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=30)
     options = parser.parse_args()
+    warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    models = {"genalloy": ours(), "zuko": zuko.flows.MAF(DIMS, transforms=LAYERS, hidden_features=WIDTHS)}
     x = torch.randn(options.batch, DIMS)
-    sampling = {k: seconds(partial(draws, m, options.draws), 5) for k, m in models.items()}
-    training = {k: seconds(training_step(m, x), 40) for k, m in models.items()}
-    print(f"MAF, D = {DIMS}, {LAYERS} layers of {WIDTHS}, one thread, float32")
-    for what, times in (("sample " + str(options.draws), sampling), (f"training step, batch {options.batch}", training)):
-        ratio = times["zuko"] / times["genalloy"]
-        print(f"{what:28} genalloy {times['genalloy'] * 1e3:8.1f} ms   zuko {times['zuko'] * 1e3:8.1f} ms   ratio {ratio:5.1f}")
+    print(f"D = {DIMS}, {LAYERS} layers, one thread, float32; peers in units of our time (above 1: ours is faster)")
+    for what in ("MAF", "NSF"):
+        torch.manual_seed(0)
+        made = models(what)
+        steps = {name: stepper(module, density, x) for name, (module, density, _) in made.items()}
+        print(line(f"{what} training step, batch {options.batch}", least(steps, options.repeats)))
+        with torch.no_grad():
+            draws = {name: (lambda sample=sample: sample(options.draws)) for name, (_, _, sample) in made.items()}
+            print(line(f"{what} sample {options.draws}", least(draws, 2)))
 
 
 if __name__ == "__main__":

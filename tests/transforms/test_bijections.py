@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
@@ -18,7 +17,7 @@ from genalloy.transforms.autoregressive import AutoregressiveTransform, masked
 from genalloy.transforms.coupling import ByMask, Coupling, alternating, channelwise, checkerboard, coupling
 from genalloy.transforms.layer import Inverse, Transform
 from genalloy.transforms.linear import PLU, ActNorm, Permute, Reverse
-from genalloy.transforms.univariate import Affine, soft_clamp
+from genalloy.transforms.univariate import soft_clamp
 
 CONTEXT = ((3,),)
 SMALL = Hidden((16, 16))
@@ -107,6 +106,15 @@ def ladj_of(transform: AutoregressiveTransform, z: Tensor, c: Tensor) -> Tensor:
     return -transform.encode(_plain_decode(transform, z, c), c)[1].sum()
 
 
+def test_samples_of_hundreds_of_variables_do_not_run_away() -> None:
+    torch.manual_seed(0)
+    layers = [masked(400, Hidden((64,))) for _ in range(5)]
+    for layer in layers:
+        layer.network.direct.weight.data.fill_(-0.1)  # each value adds a tenth of the sum of those before
+    x = Flow(StandardNormal((400,)), layers, (400,))().sample((20,))
+    assert torch.isfinite(x).all()
+
+
 @pytest.mark.parametrize("name", ["maf", "coupling", "coupling-checkerboard"])
 def test_stacks_start_at_the_identity(name: str) -> None:
     transform = TRANSFORMS[name]()
@@ -169,20 +177,3 @@ def test_saved_and_rebuilt(name: str) -> None:
     again = from_spec(*to_spec(transform))
     for a, b in zip(again.encode(x, c), transform.encode(x, c), strict=True):
         torch.testing.assert_close(a, b)
-
-
-def test_the_same_weights_give_zuko_s_density() -> None:
-    zuko = pytest.importorskip("zuko", reason="zuko is an optional peer")
-    torch.manual_seed(0)
-    theirs = zuko.flows.MAF(3, transforms=1, hidden_features=(6, 6))
-    layer = masked(3, Hidden((6, 6), nn.ReLU), univariate=Affine(math.log(1e3)))
-    made, linear = layer.network, [m for m in theirs.modules() if hasattr(m, "mask")]
-    by_degree = linear[0].mask.sum(1).argsort(stable=True)
-    by_name = torch.tensor([1, 0, 3, 2, 5, 4])  # zuko gives (shift, scale), we (log-scale, shift)
-    rows, columns = (by_degree, by_degree, by_name), (torch.arange(3), by_degree, by_degree)
-    for ours, other, r, c in zip((*made.layers, made.last), linear, rows, columns, strict=True):
-        assert torch.equal(ours.mask.bool(), other.mask[r][:, c])
-        ours.weight.data, ours.bias.data = other.weight.data[r][:, c].clone(), other.bias.data[r].clone()
-    x = 3 * torch.randn(50, 3)
-    flow = Flow(StandardNormal((3,)), [layer], (3,))
-    torch.testing.assert_close(flow().log_prob(x), theirs().log_prob(x))

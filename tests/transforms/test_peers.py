@@ -101,8 +101,7 @@ class NflowsAffine(Univariate):
 
 def masked_like(linears: list, univariate: Univariate) -> AutoregressiveTransform:
     """Our masked network with a peer's weights: its hidden units sorted by the degree that their masks show."""
-    made = MADE((DIMS,), univariate.width, Hidden((UNITS, UNITS), nn.ReLU)).double()
-    made.direct.weight.data.zero_()
+    made = MADE((DIMS,), univariate.width, Hidden((UNITS, UNITS), nn.ReLU), linear=False).double()
     first = linears[0].mask.sum(1).argsort(stable=True)
     orders = (first, first, torch.arange(univariate.width * DIMS)), (torch.arange(DIMS), first, first)
     for ours, other, rows, columns in zip((*made.layers, made.last), linears, *orders, strict=True):

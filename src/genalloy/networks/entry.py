@@ -26,6 +26,23 @@ class Scaled(Value):
 
 
 @dataclass(frozen=True)
+class Clamped(Value):
+    r"""min(max(x, -limit), limit), one feature an element: (\*B) -> (\*B, 1).
+
+    An inverse that feeds its own outputs back in cannot run away: what the network gives is bounded, so its values are.
+    """
+
+    limit: float = 10.0
+
+    @property
+    def features(self) -> int:
+        return 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.clamp(-self.limit, self.limit).unsqueeze(-1)
+
+
+@dataclass(frozen=True)
 class OneHot(Value):
     r"""Integers 0..levels-1: one-hot, beside the level as a number in [-1, 1] so that neighbours are near.
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.capabilities import Context, join
-from genalloy.networks.entry import OneHot, Scaled
+from genalloy.networks.entry import Clamped, OneHot, Scaled
 from genalloy.spec import Module, Value
 
 Shape = tuple[int, ...]
@@ -51,9 +51,16 @@ class MaskedLinear(Module):
         bound = self.mask.sum(1, keepdim=True).clamp(min=1.0).rsqrt()
         self.weight = nn.Parameter((2 * torch.rand_like(self.mask) - 1) * bound * self.mask)
         self.bias = nn.Parameter((2 * torch.rand(len(mask)) - 1) * bound.squeeze(1)) if bias else None
+        self._bands = _bands(mask)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.mask * self.weight, self.bias)
+        weight = self.mask * self.weight
+        if len(self._bands) == 1:
+            return F.linear(x, weight, self.bias)
+        sizes = [rows for rows, _ in self._bands]
+        biases = [None] * len(sizes) if self.bias is None else self.bias.split(sizes)
+        bands = zip(weight.split(sizes), biases, self._bands, strict=True)
+        return torch.cat([F.linear(x[..., :seen], w[:, :seen], b) for w, b, (_, seen) in bands], -1)
 
     def block(self, x: Tensor, rows: slice) -> Tensor:
         """Rows of the output, given the first rows of a transposed input (n, N) that hold all that they may see."""
@@ -61,6 +68,18 @@ class MaskedLinear(Module):
         if self.bias is None:
             return weight @ x
         return torch.addmm(self.bias[rows].unsqueeze(1), weight, x)
+
+
+BAND = 256
+"""Rows of a band of a wide layer."""
+
+
+def _bands(mask: Tensor) -> list[tuple[int, int]]:
+    """(rows, leading columns that they see): where units are sorted by degree, much of a wide layer is never multiplied."""
+    rows, columns = mask.shape
+    if min(rows, columns) < BAND:
+        return [(rows, columns)]
+    return [(len(band), int(band.any(0).nonzero().max()) + 1 if band.any() else 1) for band in mask.bool().split(BAND)]
 
 
 class MADEState(NamedTuple):
@@ -80,7 +99,7 @@ class MADE(Module):
     r"""Masked dense network with `width` parameters a variable: x (\*B, \*E), context -> (\*B, \*E, width).
 
     order: a permutation of 0..D-1, flat event indices in order of generation; None is the natural order. The context
-    (parts of shapes `context_shapes`) is seen by every unit. A linear path leads past the hidden layers.
+    (parts of shapes `context_shapes`) is seen by every unit. linear: whether a linear path leads past the hidden layers.
 
     Raises ValueError where `order` is not a permutation.
     """
@@ -94,11 +113,12 @@ class MADE(Module):
         hidden: Hidden = Hidden(),
         order: tuple[int, ...] | None = None,
         context_shapes: tuple[Shape, ...] = (),
-        entry: Scaled | OneHot = Scaled(),
+        entry: Scaled | Clamped | OneHot = Scaled(),
+        linear: bool = True,
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.hidden, self.order = tuple(event_shape), width, hidden, order
-        self.context_shapes, self.entry = tuple(tuple(s) for s in context_shapes), entry
+        self.context_shapes, self.entry, self.linear = tuple(tuple(s) for s in context_shapes), entry, linear
         self.dims = math.prod(self.event_shape)
         self.sequence = tuple(range(self.dims)) if order is None else tuple(order)
         if sorted(self.sequence) != list(range(self.dims)):
@@ -117,7 +137,7 @@ class MADE(Module):
         masks += [b[:, None] >= a for a, b in pairwise(degrees)]
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
         self.last = MaskedLinear(outputs[:, None] >= degrees[-1] if degrees else torch.zeros(len(outputs), 0))
-        self.direct = MaskedLinear(outputs[:, None] > inputs, bias=False)
+        self.direct = MaskedLinear(outputs[:, None] > inputs, bias=False) if self.linear or not degrees else None
         self.ends = [_ends(d, self.dims) for d in degrees]
         size = sum(math.prod(s) for s in self.context_shapes)
         self.from_context = nn.Linear(size, len(masks[0]) if masks else 0, bias=False) if size else None
@@ -144,7 +164,8 @@ class MADE(Module):
         for index, layer in enumerate(self.layers):
             pre = layer(h) if index or first is None else layer(h) + first
             h = self._joined(h, self.dropout(self.activation(pre)), index)
-        out = self.direct(features) + self.last(h) if len(self.layers) else self.direct(features) + self.last.bias
+        out = self.last(h if len(self.layers) else h[..., :0])
+        out = out if self.direct is None else out + self.direct(features)
         out = (out if final is None else out + final).unflatten(-1, (self.dims, self.width))
         out = out if self.order is None else out[..., self.by_index, :]
         return out.unflatten(-2, self.event_shape)
@@ -198,7 +219,8 @@ class MADE(Module):
             units.append(buffer)
             below = buffer[: rows.stop]
         rows = slice(rank * self.width, (rank + 1) * self.width)
-        out = self.last.block(below if units else below[:0], rows) + self.direct.block(known, rows)
+        out = self.last.block(below if units else below[:0], rows)
+        out = out if self.direct is None else out + self.direct.block(known, rows)
         out = out if state.context is None else out + state.context[1][rows]
         state = MADEState(rank + 1, state.shape, inputs, tuple(units), state.context)
         return state, out.t().reshape(*state.shape, self.width)

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from genalloy.capabilities import Context
+from genalloy.networks.entry import Clamped
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.univariate import Affine, Univariate
@@ -33,7 +34,7 @@ class AutoregressiveTransform(Transform):
         super().__init__()
         self.network: Any = network
         self.univariate, self.context_shapes = univariate, tuple(tuple(s) for s in context_shapes)
-        self.event_dims, self.volume = len(network.event_shape), univariate.volume  # type: ignore[arg-type]
+        self.event_dims, self.constant = len(network.event_shape), univariate.volume  # type: ignore[arg-type]
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         z, slopes = self.univariate.encode(x, self.network(x, self._own(context)))
@@ -63,7 +64,8 @@ def masked(
 ) -> AutoregressiveTransform:
     r"""An autoregressive transform of vectors (\*B, D) by a masked dense network; starts at the identity.
 
-    order: permutation of 0..D-1 in which variables are conditioned, None for the natural one.
+    order: permutation of 0..D-1 in which variables are conditioned, None for the natural one. The network sees values up to
+    ten: samples of hundreds of variables would otherwise run away, each value feeding the next.
     """
-    network = MADE((dims,), univariate.width, hidden, order, context_shapes).zero_output()
+    network = MADE((dims,), univariate.width, hidden, order, context_shapes, Clamped()).zero_output()
     return AutoregressiveTransform(network, univariate, context_shapes)

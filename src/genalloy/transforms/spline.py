@@ -58,7 +58,7 @@ def _curve(b: Bin, xi: Tensor) -> tuple[Tensor, Tensor]:
     q = s + (b.left + b.right - 2 * s) * rest
     rise = b.height * (s * xi.square() + b.left * rest) / q
     slope = b.right * xi.square() + 2 * s * rest + b.left * (1 - xi).square()
-    return rise, 2 * s.log() + slope.log() - 2 * q.log()
+    return rise, (slope * (s / q).square()).log()
 
 
 def spline_encode(x: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
@@ -115,20 +115,13 @@ class RationalQuadratic(Univariate):
 
     def knots(self, raw: Tensor) -> Knots:
         """Admissible knots from raw parameters (\\*B, 3 bins - 1)."""
-        widths, heights, slopes = raw.split([self.bins, self.bins, self.bins - 1], -1)
-        across, up = self._shares(widths), self._shares(heights)
-        steep = up / across
+        sides, slopes = raw.split([2 * self.bins, self.bins - 1], -1)
+        shares = self.floor / self.bins + (1 - self.floor) * sides.unflatten(-1, (2, -1)).softmax(-1)
+        x, y = (F.pad(shares, (1, 0)).cumsum(-1) * (2 * self.bound) - self.bound).unbind(-2)
+        steep = shares[..., 1, :] / shares[..., 0, :]
         factor = soft_clamp(slopes, math.log(self.spread)).exp()
         inner = torch.minimum(steep[..., 1:], steep[..., :-1]) * factor
-        return Knots(self._places(across), self._places(up), F.pad(inner, (1, 1), value=1.0))
-
-    def _shares(self, raw: Tensor) -> Tensor:
-        return self.floor / self.bins + (1 - self.floor) * raw.softmax(-1)
-
-    def _places(self, shares: Tensor) -> Tensor:
-        """Increasing places from -bound to bound."""
-        inner = shares[..., :-1].cumsum(-1) * (2 * self.bound) - self.bound
-        return F.pad(F.pad(inner, (1, 0), value=-self.bound), (0, 1), value=self.bound)
+        return Knots(x, y, F.pad(inner, (1, 1), value=1.0))
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         return spline_encode(x, self.knots(raw))
