@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.heads.gaussian import StandardNormal
+from genalloy.laws.subject import shaken
 from genalloy.models.flow import Flow
 from genalloy.networks.masked import MADE, Hidden
-from genalloy.transforms.autoregressive import AutoregressiveTransform
+from genalloy.transforms.autoregressive import AutoregressiveTransform, masked
 from genalloy.transforms.coupling import ByMask, Coupling
+from genalloy.transforms.sigmoidal import DeepSigmoid
 from genalloy.transforms.spline import Knots, RationalQuadratic, spline_decode, spline_encode
 from genalloy.transforms.univariate import Univariate
 
@@ -223,3 +225,19 @@ def test_splines_keep_to_single_precision_where_zuko_s_do_not(scale: float) -> N
     gap = (theirs(theirs.inv(y)) - y).abs()
     if scale > 1:  # known of zuko 1.6: wrong by more than a thousandth, or not a number
         assert bool((~(gap < 1e-3)).any())
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0, 20.0])
+def test_deep_sigmoids_invert_far_out_where_zuko_s_do_not(scale: float) -> None:
+    torch.manual_seed(0)
+    x = scale * torch.randn(200, 2)
+    layer = shaken(masked(2, Hidden((8,)), univariate=DeepSigmoid(8)))
+    with torch.no_grad():
+        back = layer.decode(layer.encode(x)[0])[0]
+    assert float((back - x).abs().max()) < 1e-3 * scale
+    zuko = pytest.importorskip("zuko", reason="zuko is an optional peer")
+    with torch.no_grad():
+        theirs = zuko.flows.NAF(2, transforms=1)().transform
+        gap = float((theirs.inv(theirs(x)) - x).abs().max())
+    if scale > 1:  # known of zuko 1.6: the bracket ends at 10, and values outside come back as its ends, without a word
+        assert gap > 1.0
