@@ -145,12 +145,14 @@ def sample(
 ) -> None:
     """Draw samples from a finished run, in the form of the user's own data."""
     from genalloy.runs.export import write_samples
+    from genalloy.runs.labels import cycled
     from genalloy.runs.score import sample as draw_samples
     from genalloy.runs.start import RunData, trained_model
 
     _use_threads(threads)
     facts = RunData.read_existing(run)
-    values = draw_samples(trained_model(run), n, seed=seed)
+    model = trained_model(run)
+    values = draw_samples(model, n, seed=seed, context=cycled(model, len(facts.classes), n))
     print(f"wrote {write_samples(values, facts, out)}")
 
 
@@ -215,7 +217,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 @app.command()
 def compare(
     data: Data,
-    recipes: Annotated[str | None, typer.Option(help="Comma-separated names; by default all that fit the data.")] = None,
+    recipes: Annotated[str | None, typer.Option(help="Comma-separated names, or all; by default the usual ones.")] = None,
     minutes: Annotated[float, typer.Option(help="Training minutes for each recipe, at most.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the comparison; comparisons/DATA by default.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of labels.")] = None,
@@ -238,7 +240,7 @@ Workspace = Annotated[Path, typer.Option(help="Where runs and tables are kept; r
 
 @app.command()
 def reproduce(
-    name: Annotated[str | None, typer.Argument(help="An experiment that --list shows.")] = None,
+    name: Annotated[str | None, typer.Argument(help="An experiment or a group that --list shows.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the experiments, their minutes and last verdicts.")] = False,
     budget: Annotated[str, typer.Option(help="quick or full.")] = "quick",
     seeds: Annotated[int, typer.Option(help="Training seeds, from 0; a claim needs three.")] = 3,
@@ -248,8 +250,8 @@ def reproduce(
     document: Annotated[Path | None, typer.Option(help="Write the kept results to this Markdown file, with pictures.")] = None,
 ) -> None:
     """Run a published claim at a budget and say whether it holds, with the published values beside ours."""
-    from genalloy.experiments.registry import find_experiment
-    from genalloy.runs.documents import print_list, write_results
+    from genalloy.experiments.registry import find_experiments
+    from genalloy.runs.documents import print_group, print_list, write_results
     from genalloy.runs.reproduce import Order
     from genalloy.runs.reproduce import reproduce as run_experiment
 
@@ -259,11 +261,15 @@ def reproduce(
         print_list(results)
     if name is None:
         return
-    # the command that anybody can repeat: where runs and results are kept is this user's own affair
-    order = Order(budget, seeds, workspace, jobs, f"genalloy reproduce {name} --budget {budget} --seeds {seeds}")
-    page, verdict = run_experiment(find_experiment(name), order, results)
-    print(f"{name}: {verdict.outcome.value if verdict else 'no claim'}. {verdict.words if verdict else ''}")
-    print(f"the page: {page}")
+    found = find_experiments(name)
+    for experiment in found:
+        # the command that anybody can repeat: where runs and results are kept is this user's own affair
+        command = f"genalloy reproduce {experiment.name} --budget {budget} --seeds {seeds}"
+        page, verdict = run_experiment(experiment, Order(budget, seeds, workspace, jobs, command), results)
+        print(f"{experiment.name}: {verdict.outcome.value if verdict else 'no claim'}. {verdict.words if verdict else ''}")
+        print(f"the page: {page}")
+    if len(found) > 1:
+        print_group(results, found)
 
 
 @app.command()

@@ -67,14 +67,14 @@ class Embedded(Part):
         self.part, self.network, self.names = part, network, tuple(names)
         self.context_shapes = tuple(tuple(s) for s in context_shapes)
         if names and len(self.names) != len(self.context_shapes):
-            raise ValueError(f"found {len(self.names)} names for {len(self.context_shapes)} context shapes; name every part or none")
+            raise ValueError(f"found {len(names)} names for {len(self.context_shapes)} context shapes; name every part or none")
 
     def forward(self, context: Context = None) -> TorchDistribution:
         return self.part(self.network(ordered(context, self.names)))
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
         if hasattr(self.part, "initialise"):
-            self.part.initialise(x, self.network(ordered(context, self.names)))
+            self.part.initialise(x, self.network(ordered(context, self.names)))  # type: ignore[operator]
 
 
 class Estimated(Part):
@@ -111,18 +111,36 @@ class EstimatedDistribution(Distribution):
 
 
 class Tempered(Part):
-    """p(x)^(1/T), normalised where the part knows how (a Gaussian: variance times T); otherwise an error says so."""
+    r"""p(x)^(1/T) / Z (Kingma & Dhariwal, 2018; Ackley, Hinton & Sejnowski, 1985): variance times T for a Gaussian.
+
+    A flow tempers its base: EXACT where its log-determinant does not depend on x, as then :math:`p(x)^{1/T} \propto
+    p_{base}(z)^{1/T}`. Elsewhere its samples are a heuristic and the density is NONE. Other distributions without a
+    normalised p^(1/T) raise Unavailable. Raises ValueError where T is not above 0.
+    """
 
     def __init__(self, part: nn.Module, temperature: float) -> None:
         super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"found temperature {temperature}, expected one above 0; for the most probable point take the mean")
         self.part, self.temperature = part, temperature
         self.context_shapes = getattr(part, "context_shapes", ())
 
     def forward(self, context: Context = None) -> TorchDistribution:
-        inner = self.part(context)
-        if not hasattr(inner, "tempered"):
-            raise Unavailable(f"{type(inner).__name__} has no normalised p^(1/T); temper its base or its Gaussian parts")
-        return inner.tempered(self.temperature)
+        return tempered(self.part(context), self.temperature)
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        if hasattr(self.part, "initialise"):
+            self.part.initialise(x, context)  # type: ignore[operator]
+
+
+def tempered(distribution: Any, temperature: float) -> TorchDistribution:
+    """`distribution.tempered(temperature)`, itself at 1. Raises Unavailable where there is none."""
+    if temperature == 1:
+        return distribution
+    if not hasattr(distribution, "tempered"):
+        name = type(distribution).__name__
+        raise Unavailable(f"{name} has no normalised p^(1/T); temper its base or its Gaussian parts")
+    return distribution.tempered(temperature)
 
 
 class Unconditional(Part):

@@ -155,7 +155,8 @@ def test_tempering_is_normalised_or_refused() -> None:
     torch.testing.assert_close(Tempered(StandardNormal((2,)), 0.25)().scale, torch.full((2,), 0.5))
     assert bool((plain > distribution.scale).all())
     with pytest.raises(Unavailable, match=r"no normalised p\^\(1/T\)"):
-        Tempered(PARTS["maf"].make((2,), ()), 0.5)()
+        Tempered(PARTS["vae"].make((2,), ()), 0.5)()
+    assert density(Tempered(PARTS["maf"].make((2,), ()), 0.5)(), torch.zeros(3, 2)).kind is Kind.NONE
 
 
 def test_unconditional_drops_the_context() -> None:

@@ -23,8 +23,9 @@ def quadrature(name: str, cells: int, half: float = 6.4) -> tuple[float, float]:
 @pytest.mark.parametrize("name", TOYS)
 def test_density_integrates_to_one_and_has_the_stated_optimum(name: str) -> None:
     mass, optimum = quadrature(name, 256)
-    # the pinwheel's density has jumps of slope along its caustics, where the midpoint rule loses digits
-    assert mass == pytest.approx(1, abs=1e-5)
+    # the pinwheel's density has jumps of slope along its caustics, where the midpoint rule loses digits;
+    # u3 and u4 end at the walls of a box
+    assert mass == pytest.approx(1, abs=2e-5)
     assert optimum == pytest.approx(toy(name).optimum, abs=1e-4)
 
 

@@ -27,7 +27,10 @@ APPLIES = {
     "draws_follow_density": {n for n, p in PARTS.items() if p.claims.density.proper},
     "draw_reports_density": {n for n, p in PARTS.items() if p.claims.draw.proper},
     "cached_equals_naive": {"made", "made, mixture", "made, categorical", "pixelcnn"},
-    "layers_invert": {"realnvp", "maf", "iaf", "dequantised"},
+    "layers_invert": {
+        "residual", "residual, roulette", "residual, truncated", "planar and radial", "sylvester",
+        "realnvp", "maf", "iaf", "dequantised"
+    },
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from genalloy.data.errors import BadData
 from genalloy.data.files import read_file
 from genalloy.data.images import read_folder
-from genalloy.data.raw import PARTS, Raw, digest
+from genalloy.data.raw import PARTS, WHOLE, Raw, digest, digest_array
+from genalloy.data.tables import FEW_VALUES
 
 FOLDER = "GENALLOY_DATA"
 Array = np.ndarray[Any, Any]
@@ -37,13 +39,74 @@ def _bits(path: Path) -> Raw:
     with np.load(path, allow_pickle=False) as archive:
         packed = [archive[f"x_{part}"] for part in ("train", "valid", "test")]
     parts = {part: _square(np.unpackbits(rows, axis=1)) for part, rows in zip(PARTS, packed, strict=True)}
-    return Raw(path.stem, parts, path=str(path), sha256=digest([path.read_bytes()]))
+    return Raw(path.stem, parts, path=str(path), sha256=_sha(path))
 
 
 def _square(rows: Array) -> Array:
     side = round(rows.shape[1] ** 0.5)
     return rows.reshape(-1, side, side)
 
+
+# -- tables --------------------------------------------------------------------------------------------------------
+
+
+def _uci(key: str, path: Path) -> Raw:
+    """One table of the archive: integers as integers, reals of few values as categories, constant columns left out.
+
+    A density is unbounded on a column that repeats a few values; a mass on it is not. The rows are cut 80/10/10 by the seed.
+    """
+    import pandas
+
+    with np.load(path, allow_pickle=False) as archive:
+        table = archive[key]
+    constant = [i for i in range(table.shape[1]) if (table[:, i] == table[0, i]).all()]
+    columns = {f"x{i}": _column(table[:, i]) for i in range(table.shape[1]) if i not in constant}
+    notes = (f"columns {', '.join(map(str, constant))} never change and were left out",) if constant else ()
+    return Raw(path.stem, {WHOLE: pandas.DataFrame(columns)}, {}, "frame", str(path), digest_array(table), notes)
+
+
+def _column(values: Array) -> Any:
+    if (values == values.round()).all():
+        return values.astype(np.int64)
+    return values.astype(str) if len(np.unique(values)) <= FEW_VALUES else values
+
+
+def _miniboone(path: Path) -> Raw:
+    """The published validation part cut into 2,956 rows to train on and 328 to stop by; the published test part."""
+    with np.load(path, allow_pickle=False) as archive:
+        held, test = archive["valid"], archive["test"]
+    parts = {"train": held[:2956], "validation": held[2956:], "test": test}
+    return Raw(path.stem, parts, path=str(path), sha256=_sha(path), notes=("a tenth of the published training rows",))
+
+
+def _bsds(path: Path) -> Raw:
+    """Patches of 64 bytes as 63 reals: noise of one level, divided by 256, mean taken off, last pixel dropped."""
+    noise = np.random.default_rng(0)
+    with np.load(path, allow_pickle=False) as archive:
+        raw = [archive[part].reshape(-1, 64) for part in ("train", "valid", "test")]
+    parts = {part: _centred((rows + noise.random(rows.shape)) / 256) for part, rows in zip(PARTS, raw, strict=True)}
+    notes = ("other random patches than the published ones, by the same protocol", "dequantised once: the density is of reals")
+    return Raw(path.stem, parts, path=str(path), sha256=_sha(path), notes=notes)
+
+
+def _centred(x: Array) -> Array:
+    return (x - x.mean(1, keepdims=True))[:, :63].astype(np.float32)
+
+
+def _sha(path: Path) -> str:
+    return digest([path.read_bytes()])
+
+
+UCI = {
+    "concrete": "concrete",
+    "energy": "energy",
+    "kin8nm": "kin8nm",
+    "naval": "naval_propulsion_plant",
+    "power-plant": "power_plant",
+    "protein": "protein_tertiary_structure",
+    "wine": "wine_quality_red",
+    "yacht": "yacht",
+}
 
 PUBLISHED = {
     "mnist": Published("mnist", read_folder, "60,000 and 10,000 grey digits, 28x28; LeCun et al., 1998"),
@@ -52,6 +115,16 @@ PUBLISHED = {
         "binary-mnist/static_binary_mnist.npz", _bits, "50,000/10,000/10,000 fixed binarised digits; Larochelle & Murray, 2011"
     ),
     "cifar10-10k": Published("cifar10/cifar10_10k.npz", read_file, "10,000/1,000/1,000 colour images, 32x32; Krizhevsky, 2009"),
+    **{
+        f"uci-{name}": Published("uci-small/uci_small.npz", partial(_uci, key), f"UCI table {key}; Dua & Graff, 2019")
+        for name, key in UCI.items()
+    },
+    "miniboone-10": Published(
+        "uci-maf/miniboone_heldout.npz", _miniboone, "2,956/328/3,648 rows of 43 reals; Papamakarios et al., 2017, preprocessing"
+    ),
+    "bsds300": Published(
+        "bsds300/bsds300_patches8.npz", _bsds, "200,000/10,000/50,000 grey patches, 63 reals; Martin et al., 2001"
+    ),
 }
 
 

@@ -14,6 +14,8 @@ Chen, Bettencourt, Sutskever & Duvenaud, 2019); their densities are derived here
   :math:`p(y) = \frac1K \sum_k \sum_{\phi : g(\phi) = \theta} N(f(\phi)) / |g'(\phi)|`. All roots are found by
   bisection between the sign changes of :math:`\sin\frac{g(\phi) - \theta}2`.
 
+``u1`` to ``u4`` are the energies of Rezende & Mohamed (2015) inside their box; see :mod:`genalloy.data.energies`.
+
 ``optimum`` is :math:`\mathbb E \log p`, minus the entropy: what a perfect model scores.
 """
 
@@ -28,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genalloy.data.energies import U1, U2, U3, U4, Energy
 from genalloy.data.errors import BadData, nearest
 
 Sampler = Callable[[int, torch.Generator], Tensor]
@@ -210,6 +213,10 @@ def _pinwheel_log_density(x: Tensor) -> Tensor:
     return torch.cat([_pinwheel_chunk(chunk) for chunk in chunks]).reshape(x.shape[:-1])
 
 
+def _in_a_box(name: str, energy: Energy, optimum: float) -> Toy:
+    return Toy(name, energy.sample, energy.log_density, optimum, f"{_QUADRATURE}; inside [-4, 4]^2")
+
+
 _QUADRATURE = "minus the entropy of the exact density, by quadrature on a fine grid, error below 1e-4"
 
 
@@ -234,5 +241,9 @@ TOYS: dict[str, Toy] = {
         Toy("moons", _moons_sample, _in_double(_moons_log_density), -2.39388, _QUADRATURE),
         Toy("pinwheel", _pinwheel_sample, _in_double(_pinwheel_log_density), -2.31779, _QUADRATURE),
         Toy("rings", _rings_sample, _in_double(_rings_log_density), -2.62318, _QUADRATURE),
+        _in_a_box("u1", U1(wall=0.0), -2.66001),
+        _in_a_box("u2", U2(wall=0.0), -2.58209),
+        _in_a_box("u3", U3(wall=0.0), -2.62671),
+        _in_a_box("u4", U4(wall=0.0), -2.76618),
     )
 }

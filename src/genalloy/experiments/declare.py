@@ -35,13 +35,17 @@ class Contender:
 
 @dataclass(frozen=True)
 class Published:
-    """A value of the literature. setup: how it differs from ours; it stands beside our table, never in it."""
+    """A value of the literature. setup: how it differs from ours; it stands beside our table, never in it.
+
+    column: the column whose axis it may be drawn on, where its unit does not tell.
+    """
 
     name: str
     value: float
     unit: str
     setup: str
     source: str
+    column: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Experiment:
 
     claim: one sentence that can be false. data: a name or path. panels: what is measured. headline: the columns that the
     claim is about. minutes: expected on two cores, by budget, for three seeds. outliers: names of foreign data sets of the
-    same space. samples: drawn for the generation panel. importance: samples k of the tightest bound.
+    same space. samples: drawn for the generation panel. importance: samples k of the tightest bound. group: experiments of one
+    question on several data sets share it; `genalloy reproduce GROUP` runs them one after the other.
     """
 
     name: str
@@ -67,3 +72,4 @@ class Experiment:
     outliers: tuple[str, ...] = ()
     samples: int = 1000
     importance: int = 64
+    group: str = ""

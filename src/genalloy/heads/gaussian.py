@@ -61,6 +61,10 @@ class GaussianDistribution(Factorised):
         """p^(1/T), normalised: variance times T."""
         return GaussianDistribution(self.loc, self.scale * temperature**0.5, len(self.event_shape))
 
+    def standardise(self, x: Tensor) -> Tensor:
+        """(x - mean) / scale: what a flow calls the code of x."""
+        return (x - self.loc) / self.scale
+
     def kl(self, other: object) -> Tensor | None:
         r"""KL(self || other) in closed form, (\*B); None where the other is not Gaussian."""
         if type(other) is not GaussianDistribution:

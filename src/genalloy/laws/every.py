@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from genalloy.data.energies import U1
 from genalloy.distribution import Shape
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
@@ -27,34 +29,55 @@ from genalloy.models.diffusion import Diffusion, Grid, Real
 from genalloy.models.energy import EnergyModel
 from genalloy.models.fitted import FittedGaussian, Memory, UniformLevels
 from genalloy.models.flow import Flow, Preprocessed
+from genalloy.models.hybrid import Hybrid
 from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import Mixture
+from genalloy.models.split import Split, halves
+from genalloy.networks.convolution import ConvNet, Filters
 from genalloy.networks.critic import ResidualMLP as Critic
 from genalloy.networks.denoiser import ResidualMLP
 from genalloy.networks.entry import OneHot
+from genalloy.networks.lipschitz import LipschitzConv, LipschitzMLP
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.networks.mlp import MLP
 from genalloy.networks.pixel import PixelCNN, Stack
+from genalloy.networks.squash import Squash
+from genalloy.networks.transformer import CausalTransformer
 from genalloy.objectives.adversarial import Adversarial
 from genalloy.objectives.adversarial import Critic as Critical
 from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
 from genalloy.objectives.contrastive import ContrastiveDivergence, NoiseContrastive
+from genalloy.objectives.divergences import AlphaDivergence, ReverseKL
 from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.objectives.matching import FlowMatching, JacobianNorm, KineticEnergy, OptimalTransport, Reflow
 from genalloy.objectives.objective import Objective, Turn, WithTurn
 from genalloy.objectives.ports import Encode, Prior
 from genalloy.objectives.reconstruction import Reconstruction
 from genalloy.objectives.score import DenoisingScoreMatching
-from genalloy.part import Estimated, From, Tempered
+from genalloy.part import Embedded, Estimated, From, Tempered
 from genalloy.samplers.diffusion import AdamsBashforth
 from genalloy.schedules import Linear
-from genalloy.transforms.autoregressive import masked
-from genalloy.transforms.coupling import ByMask, Coupling, alternating, channelwise, checkerboard, coupling
+from genalloy.solvers.divergence import ExactTrace, Hutchinson, Trace
+from genalloy.solvers.ode import Steps
+from genalloy.transforms.autoregressive import AutoregressiveTransform, masked
+from genalloy.transforms.coupling import ByBoard, ByChannel, ByMask, Coupling, alternating, channelwise, checkerboard, coupling
+from genalloy.transforms.image import Haar, InvertibleConvolution, Shuffle, Squeeze
 from genalloy.transforms.layer import Inverse, Layer, Transform
 from genalloy.transforms.linear import PLU, ActNorm, Permute, Reverse
 from genalloy.transforms.observation import Affine, Dequantise, Flatten, Logit
+from genalloy.transforms.ode import Continuous
+from genalloy.transforms.planar import Planar, Radial
+from genalloy.transforms.residual import ExactLogDet, LogDet, Residual, Roulette, StochasticResidual, Truncated
+from genalloy.transforms.sigmoidal import DeepSigmoid
 from genalloy.transforms.spline import RationalQuadratic
-from genalloy.transforms.univariate import Additive
+from genalloy.transforms.stack import Invert
+from genalloy.transforms.stack import Stack as Stacked
+from genalloy.transforms.surjection import Extend, Order, Ordered, Positive, Reduce, Signs, Slices, augment
+from genalloy.transforms.sylvester import Basis, Householder, Orthogonal, Sylvester, Triangular
+from genalloy.transforms.tokens import Patches, ReverseTokens
+from genalloy.transforms.univariate import Additive, Then
+from genalloy.transforms.univariate import Affine as Scale
 
 Shapes = tuple[Shape, ...]
 Make = Callable[[Shape, Shapes], nn.Module]
@@ -139,6 +162,15 @@ def _coupling(e: Shape, c: Shapes, odd: bool = False) -> Coupling:
     return Coupling(ByMask(mask), network, context_shapes=c)
 
 
+def _conv_coupling(e: Shape, c: Shapes) -> Coupling:
+    parting = ByChannel(e)
+    return Coupling(parting, ConvNet((parting.still_shape, *c), 2 * parting.moved_shape[0], Filters(4)), Scale(), c)
+
+
+def _board_coupling(e: Shape, c: Shapes) -> Coupling:
+    return Coupling(ByBoard(e), ConvNet((e, *c), 2 * e[0], Filters(4)), Scale(), c)
+
+
 def _realnvp(e: Shape, c: Shapes) -> nn.Module:
     return Flow(StandardNormal(e), [ActNorm(e), _coupling(e, c), _coupling(e, c, True)], e, c)
 
@@ -150,6 +182,24 @@ def _maf(e: Shape, c: Shapes) -> nn.Module:
 def _iaf(e: Shape, c: Shapes) -> nn.Module:
     """The usual posterior: an amortised Gaussian pushed through an inverse autoregressive flow."""
     return Flow(_gaussian(e, c), [Inverse(masked(e[0], SMALL, None, c))], e, c)
+
+
+def _planar(e: Shape, c: Shapes) -> nn.Module:
+    return Flow(StandardNormal(e), [Planar(e[0], SMALL, c), Radial(e[0], SMALL, c)], e, c)
+
+
+def _sylvester(e: Shape, c: Shapes, basis: Basis = Orthogonal(2)) -> nn.Module:  # noqa: B008
+    """As a posterior uses it: draws in closed form."""
+    return Flow(_gaussian(e, c), [Inverse(Sylvester(e[0], basis, SMALL, c))], e, c)
+
+
+def _residual(e: Shape, c: Shapes, log_det: LogDet = ExactLogDet()) -> nn.Module:  # noqa: B008
+    blocks = [StochasticResidual(Residual(LipschitzMLP(e, (8,), c), e, c), log_det) for _ in range(2)]
+    return Flow(StandardNormal(e), [ActNorm(e), *blocks], e, c)
+
+
+def _attending(tokens: Shape, c: Shapes) -> Transform:
+    return AutoregressiveTransform(CausalTransformer(tokens, 2, 8, 2, 1, c), context_shapes=c)
 
 
 def _vae(e: Shape, c: Shapes) -> nn.Module:
@@ -204,8 +254,61 @@ def _dequantised(e: Shape, c: Shapes) -> nn.Module:
     return Preprocessed(_realnvp(e, c), layers, e, c)
 
 
+def _continuous(e: Shape, c: Shapes, trace: Trace = ExactTrace()) -> nn.Module:  # noqa: B008
+    field = Squash((e, (), *c), (8,), features=8)
+    return Flow(_gaussian(e, c), [Continuous(field, e, steps=Steps(2, 2), trace=trace)], e, c)
+
+
+def _noisy(e: Shape, c: Shapes) -> nn.Module:
+    """Dequantised by noise that is learned: q(u | x, c) on (0, 1)."""
+    inner, (mask, flip) = (e, *c), (alternating(e[0]), alternating(e[0], True))
+    couplings = [coupling(m, SMALL, inner) for m in ((mask, flip) if e[0] > 1 else ())]
+    noise = Flow(StandardNormal(e), [Logit(1.0, 0.0), Affine(torch.zeros(e), torch.full(e, 1.7)), *couplings], e, inner)
+    dequantise = Dequantise(torch.ones(e, dtype=torch.bool), torch.zeros(e), torch.full(e, LEVELS - 1.0), noise)
+    return Flow(_realnvp(e, c), [dequantise, Affine(torch.full(e, 1.5), torch.full(e, 0.5))], e, c)
+
+
+def _augmented(e: Shape, c: Shapes) -> nn.Module:
+    wide = (e[0] + 1,)
+    return Flow(StandardNormal(wide), [augment(e, 1), _coupling(wide, c), _coupling(wide, c, True)], e, c)
+
+
+def _sliced(e: Shape, c: Shapes) -> nn.Module:
+    rest = _from(Gaussian())((e[0] - 1,), ((1,), *c))
+    return Flow(StandardNormal((1,)), [_coupling(e, c), Reduce(Slices(e, 1), rest)], e, c)
+
+
+def _sorted(e: Shape, c: Shapes) -> nn.Module:
+    return Flow(StandardNormal(e), [Reduce(Order(e)), Ordered(), _coupling(e, c), _coupling(e, c, True)], e, c)
+
+
+def _folded(e: Shape, c: Shapes) -> nn.Module:
+    """Absolute values dropped outwards and, so that all reals are met, drawn again."""
+    return Flow(_realnvp(e, c), [Reduce(Signs(e)), Extend(Signs(e))], e, c)
+
+
 def _memory(e: Shape, c: Shapes) -> nn.Module:
     return Memory(torch.randint(0, LEVELS, (5, *e)).float(), LEVELS, 0.3)
+
+
+def _embedded(e: Shape, c: Shapes) -> nn.Module:
+    """Any context as three learned features; a part without a context has nothing to embed."""
+    return Embedded(_maf(e, ((3,),)), MLP(c, 3, (8,)), c) if c else _maf(e, ())
+
+
+def _hybrid(e: Shape, c: Shapes) -> nn.Module:
+    size = math.prod(e)
+    return Hybrid(_maf(e, c), From(Categorical(2), nn.Linear(size, 2), (), ((size,),)))
+
+
+def _split(e: Shape, c: Shapes) -> nn.Module:
+    deep, rest = halves(e)
+    return Split(_gaussian(deep, c), _from(Gaussian())(rest, (deep, *c)), e, c)
+
+
+def _tempered_nice(e: Shape, c: Shapes) -> nn.Module:
+    layers = [coupling(alternating(e[0], odd), SMALL, c, Additive()) for odd in (False, True)]
+    return Tempered(Flow(StandardNormal(e), [*layers, ActNorm(e)], e, c), 0.7)
 
 
 def _claims(density: Kind, draw: Kind, proper: bool) -> Claims:
@@ -214,6 +317,7 @@ def _claims(density: Kind, draw: Kind, proper: bool) -> Claims:
 
 BOUND = _claims(Kind.LOWER, Kind.UPPER, True)
 DIFFUSION = _claims(Kind.LOWER, Kind.ESTIMATE, False)
+UNBIASED = _claims(Kind.UNBIASED, Kind.UNBIASED, False)
 ESTIMATE = _claims(Kind.ESTIMATE, Kind.ESTIMATE, False)
 NOTHING = _claims(Kind.NONE, Kind.NONE, False)
 LIKELIHOOD = ("likelihood",)
@@ -231,6 +335,8 @@ def every_part() -> tuple[Listed, ...]:
         ),
         Listed("memory", _memory, roles=("component",), conditional=False, discrete=True, carries_gradient=False, levels=LEVELS),
         Listed("tempered", lambda e, c: Tempered(_gaussian(e, c), 0.7)),
+        Listed("tempered, constant volume", _tempered_nice),
+        Listed("tempered, a heuristic", lambda e, c: Tempered(_realnvp(e, c), 0.7), NOTHING),
         Listed("bernoulli", _from(Bernoulli()), roles=LIKELIHOOD, discrete=True, carries_gradient=False, represents=True),
         Listed("categorical", _from(Categorical(LEVELS)), roles=LIKELIHOOD, discrete=True, carries_gradient=False),
         Listed("logistic mixture", _from(LogisticMixture(LEVELS, 2)), roles=LIKELIHOOD, discrete=True, carries_gradient=False),
@@ -247,6 +353,14 @@ def every_part() -> tuple[Listed, ...]:
         Listed("realnvp", _realnvp),
         Listed("maf", _maf, represents=True),
         Listed("iaf", _iaf),
+        Listed("planar and radial", _planar),
+        Listed("sylvester", _sylvester),
+        Listed("split", _split),
+        Listed("embedded context", _embedded),
+        Listed("hybrid", _hybrid, frozen=("classifier.network.weight", "classifier.network.bias")),
+        Listed("residual", _residual),
+        Listed("residual, roulette", lambda e, c: _residual(e, c, Roulette(shared=True)), UNBIASED),
+        Listed("residual, truncated", lambda e, c: _residual(e, c, Truncated(4)), ESTIMATE),
         Listed("vae", _vae, BOUND, represents=True),
         Listed("bernoulli vae", _bernoulli_vae, BOUND, ("likelihood", "component"), discrete=True, carries_gradient=False),
         Listed(
@@ -257,13 +371,28 @@ def every_part() -> tuple[Listed, ...]:
         Listed(
             "dequantised", _dequantised, BOUND, ("likelihood", "component"), discrete=True, carries_gradient=False, levels=LEVELS
         ),
+        Listed(
+            "dequantised by learned noise", _noisy, BOUND, ("likelihood", "component"), discrete=True, carries_gradient=False,
+            levels=LEVELS,
+        ),
+        Listed("augmented flow", _augmented, BOUND),
+        Listed("flow, entries split off", _sliced),
+        Listed("flow of sorted values", _sorted),
+        Listed("flow, signs redrawn", _folded, BOUND),
         Listed("diffusion", _diffusion, DIFFUSION, carries_gradient=False, represents=True),
         Listed("diffusion, grid", _grid_diffusion, DIFFUSION, ("likelihood", "component"), discrete=True, carries_gradient=False),
         Listed("diffusion, probability flow", _flow_diffusion, ESTIMATE, carries_gradient=False),
+        Listed("continuous", _continuous, ESTIMATE),
+        Listed("continuous, probes", lambda e, c: _continuous(e, c, Hutchinson(2, 2)), ESTIMATE),
         Listed("energy", _energy, NOTHING, carries_gradient=False),
         Listed("energy, chains", _buffered_energy, NOTHING, UNCONDITIONAL, conditional=False, carries_gradient=False),
         Listed("implicit", _implicit, NOTHING),
     )
+
+
+def _ode(e: Shape, c: Shapes) -> Any:
+    """Not exact, and fine enough for the law's tolerance."""
+    return Continuous(Squash((e, (), *c), (16,), features=8), e, steps=Steps(20, 20))
 
 
 @dataclass(frozen=True)
@@ -299,17 +428,44 @@ def every_transform() -> tuple[ListedTransform, ...]:
         ListedTransform(
             "autoregressive, spline", lambda e, c: masked(e[0], SMALL, None, c, RationalQuadratic(4)), conditional=True
         ),
+        ListedTransform("naf", lambda e, c: masked(e[0], SMALL, None, c, DeepSigmoid(4)), conditional=True),
+        ListedTransform(
+            "coupling, logistic mixtures", lambda e, c: coupling(alternating(e[0]), SMALL, c, Then(DeepSigmoid(4), Scale())),
+            conditional=True,
+        ),
         ListedTransform("maf", lambda e, c: masked(e[0], SMALL, (2, 0, 3, 1), c)),
         ListedTransform("maf, conditional", lambda e, c: masked(e[0], SMALL, None, c), conditional=True),
         ListedTransform("iaf", lambda e, c: Inverse(masked(e[0], SMALL, None, c)), conditional=True),
+        ListedTransform("planar", lambda e, c: Planar(e[0], SMALL, c), conditional=True),
+        ListedTransform("radial", lambda e, c: Radial(e[0], SMALL, c), conditional=True),
+        ListedTransform("sylvester", lambda e, c: Sylvester(e[0], Orthogonal(2), SMALL, c), conditional=True),
+        ListedTransform("sylvester, householder", lambda e, c: Sylvester(e[0], Householder(2))),
+        ListedTransform("sylvester, triangular", lambda e, c: Sylvester(e[0], Triangular(reverse=True))),
+        ListedTransform("residual", lambda e, c: Residual(LipschitzMLP(e, (8,), c), e, c)),
+        ListedTransform("residual, conditional", lambda e, c: Residual(LipschitzMLP(e, (8,), c), e, c), conditional=True),
+        ListedTransform("residual, convolution", lambda e, c: Residual(LipschitzConv(e, (4,), (3, 3), c), e, c), image),
+        ListedTransform("positive", lambda e, c: Positive(), inside=lambda x: x.abs()),
+        ListedTransform("ordered", lambda e, c: Ordered(), inside=lambda x: x.sort(-1).values),
         ListedTransform("permute", lambda e, c: Permute(torch.tensor([2, 0, 3, 1]))),
         ListedTransform("reverse", lambda e, c: Reverse()),
         ListedTransform("actnorm", lambda e, c: ActNorm(e)),
         ListedTransform("actnorm, channels", lambda e, c: ActNorm(e, per_channel=True), image),
+        ListedTransform("squeeze", lambda e, c: Squeeze(e), image),
+        ListedTransform("stack", lambda e, c: Stacked([_coupling(e, c), Reverse(), _coupling(e, c)], Invert()), conditional=True),
+        ListedTransform("shuffle", lambda e, c: Shuffle(torch.tensor([1, 0])), image),
+        ListedTransform("wavelets", lambda e, c: Haar(e), image),
+        ListedTransform("invertible convolution", lambda e, c: InvertibleConvolution(e[0]), image),
+        ListedTransform("coupling, convolutional", _conv_coupling, image, True),
+        ListedTransform("coupling, convolutional checkerboard", _board_coupling, image, True),
         ListedTransform("plu", lambda e, c: PLU(torch.tensor([2, 0, 3, 1]))),
         ListedTransform("affine", lambda e, c: Affine(torch.tensor([1.0, 2.0, -3.0, 0.0]), torch.tensor([0.5, 2.0, 9.0, 1.0]))),
         ListedTransform("logit", lambda e, c: Logit(16.0), inside=lambda x: 16.0 * torch.sigmoid(x)),
         ListedTransform("flatten", lambda e, c: Flatten(e), image),
+        ListedTransform("patches", lambda e, c: Patches(e, 2), image),
+        ListedTransform("reverse tokens", lambda e, c: ReverseTokens(), (3, 2)),
+        ListedTransform("transformer", lambda e, c: _attending(e, c), (3, 2), conditional=True),
+        ListedTransform("continuous", _ode),
+        ListedTransform("continuous, conditional", _ode, conditional=True),
     )
 
 
@@ -338,7 +494,15 @@ def every_objective() -> tuple[ListedObjective, ...]:
         ListedObjective("elbo", "vae", ELBO),
         ListedObjective("elbo, annealed, free bits", "vae", lambda: ELBO(Linear(0.1, 1.0, 5), 2, 0.1)),
         ListedObjective("importance weighted", "vae", lambda: ImportanceWeightedBound(3)),
+        ListedObjective("reverse kl", "planar and radial", lambda: ReverseKL(U1())),
+        ListedObjective("reverse kl, annealed", "sylvester", lambda: ReverseKL(U1(), False, 2, Linear(0.1, 1.0, 5))),
+        ListedObjective("alpha divergence", "sylvester", lambda: AlphaDivergence(U1(), -1.0, 4)),
         ListedObjective("score matching", "diffusion", DenoisingScoreMatching),
+        ListedObjective("flow matching", "continuous", FlowMatching),
+        ListedObjective("flow matching, optimal transport", "continuous", lambda: FlowMatching(OptimalTransport())),
+        ListedObjective("flow matching, diffusion", "diffusion", FlowMatching),
+        ListedObjective("reflow", "continuous", lambda: Reflow((2,), 64)),
+        ListedObjective("kinetic energy", "continuous", lambda: MaximumLikelihood() + KineticEnergy() + 0.1 * JacobianNorm()),
         ListedObjective("contrastive divergence", "energy", lambda: ContrastiveDivergence(Langevin(2))),
         ListedObjective("persistent chains", "energy", lambda: ContrastiveDivergence(Langevin(2), ReplayBuffer(64, (2,)))),
         ListedObjective("noise contrast", "energy", lambda: NoiseContrastive(StandardNormal((2,)))),

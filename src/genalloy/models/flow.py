@@ -15,7 +15,7 @@ from torch.distributions import Distribution as TorchDistribution
 from genalloy.capabilities import Context, batch_of
 from genalloy.distribution import Distribution, Shape, density, draw, leading, measure_of
 from genalloy.evidence import Evidence, Measure
-from genalloy.part import Part
+from genalloy.part import Part, tempered
 from genalloy.transforms.layer import Layer, Transform
 
 
@@ -36,7 +36,8 @@ class Flow(Part):
         self.context_shapes = tuple(tuple(s) for s in context_shapes)
 
     def forward(self, context: Context = None) -> Layered:
-        return FlowDistribution(self, context)
+        driven = len(self.layers) == 1 and hasattr(self.layers[0], "velocity")
+        return DrivenDistribution(self, context) if driven else FlowDistribution(self, context)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
         for layer in self.layers:
@@ -103,14 +104,74 @@ class Layered(Distribution):
             x, _ = layer.outward(x, self.context)
         return x
 
+    def tempered(self, temperature: float) -> TemperedFlow:
+        """The base tempered, under the same layers."""
+        return TemperedFlow(self, temperature)
+
 
 class FlowDistribution(Layered):
     """See :class:`Flow`."""
 
     def encode(self, x: Tensor) -> Tensor:
         """The code of x: the base's own code where it has one, otherwise z."""
-        z, _ = self.inward(x)
-        return self.base.encode(z) if hasattr(self.base, "encode") else z
+        return _code(self, x)
+
+
+class DrivenDistribution(FlowDistribution):
+    """A :class:`Flow` whose one layer is a differential equation; see :class:`genalloy.transforms.ode.Continuous`.
+
+    journey: the last solve of density(), with the integrals that objectives on its cost ask for; None before the first.
+    """
+
+    journey: Any = None
+
+    def velocity(self, x_t: Tensor, t: Tensor) -> Tensor:
+        r"""dx_t/dt; x_t (\*S, \*B, \*E), t broadcastable to (\*S, \*B)."""
+        return self.layers[0].velocity(x_t, t, self.context)
+
+    def source(self, x: Tensor) -> Tensor:
+        """One sample of the base for each row of x, without gradients."""
+        lead = leading(x, tuple(self.event_shape))
+        return self.base.sample(lead[: len(lead) - len(self.base.batch_shape)])
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Samples of the base carried to the data, without the density's cost."""
+        return self.layers[0].carry(z, self.context, backwards=True)
+
+    def density(self, x: Tensor) -> Evidence:
+        leading(x, self.event_shape)
+        self.journey = self.layers[0].journey(x, self.context)
+        return density(self.base, self.journey.end) + self.journey.evidence()
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = (*sample_shape, *self.missing)
+        return self.decode(self.base.rsample(shape) if self.base.has_rsample else self.base.sample(shape))
+
+
+class TemperedFlow(Layered):
+    """A flow whose base is tempered: p^(1/T) itself where every layer's log-determinant is the same for every x."""
+
+    def __init__(self, plain: Layered, temperature: float) -> None:
+        Distribution.__init__(self, tuple(plain.batch_shape), tuple(plain.event_shape), plain.measure)
+        self.base, self.layers, self.context = tempered(plain.base, temperature), plain.layers, plain.context
+        self.missing, self.has_rsample = plain.missing, plain.has_rsample
+        self.varying = next((layer for layer in plain.layers if not layer.constant), None)
+
+    def density(self, x: Tensor) -> Evidence:
+        return super().density(x) if self.varying is None else self._nothing(x)
+
+    def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        x, evidence = super().draw(sample_shape)
+        return x, evidence if self.varying is None else self._nothing(x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """As of the flow itself."""
+        return _code(self, x)
+
+    def _nothing(self, x: Tensor) -> Evidence:
+        name = type(getattr(self.varying, "transform", self.varying)).__name__
+        words = f"the contribution of {name} depends on x, so p^(1/T) has no known normaliser; samples are a heuristic"
+        return Evidence.none(words, leading(x, tuple(self.event_shape)))
 
 
 class PreprocessedDistribution(Layered):
@@ -119,6 +180,11 @@ class PreprocessedDistribution(Layered):
     def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence | None]:
         z, contributions = self.inward(x)
         return self.base, z, _chain(contributions)
+
+
+def _code(distribution: Layered, x: Tensor) -> Tensor:
+    z, _ = distribution.inward(x)
+    return distribution.base.encode(z) if hasattr(distribution.base, "encode") else z
 
 
 def _total(base: Evidence, contributions: list[Evidence]) -> Evidence:

@@ -1,15 +1,24 @@
-"""Maximum likelihood: the negative density, whatever its label.
+r"""Maximum likelihood: the negative density, whatever its label.
 
 On a flow it is exact, on a latent-variable model it is the evidence lower bound: one objective, the label tells.
+
+A hybrid model has two likelihoods, of observations and of labels given them (Nalisnick et al., 2019), and is trained on
+
+.. math:: \lambda \log p(x) + \log p(y | x),
+
+which is `lam * MaximumLikelihood() + MaximumLikelihood(of=At("label_given_x"))` with the labels y as the batch's context.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor
 
 from genalloy.distribution import density
 from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.objectives.objective import Objective, Play
+from genalloy.objectives.ports import At
 
 
 def batch_density(play: Play) -> Evidence:
@@ -18,12 +27,39 @@ def batch_density(play: Play) -> Evidence:
 
 
 class MaximumLikelihood(Objective):
-    """-E log p(x): minus the mean of density(x).value, nats."""
+    r"""-E log p(x): minus the mean of density(x).value, nats; with `of`, -E log p(c | x) of the batch's context c.
+
+    of: the capability that returns p(c | x) for x (\*B, \*E), a distribution with batch (\*B).
+
+    Raises ValueError before step 0 where the batch has no context or its classes are unknown, Unavailable where the model lacks
+    the capability or the density.
+    """
+
+    def __init__(self, of: At | None = None) -> None:
+        super().__init__()
+        self.of = of
 
     def forward(self, play: Play) -> Tensor:
-        return -batch_density(play).value.mean()
+        return -self._evidence(play).value.mean()
 
     def check(self, play: Play) -> None:
-        evidence = batch_density(play)
+        if self.of is not None:
+            self._check_context(play, self.of)
+        evidence = self._evidence(play)
         if evidence.kind is Kind.NONE:
-            raise Unavailable(f"MaximumLikelihood cannot train this model: no density ({evidence.how})")
+            raise Unavailable(f"{self!r} cannot train this model: no density ({evidence.how})")
+
+    def _evidence(self, play: Play) -> Evidence:
+        if self.of is None:
+            return batch_density(play)
+        given, label = self.of.offered(play), play.batch.context
+        return play.once(("density", self.of), lambda: density(given, label))
+
+    def _check_context(self, play: Play, of: At) -> None:
+        context: Any = play.batch.context
+        if not hasattr(context, "shape"):
+            raise ValueError(f"{self!r} needs labels as the batch's context, one tensor; found {type(context).__name__}")
+        try:
+            play.reach(of.name)
+        except Unavailable as error:
+            raise Unavailable(f"{self!r} cannot train this model: {error}") from None

@@ -79,9 +79,13 @@ class At(Port):
 
     name: str
 
-    def __call__(self, play: Play) -> Tensor:
+    def offered(self, play: Play) -> Any:
+        """The tensor or distribution itself, once."""
         inner, x, _ = play.reach(self.name)
-        found = play.once(("at", self.name), lambda: getattr(inner, self.name)(x))
+        return play.once(("at", self.name), lambda: getattr(inner, self.name)(x))
+
+    def __call__(self, play: Play) -> Tensor:
+        found = self.offered(play)
         if not hasattr(found, "sample"):
             return found
         return play.once(("at sample", self.name), lambda: sample_rows(found, len(play.batch), self.name))

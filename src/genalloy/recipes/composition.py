@@ -24,17 +24,39 @@ from genalloy.training.options import Training
 
 @dataclass(frozen=True)
 class Target:
-    """What a recipe may know of the data: its space, moments of the training part, and the number of rows."""
+    """What a recipe may know of the data: space, moments of the training part, numbers of rows and of classes (0: no labels)."""
 
     space: Space
     mean: Tensor
     scale: Tensor
     rows: int
+    classes: int = 0
 
     @staticmethod
     def of(dataset: Dataset) -> Target:
         scale = dataset.train.std(0)
-        return Target(dataset.space, dataset.train.mean(0), scale.clamp(min=1e-6), len(dataset.train))
+        classes = len(dataset.label_names) if dataset.labels else 0
+        return Target(dataset.space, dataset.train.mean(0), scale.clamp(min=1e-6), len(dataset.train), classes)
+
+    def labels(self, recipe: str) -> Labels:
+        """The labels as a composition's context. Raises ValueError, naming the recipe, where the data have none."""
+        if self.classes < 2:
+            found = "the data have no labels" if self.classes == 0 else "the data have a single label"
+            raise ValueError(f"{recipe} needs labels; {found}: give --label COLUMN, or data that bring labels such as digits")
+        return Labels(self.classes)
+
+
+@dataclass(frozen=True)
+class Labels(Value):
+    """A composition's context: the row's label, a float of 0..classes-1 with event shape ()."""
+
+    classes: int
+
+    def of(self, dataset: Dataset, part: str) -> Tensor:
+        """Labels (n,) of "train", "validation" or "test". Raises ValueError where the part has none."""
+        if part not in dataset.labels:
+            raise ValueError(f"the {part} part of {dataset.name} has no labels; give --label COLUMN, or data that bring labels")
+        return dataset.labels[part].float()
 
 
 View = Callable[[nn.Module, Batch], Batch]
@@ -81,11 +103,15 @@ class Phase(Module):
 
 
 class Composition(Module):
-    """A model and how it is trained. steps: the recommended number over all phases."""
+    """A model and how it is trained. steps: the recommended number over all phases.
 
-    def __init__(self, model: nn.Module, phases: list[Phase], steps: int) -> None:
+    context: what a batch's context holds: the rows' labels, or nothing. A model that declares context shapes is conditional,
+    and is given the labels wherever it is scored or sampled; any other model ignores them, and only objectives see them.
+    """
+
+    def __init__(self, model: nn.Module, phases: list[Phase], steps: int, context: Labels | None = None) -> None:
         super().__init__()
-        self.model, self.phases, self.steps = model, nn.ModuleList(phases), steps
+        self.model, self.phases, self.steps, self.context = model, nn.ModuleList(phases), steps, context
 
     def each(self) -> list[Phase]:
         """The phases in order."""

@@ -10,9 +10,11 @@ from genalloy.heads.gaussian import StandardNormal
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.flow import Flow, Preprocessed
+from genalloy.networks.convolution import Filters
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.multiscale import RealNVP, image_flow, pixels, possible
 from genalloy.recipes.pieces import dequantised, standardised
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
@@ -63,14 +65,20 @@ ON_GRID = Training(Adam(2e-3), ema=0.995, clip=10.0)
 
 
 @recipe("realnvp", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Dinh, Sohl-Dickstein & Bengio, 2017")
-def realnvp(target: Target, layers: int = 0, width: int = 96, dropout: float = 0.2, steps: int = 0) -> Composition:
-    """RealNVP: affine couplings with ActNorm, dense on the flattened observation.
+def realnvp(
+    target: Target, layers: int = 0, width: int = 96, dropout: float = 0.2, steps: int = 0, scales: int = 0
+) -> Composition:
+    """RealNVP: affine couplings with ActNorm, dense on the flattened observation, or convolutional at several scales.
 
-    layers 0: 10 on integers, 12 on reals; steps 0: 1000 and 4000. dropout: on integers.
+    layers 0: 10 on integers, 12 on reals, 4 a scale; steps 0: 1000 and 4000. dropout: on integers, where dense.
+    scales: 0 for dense; on images with even sides, at most so many scales with networks of `width` channels.
     """
     if target.space.dims < 2:
         raise ValueError("realnvp needs at least two entries to couple; found one; try maf")
-    reals = target.space.levels is None
+    reals, shape = target.space.levels is None, target.space.shape
+    if count := possible(shape, scales):
+        pictures = pixels(target, image_flow(shape, RealNVP(layers or 4, Filters(width)), count))
+        return Composition(pictures, [Phase(MaximumLikelihood(), ON_GRID)], steps or 1000)
     hidden = Hidden((width, width), nn.ReLU) if reals else Hidden((width, width), residual=True, dropout=dropout)
     flow = coupling_flow(target.space.dims, layers or (12 if reals else 10), hidden)
     phase = Phase(MaximumLikelihood(), ON_REALS if reals else ON_GRID, batch=256 if reals else 128)

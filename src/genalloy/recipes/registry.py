@@ -13,7 +13,10 @@ from genalloy.evidence import Kind
 from genalloy.recipes.composition import Composition, Target
 
 Builder = Callable[..., Composition]
-MODULES = ("autoregressive", "flows", "latent", "energy", "denoising", "adversarial", "combinations")
+MODULES = (
+    "autoregressive", "flows", "images", "tokens", "continuous", "residual", "surjective", "planar", "latent", "energy",
+    "denoising", "adversarial", "combinations", "hybrid",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from genalloy.capabilities import Batch
-from genalloy.recipes.composition import View
+from genalloy.data.dataset import Dataset
+from genalloy.recipes.composition import Composition, View
 from genalloy.training.seeding import Stream, mix, seed_all
 
 
@@ -29,12 +31,31 @@ class Order:
         return self._permutation[place * self.batch : (place + 1) * self.batch]
 
 
-def batches(x: Tensor, order: Order, start: int, stop: int, view: View | None, model: nn.Module) -> Iterator[Batch]:
+class Rows(NamedTuple):
+    """Observations (N, *E), and the labels (N,) of those that a composition wants as context."""
+
+    x: Tensor
+    labels: Tensor | None
+
+    @staticmethod
+    def of(composition: Composition, dataset: Dataset, part: str = "train") -> Rows:
+        """A part of the data as the composition is to see it. Raises ValueError where it wants labels and there are none."""
+        labels = None if composition.context is None else composition.context.of(dataset, part)
+        return Rows(dataset.part(part), labels)
+
+    def to(self, device: torch.device) -> Rows:
+        return Rows(self.x.to(device), None if self.labels is None else self.labels.to(device))
+
+    def batch(self, index: Tensor) -> Batch:
+        """The rows of those indices."""
+        return Batch(self.x[index], None if self.labels is None else self.labels[index], index)
+
+
+def batches(rows: Rows, order: Order, start: int, stop: int, view: View | None, model: nn.Module) -> Iterator[Batch]:
     """Batches of steps start..stop-1, through the phase's view, whose randomness is seeded by the step."""
     stream = Stream()
     for step in range(start, stop):
-        index = order.indices(step)
-        batch = Batch(x[index], None, index)
+        batch = rows.batch(order.indices(step))
         if view is not None:
             stream.enter()
             seed_all(order.seed, step, -2)

@@ -62,12 +62,21 @@ def run_comparison(comparison: Comparison) -> Path:
     return write_page(comparison.folder)
 
 
+USUAL = (
+    "made", "pixelcnn", "realnvp", "glow", "maf", "nsf", "flow-matching", "vae", "iwae", "ebm", "ebm-nce", "ddpm", "r3gan",
+    "vae-iaf", "vae-flow-prior", "flow-gan", "aae", "latent-diffusion",
+)  # fmt: skip
+"""What a comparison trains where no recipes are named: of every family what a user would try first."""
+EVERY = ("all",)
+
+
 def fitting(comparison: Comparison, dataset: Dataset) -> list[Recipe]:
-    """The recipes asked for, or all that can be built for the data. Raises ValueError on an unknown name."""
-    if comparison.recipes:
+    """The recipes asked for; all or the usual ones as far as the data allow. Raises ValueError on an unknown name."""
+    if comparison.recipes and comparison.recipes != EVERY:
         return [find(name) for name in comparison.recipes]
+    known = all_recipes()
     target, kept = Target.of(dataset), []
-    for recipe in all_recipes().values():
+    for recipe in known.values() if comparison.recipes == EVERY else [known[name] for name in USUAL]:
         try:
             recipe(target)
         except ValueError:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from genalloy.experiments.declare import Experiment
 from genalloy.experiments.registry import all_experiments
 from genalloy.training.checkpoint import write_text
 
@@ -39,8 +40,44 @@ def print_list(results: Path) -> None:
     console.print(f"{len(known)} experiments; minutes on two cores for three seeds\n")
     for e in known.values():
         minutes = ", ".join(f"{budget} {e.minutes[budget]:g} min" for budget in e.minutes)
-        console.print(f"[bold]{e.name}[/bold]  {e.family}, {e.data}; {minutes}; {_last(results, e.name)}")
+        group = f", of the group [bold]{e.group}[/bold]" if e.group else ""
+        console.print(f"[bold]{e.name}[/bold]{group}  {e.family}, {e.data}; {minutes}; {_last(results, e.name)}")
         console.print(f"[dim]{e.claim}[/dim]\n")
+
+
+def print_group(results: Path, experiments: list[Experiment]) -> None:
+    """The first headline column of several experiments side by side, a data set a column; published values below."""
+    from rich.console import Console
+    from rich.table import Table
+
+    records = [json.loads((results / f"{e.name}.json").read_text(encoding="utf-8")) for e in experiments]
+    table = Table("", *(f"{r['data']['name']}, {_unit(r)}" for r in records), title=experiments[0].group)
+    for name, cells in headline_rows(records).items():
+        table.add_row(name, *(_cell(cell) for cell in cells))
+    console = Console(highlight=False)
+    console.print(table)
+    for record in records:
+        for line in _published(record):
+            words = f"{record['data']['name']}. {line}" if line.startswith("Published") else line
+            console.print(words, markup=False, soft_wrap=True)
+
+
+def _unit(record: Record) -> str:
+    return next(c["unit"] or c["title"] for c in record["columns"] if c["id"] == record["headline"][0])
+
+
+def headline_rows(records: list[Record]) -> dict[str, list[dict[str, Any] | None]]:
+    """Row's name to its cell in each record's first headline column; rows without any number or error are left out."""
+    found = [{row["recipe"]: _headline(row, r["headline"][0]) for row in r["rows"]} for r in records]
+    names = dict.fromkeys(name for cells in found for name, cell in cells.items() if cell and cell["value"] is not None)
+    names |= dict.fromkeys(row["recipe"] for r in records for row in r["rows"] if row.get("error"))
+    return {name: [cells.get(name) for cells in found] for name in names}
+
+
+def _headline(row: dict[str, Any], column: str) -> dict[str, Any] | None:
+    if row.get("error"):
+        return {"value": None, "text": f"failed: {row['error']}", "kind": None}
+    return row["cells"].get(column)
 
 
 def _last(results: Path, name: str) -> str:

@@ -18,6 +18,7 @@ from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.distribution import density
 from genalloy.estimators.importance_weighted import importance_curve
+from genalloy.evaluation.accuracy import accuracy_panel
 from genalloy.evaluation.disentanglement import chance, disentanglement
 from genalloy.evaluation.features import Features
 from genalloy.evaluation.generation import panel
@@ -30,6 +31,7 @@ from genalloy.evaluation.representation import probe, representation_panel, untr
 from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
 from genalloy.runs.cost import Spent, evaluations, spend
+from genalloy.runs.labels import conditional, context_of, drawn_labels
 from genalloy.runs.score import Estimator, Scores, encode, minus_energy, sample, score
 
 IMPORTANCE = 64
@@ -63,7 +65,12 @@ class Examined:
     @cached_property
     def one(self) -> Scores:
         """The model's own density() of the test rows."""
-        return score(self.model, self.dataset.test, seed=self.seed)
+        return score(self.model, self.dataset.test, seed=self.seed, context=self.context)
+
+    @cached_property
+    def context(self) -> Tensor | None:
+        """Labels of the test rows where the model takes them as its context."""
+        return context_of(self.model, self.dataset, "test")
 
     @cached_property
     def importance(self) -> dict[int, Scores]:
@@ -81,7 +88,7 @@ class Examined:
             return Evidence(top.value, top.kind, f"{top.how}; {convergence}", top.proper, top.stderr, top.measure)
 
         try:
-            tightest = self.scores(self.dataset.test, estimator)
+            tightest = self.scores(self.dataset.test, estimator, self.context)
         except Unavailable:
             return {}
         each = {k: Scores(bound.value, bound.kind, bound.how, bound.stderr) for k, bound in found.items()}
@@ -92,9 +99,9 @@ class Examined:
         """Importance-weighted where the density is a proper bound, otherwise the density as it is."""
         return self.importance.get(self.asked.importance, self.one)
 
-    def scores(self, x: Tensor, estimator: Estimator | None = None) -> Scores:
+    def scores(self, x: Tensor, estimator: Estimator | None = None, context: Tensor | None = None) -> Scores:
         """Of all rows at once where an estimator has a memory setting of its own, otherwise in chunks."""
-        return score(self.model, x, estimator, len(x) if estimator else 256, self.seed)
+        return score(self.model, x, estimator, len(x) if estimator else 256, self.seed, context)
 
     @cached_property
     def typical(self) -> tuple[Callable[[Tensor], Tensor] | None, str]:
@@ -110,7 +117,8 @@ class Examined:
     @cached_property
     def sampling(self) -> Spent:
         """The samples and what they cost."""
-        return spend(lambda: sample(self.model, self.asked.samples, seed=self.seed))
+        labels = drawn_labels(self.model, self.dataset, self.asked.samples, self.seed)
+        return spend(lambda: sample(self.model, self.asked.samples, seed=self.seed, context=labels))
 
     @property
     def drawn(self) -> Tensor:
@@ -233,7 +241,8 @@ def outliers_panel(it: Examined) -> Cells:
 def cost_panel(it: Examined) -> Cells:
     """Seconds, network evaluations, memory and size."""
     count, seconds = sum(p.numel() for p in it.model.parameters()), it.sampling.seconds * 1000 / it.asked.samples
-    calls = evaluations(it.model, lambda: it.model().sample((2,)))
+    few = drawn_labels(it.model, it.dataset, 2, it.seed)
+    calls = evaluations(it.model, lambda: sample(it.model, 2, context=few))
     return {
         "sample_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"{it.asked.samples} samples", it.asked.samples),
         "sample_evaluations": Cell(calls, None, None, f"{calls:,}", "network calls for one batch, cached steps included"),
@@ -251,11 +260,12 @@ def _density_cost(it: Examined) -> Cells:
     """Seconds for 1,000 densities as density() gives them, and its network evaluations."""
     order = torch.randperm(len(it.dataset.test), generator=torch.Generator().manual_seed(it.seed))
     rows = it.dataset.test[order[:TIMED_ROWS]]
-    spent = spend(lambda: it.scores(rows))
+    labels = None if it.context is None else it.context[order[:TIMED_ROWS]]
+    spent = spend(lambda: it.scores(rows, None, labels))
     scores, seconds = spent.made, spent.seconds * 1000 / len(rows)
     if scores.kind is Kind.NONE:
         return {"density_seconds": absent(scores.how), "density_evaluations": absent(scores.how)}
-    calls = evaluations(it.model, lambda: density(it.model(), rows[:2]))
+    calls = evaluations(it.model, lambda: density(it.model(None if labels is None else labels[:2]), rows[:2]))
     return {
         "density_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"{len(rows)} random test rows, {scores.how}"),
         "density_memory": _megabytes(spent, "scoring"),
@@ -263,24 +273,31 @@ def _density_cost(it: Examined) -> Cells:
     }
 
 
+def labels_panel(it: Examined) -> Cells:
+    """What p(label | x) is worth: accuracy, calibration, likelihood."""
+    return cells_of(accuracy_panel(it.model, it.dataset, it.seed))
+
+
 class Described(NamedTuple):
-    """A panel's heading on the page, and what makes its cells."""
+    """A panel's heading on the page, what makes its cells, and whether a model that takes the label can be asked."""
 
     title: str
     make: Callable[[Examined], Cells]
+    given_labels: bool = False
 
 
 PANELS = {
-    "density": Described("Density", density_panel),
-    "generation": Described("Samples", generation_panel),
-    "memorisation": Described("Memorisation", memorisation_panel),
+    "density": Described("Density", density_panel, True),
+    "generation": Described("Samples", generation_panel, True),
+    "memorisation": Described("Memorisation", memorisation_panel, True),
     "representation": Described("Codes", probe_panel),
     "outliers": Described("Outliers", outliers_panel),
+    "accuracy": Described("Labels", labels_panel, True),
     "latent": Described("Hidden variables", hidden_panel),
     "codes": Described("Codes, over seeds", codes_panel),
     "noise": Described("Noise scales", noise_cells),
     "annealing": Described("Annealing", annealing_panel),
-    "cost": Described("Cost", cost_panel),
+    "cost": Described("Cost", cost_panel, True),
 }
 
 
@@ -298,8 +315,13 @@ def examine(it: Examined, told: Callable[[str], None] = lambda words: None) -> d
     made = {}
     for name in panels_of(it.asked.panels):
         told(f"measuring {PANELS[name].title.lower()}")
-        made[name] = _collapsed(PANELS[name].make(it))
+        described = PANELS[name]
+        refused = conditional(it.model) and not described.given_labels
+        made[name] = {name: absent(GIVEN)} if refused else _collapsed(described.make(it))
     return made
+
+
+GIVEN = "the model takes the label as its context, which is not known here"
 
 
 def _collapsed(cells: Cells) -> Cells:

@@ -12,6 +12,7 @@ from torch import Tensor
 from genalloy.data.load import rows
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.evidence import Kind, Unavailable
+from genalloy.runs.labels import conditional
 from genalloy.runs.score import Scores, encode, score
 from genalloy.runs.start import RunData, trained_model
 
@@ -63,7 +64,7 @@ def write_scores(run: Path, data: str, label: str | None, out: Path, samples: in
     import pandas as pd
 
     facts, model = RunData.read_existing(run), trained_model(run)
-    scores = best_scores(model, rows_of(facts, data, label), samples)
+    scores = best_scores(model, rows_of(facts, data, label), samples, labels_of(facts, model, data, label))
     if scores.kind is Kind.NONE:
         raise Unavailable(f"{run} has no density: {scores.how}")
     values = scores.values.double().numpy()
@@ -77,19 +78,34 @@ def write_scores(run: Path, data: str, label: str | None, out: Path, samples: in
     return f"wrote {out}: {len(values)} rows, mean {values.mean():.5g} nats ({scores.kind.value}; {scores.how})"
 
 
-def best_scores(model: Any, x: Tensor, samples: int) -> Scores:
+def labels_of(facts: RunData, model: Any, data: str, label: str | None) -> Tensor | None:
+    """The rows' labels as the model's context; None for a model that takes none. Raises ValueError on unknown or no labels."""
+    if not conditional(model):
+        return None
+    codes = {name: float(i) for i, name in enumerate(facts.classes)}
+    parts = [labels for _, _, labels in rows(data, label)]
+    if any(labels is None for labels in parts):
+        raise ValueError(f"the model takes a label for every row, and {data} has none; give --label COLUMN")
+    words = [f"{value:g}" if isinstance(value, float) else str(value) for labels in parts for value in labels.tolist()]
+    unknown = sorted(set(words) - set(codes))
+    if unknown:
+        raise ValueError(f"{data} has the label {unknown[0]!r}; the model was trained on {', '.join(codes)}")
+    return torch.tensor([codes[word] for word in words])
+
+
+def best_scores(model: Any, x: Tensor, samples: int, context: Tensor | None = None) -> Scores:
     """Importance-weighted where the density is a proper bound, otherwise as it is."""
     try:
-        return score(model, x, ImportanceWeighted(samples))
+        return score(model, x, ImportanceWeighted(samples), context=context)
     except Unavailable:
-        return score(model, x)
+        return score(model, x, context=context)
 
 
 def write_codes(run: Path, data: str, label: str | None, out: Path) -> Path:
     """Codes of the rows to .npz, .npy, .csv or .parquet."""
     facts, model = RunData.read_existing(run), trained_model(run)
     with torch.no_grad():
-        codes = encode(model, rows_of(facts, data, label)).numpy()
+        codes = encode(model, rows_of(facts, data, label), labels_of(facts, model, data, label)).numpy()
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         np.savez(out, codes=codes)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from genalloy.capabilities import reach
 from genalloy.data.dataset import Dataset
 from genalloy.evidence import Kind, Unavailable
-from genalloy.runs.score import score
+from genalloy.runs.labels import cycled
+from genalloy.runs.score import sample, score
 from genalloy.training.seeding import Stream, seed_all
 
 GRID = 100
@@ -36,23 +37,30 @@ Decode = Callable[[Tensor], Tensor]
 
 
 def write_pictures(model: nn.Module, dataset: Dataset, drawn: Tensor, folder: Path) -> None:
-    """pictures.npz in the run's folder, in data units."""
-    shown = drawn[: SHOWN.get(dataset.space.kind, 64)]
+    """pictures.npz in the run's folder, in data units; a model that takes labels is shown one class after the other."""
+    count = SHOWN.get(dataset.space.kind, 64)
+    labels = cycled(model, len(dataset.label_names), count)
+    shown = drawn[:count] if labels is None else sample(model, count, context=labels)
     arrays: dict[str, Any] = {"samples": shown.numpy(), "neighbours": neighbours(drawn[:12], dataset.train).numpy()}
     stream = Stream()
     stream.enter()
     seed_all(0, -5)
     try:
-        symbols = dataset.space.kind == "text"
-        pairs = reconstructions(model, dataset.test[_spread(len(dataset.test), 16)], symbols)
-        arrays |= {} if pairs is None else {"reconstructions": pairs.numpy()}
-        found = walks(model, dataset.test[_spread(len(dataset.test), 256)], drawn_once if symbols else central)
-        arrays |= {name: rows.numpy() for name, rows in found.items()}
+        arrays |= _rebuilt(model, dataset) if labels is None else {}
     finally:
         stream.leave()
-    if dataset.space.dims == 2 and dataset.space.measure.counting == 0:
+    if dataset.space.dims == 2 and dataset.space.measure.counting == 0 and labels is None:
         arrays |= density_grid(model, dataset)
     np.savez(folder / "pictures.npz", **arrays)
+
+
+def _rebuilt(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
+    """Reconstructions of test rows and walks between their codes, where the model has them."""
+    symbols = dataset.space.kind == "text"
+    pairs = reconstructions(model, dataset.test[_spread(len(dataset.test), 16)], symbols)
+    found = walks(model, dataset.test[_spread(len(dataset.test), 256)], drawn_once if symbols else central)
+    kept = {} if pairs is None else {"reconstructions": pairs.numpy()}
+    return kept | {name: rows.numpy() for name, rows in found.items()}
 
 
 def write_reference(dataset: Dataset, folder: Path) -> None:
@@ -141,9 +149,10 @@ def walks(model: nn.Module, x: Tensor, typical: Callable[[Any], Tensor] = centra
 
 
 def rows_of(distribution: Any, z: Tensor, typical: Callable[[Any], Tensor]) -> Tensor:
-    """Codes z (n, *Z) as rows: a latent model's likelihood, a flow's layers outwards. Raises Unavailable without either."""
+    """Codes z (n, *Z) as rows: decode(z), or a flow's layers outwards. Raises Unavailable without either."""
     if hasattr(distribution, "decode"):
-        return typical(distribution.decode(z))
+        decoded = distribution.decode(z)
+        return typical(decoded) if hasattr(decoded, "event_shape") else decoded
     if not hasattr(distribution, "layers"):
         raise Unavailable(f"decode(z) is needed; {type(distribution).__name__} has none")
     x = rows_of(distribution.base, z, typical) if hasattr(distribution.base, "encode") else z

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import reach
+from genalloy.capabilities import Context, reach, tree_map
 from genalloy.distribution import density
 from genalloy.evidence import Evidence, Kind
 from genalloy.training.seeding import Stream, seed_all
@@ -38,25 +38,38 @@ class Scores:
 
 
 @torch.no_grad()
-def score(model: nn.Module, x: Tensor, estimator: Estimator | None = None, chunk: int = 256, seed: int = 0) -> Scores:
-    """density(x), or estimator(model(), x), for every row; in eval mode, from a random stream of its own."""
+def score(
+    model: nn.Module, x: Tensor, estimator: Estimator | None = None, chunk: int = 256, seed: int = 0, context: Context = None
+) -> Scores:
+    """density(x), or estimator(model(c), x), for every row; in eval mode, from a random stream of its own.
+
+    context: parts (n, *C) of a conditional model, row by row; the number is then log p(x | c), and `how` says so.
+    """
+    given = "" if context is None else "; given the label"
     with _aside(model, seed, -3):
         parts = []
-        for piece in x.split(chunk):
-            parts.append(estimator(model(), piece) if estimator else density(model(), piece))
+        for piece, c in pieces(x, context, chunk):
+            parts.append(estimator(model(c), piece) if estimator else density(model(c), piece))
             if parts[-1].kind is Kind.NONE:
                 return Scores(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
     stderrs = [p.stderr for p in parts if p.stderr is not None]
     stderr = torch.cat(stderrs) if len(stderrs) == len(parts) else None
-    return Scores(torch.cat([p.value for p in parts]), parts[0].kind, parts[0].how, stderr)
+    return Scores(torch.cat([p.value for p in parts]), parts[0].kind, parts[0].how + given, stderr)
 
 
 @torch.no_grad()
-def sample(model: nn.Module, count: int, chunk: int = 500, seed: int = 0) -> Tensor:
-    """`count` samples (count, *E), from a random stream of their own."""
+def sample(model: nn.Module, count: int, chunk: int = 500, seed: int = 0, context: Context = None) -> Tensor:
+    """`count` samples (count, *E), from a random stream of their own; context: one (count, *C) for each of them."""
     with _aside(model, seed, -4):
-        sizes = [min(chunk, count - done) for done in range(0, count, chunk)]
-        return torch.cat([model().sample((n,)) for n in sizes])
+        made = [model(c).sample(() if c is not None else (len(rows),)) for rows, c in pieces(torch.empty(count), context, chunk)]
+    return torch.cat(made)
+
+
+def pieces(x: Tensor, context: Context, chunk: int) -> Iterator[tuple[Tensor, Context]]:
+    """Rows in chunks, each with its own rows of the context."""
+    for start in range(0, len(x), chunk):
+        rows = slice(start, start + chunk)
+        yield x[rows], tree_map(lambda c: c[rows], context)  # noqa: B023
 
 
 @torch.no_grad()
@@ -87,10 +100,10 @@ def _aside(model: nn.Module, *key: int) -> Iterator[None]:
         model.train(was_training)
 
 
-def encode(model: nn.Module, x: Tensor) -> Tensor:
+def encode(model: nn.Module, x: Tensor, context: Context = None) -> Tensor:
     """Codes (n, code size) of rows (n, *E). Raises Unavailable where the model has none."""
     parts = []
-    for piece in x.split(512):
-        inner, seen, _ = reach(model(), piece, "encode")
+    for piece, c in pieces(x, context, 512):
+        inner, seen, _ = reach(model(c), piece, "encode")
         parts.append(inner.encode(seen).flatten(1))
     return torch.cat(parts)

@@ -54,6 +54,7 @@ def start(
         trainer.checkpoint()
         settings.write(folder)
         facts = {"name": dataset.name, "space": dataset.space.to_json(), "source": dataset.source, "notes": dataset.notes}
+        facts["classes"] = dataset.label_names
         checkpoint.write_text(folder / "data.json", json.dumps(facts, indent=1, default=str))
     return trainer
 
@@ -89,6 +90,7 @@ class RunData:
     space: Space
     form: Form
     source: dict[str, Any]
+    classes: tuple[str, ...] = ()
 
     @staticmethod
     def read_existing(folder: Path) -> RunData:
@@ -100,7 +102,8 @@ class RunData:
     def read(folder: Path) -> RunData:
         record = json.loads((folder / "data.json").read_text(encoding="utf-8"))
         form = Form(**record["source"].get("form", {}))
-        return RunData(record["name"], Space.from_json(record["space"]), form, record["source"])
+        classes = tuple(record.get("classes", ()))
+        return RunData(record["name"], Space.from_json(record["space"]), form, record["source"], classes)
 
 
 def trained_model(folder: Path) -> nn.Module:

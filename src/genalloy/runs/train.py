@@ -21,10 +21,11 @@ from genalloy.data.dataset import Dataset
 from genalloy.data.split import thin
 from genalloy.evidence import Kind
 from genalloy.recipes.composition import Composition
-from genalloy.runs.batches import Order, batches
+from genalloy.runs.batches import Order, Rows, batches
+from genalloy.runs.labels import context_of
 from genalloy.runs.logs import Log
 from genalloy.runs.memory import peak_megabytes
-from genalloy.runs.score import score
+from genalloy.runs.score import Scores, score
 from genalloy.runs.settings import RunSettings
 from genalloy.spec import from_spec, to_spec
 from genalloy.training.checkpoint import FORMAT, read_tensors, save, write_tensors
@@ -81,7 +82,7 @@ class Trainer:
         self.device = fabric.device if fabric else torch.device("cpu")
         self._saved = time.monotonic()
         chosen = thin(np.arange(len(dataset.validation)), CHECKED_ROWS, settings.split_seed)
-        self._checked = dataset.validation[torch.from_numpy(chosen)]
+        self._chosen = torch.from_numpy(chosen)
 
     @property
     def model(self) -> nn.Module:
@@ -90,10 +91,10 @@ class Trainer:
     def run(self) -> Iterator[Progress]:
         """Train what is left of the plan. Interrupted or not, the last state is saved; the best weights end in place."""
         self.composition.to(self.device)
-        x = self.dataset.train.to(self.device)
+        rows = Rows.of(self.composition, self.dataset).to(self.device)
         try:
             while self.memory.phase < len(self.settings.planned):
-                yield from self._phase(self.composition.phases[self.memory.phase], x)
+                yield from self._phase(self.composition.phases[self.memory.phase], rows)
                 with whole_steps():
                     self._take_best()
                     self.memory.phase, self.memory.step, self.state = self.memory.phase + 1, 0, State()
@@ -114,11 +115,11 @@ class Trainer:
         """Whether this process writes files."""
         return self.fabric is None or self.fabric.global_rank == 0
 
-    def _phase(self, phase: Any, x: Tensor) -> Iterator[Progress]:
+    def _phase(self, phase: Any, rows: Rows) -> Iterator[Progress]:
         index, steps = self.memory.phase, self.settings.planned[self.memory.phase]
         options = phase.planned(steps, mix(self.settings.seed, index))
-        order = Order(len(x), phase.batch, mix(self.settings.seed, index, 1))
-        stream = batches(x, order, self.memory.step, steps, phase.view, self.model)
+        order = Order(len(rows.x), phase.batch, mix(self.settings.seed, index, 1))
+        stream = batches(rows, order, self.memory.step, steps, phase.view, self.model)
         model = self.model if phase.model is None else phase.model
         every = max(1, steps // CHECKS)
         before = sum(self.settings.planned[:index])
@@ -141,7 +142,7 @@ class Trainer:
         """Validation density under the averaged weights; the best weights are kept."""
         if phase.select and phase.model is None:
             with self._averaged():
-                scores = score(self.model, self._checked.to(self.device), seed=self.settings.seed)
+                scores = self._scores()
                 value = None if scores.kind is Kind.NONE else scores.mean()
                 if value is not None:
                     self._keep_best(value, step.index, scores.kind)
@@ -150,6 +151,13 @@ class Trainer:
         if time.monotonic() - self._saved > 30.0:
             self.checkpoint()
         return value
+
+    def _scores(self) -> Scores:
+        """Densities of the checked validation rows, under their labels where the model takes them."""
+        x = self.dataset.validation[self._chosen].to(self.device)
+        labels = context_of(self.model, self.dataset, "validation")
+        context = None if labels is None else labels[self._chosen].to(self.device)
+        return score(self.model, x, seed=self.settings.seed, context=context)
 
     def _keep_best(self, value: float, step: int, kind: Kind) -> None:
         self.memory.label = kind.value
@@ -215,7 +223,7 @@ def seconds_per_step(composition: Composition, phase: Any, dataset: Dataset, lim
     twin: Any = trial.phases[list(composition.phases).index(phase)]
     order = Order(len(dataset.train), phase.batch, 0)
     model = trial.model if twin.model is None else twin.model
-    stream = batches(dataset.train, order, 0, 200, twin.view, trial.model)
+    stream = batches(Rows.of(trial, dataset), order, 0, 200, twin.view, trial.model)
     times, began = [], time.monotonic()
     for _ in fit(model, twin.objective, stream, training=twin.planned(200, 0)):
         times.append(time.monotonic())
@@ -234,7 +242,8 @@ def plan(composition: Composition, dataset: Dataset, settings: RunSettings, cap:
     if settings.minutes is not None:
         cost = sum(phase.share * seconds_per_step(composition, phase, dataset) for phase in composition.each())
         began = time.monotonic()
-        score(composition.model, dataset.validation[:64])
+        labels = context_of(composition.model, dataset, "validation")
+        score(composition.model, dataset.validation[:64], context=None if labels is None else labels[:64])
         rows = min(len(dataset.validation), CHECKED_ROWS)
         checking = (time.monotonic() - began) * rows / min(64, rows) * CHECKS
         room = max(settings.minutes * 60 - checking, settings.minutes * 30)

@@ -7,7 +7,7 @@ One step of size h from t: Euler :math:`y + h k_1`; Heun :math:`y + \tfrac h2 (k
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -32,6 +32,31 @@ class Solver(Value):
 
     def step(self, field: Field, state: State, t: float, h: float) -> State:
         raise NotImplementedError
+
+    def watching(self, count: int) -> Solver:
+        """The same solver, its error judged by the first `count` tensors of the state where it adapts its steps."""
+        return self
+
+
+@dataclass(frozen=True)
+class Steps(Value):
+    r"""How finely [0, 1] is divided: :math:`t_i = (i/n)^{power}`, so that a power above 1 looks closer at t = 0, the data.
+
+    training, evaluation: n in the two modes of a module. jitter: in training the inner times move at random, each by up to half
+    this share of an interval, so that a model cannot learn the errors of one coarse grid.
+    """
+
+    training: int = 8
+    evaluation: int = 32
+    power: float = 1.0
+    jitter: float = 0.0
+
+    def grid(self, training: bool) -> list[float]:
+        """The n + 1 times, increasing."""
+        n = self.training if training else self.evaluation
+        moves = (self.jitter * (torch.rand(n - 1) - 0.5)).tolist() if training and self.jitter else [0.0] * (n - 1)
+        inner = [((i + move) / n) ** self.power for i, move in enumerate(moves, 1)]
+        return [0.0, *inner, 1.0]
 
 
 def _move(state: State, h: float, *slopes: State) -> State:
@@ -79,17 +104,37 @@ class RungeKutta4(Solver):
 
 @dataclass(frozen=True)
 class Adaptive(Solver):
-    """torchdiffeq's adaptive methods between the grid's ends; batch elements share their steps, so they are coupled."""
+    """torchdiffeq's adaptive methods between the grid's ends; batch elements share their steps, so they are coupled.
+
+    watched: tensors of the state whose error chooses the steps, all of them where 0.
+    """
 
     rtol: float = 1e-5
     atol: float = 1e-5
     method: str = "dopri5"
+    watched: int = 0
 
     order = 5
+
+    def watching(self, count: int) -> Adaptive:
+        return replace(self, watched=count)
 
     def __call__(self, field: Field, state: State, grid: Sequence[float]) -> State:
         from torchdiffeq import odeint
 
         times = torch.tensor([grid[0], grid[-1]], dtype=torch.float64, device=state[0].device)
-        out = odeint(lambda t, y: field(float(t), y), state, times, rtol=self.rtol, atol=self.atol, method=self.method)
+        out = odeint(
+            lambda t, y: field(float(t), y),
+            state,
+            times,
+            rtol=self.rtol,
+            atol=self.atol,
+            method=self.method,
+            options={"norm": self._norm},
+        )
         return tuple(path[-1] for path in out)
+
+    def _norm(self, state: State) -> Tensor:
+        """Largest root mean square of the watched tensors; detached, or the first step's length would carry a gradient."""
+        watched = state[: self.watched] if self.watched else state
+        return torch.stack([y.detach().square().mean().sqrt() for y in watched if y.numel()]).max()

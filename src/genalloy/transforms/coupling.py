@@ -142,7 +142,7 @@ class Coupling(Transform):
         super().__init__()
         self.parting, self.network, self.univariate = parting, network, univariate
         self.context_shapes = tuple(tuple(s) for s in context_shapes)
-        self.event_dims, self.volume = parting.event_dims, univariate.volume
+        self.event_dims, self.constant = parting.event_dims, univariate.volume
         self._moved_dims = len(parting.moved_shape)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

@@ -25,10 +25,12 @@ class Layer(Module, ABC):
 
     differentiable: whether gradients flow through `outward` (False for rounding).
     measure: what the layer trades in the base measure (dequantisation: Lebesgue coordinates for counted ones).
+    constant: whether it is a bijection whose contribution is the same for every x (p^(1/T) then passes through).
     """
 
     differentiable: bool = True
     measure: Measure = Measure()
+    constant: bool = False
 
     @abstractmethod
     def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
@@ -50,9 +52,13 @@ class Layer(Module, ABC):
 
 
 class Transform(Module, ABC):
-    """An invertible tensor function; event axes are the last `event_dims`."""
+    """An invertible tensor function; event axes are the last `event_dims`.
+
+    constant: whether the log-determinant is the same for every x (it may depend on the context).
+    """
 
     event_dims: int = 1
+    constant: bool = False
 
     @abstractmethod
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
@@ -79,6 +85,7 @@ class Exact(Layer):
     def __init__(self, transform: Transform) -> None:
         super().__init__()
         self.transform = transform
+        self.constant = transform.constant
 
     def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         z, ladj = self.transform.encode(x, context)
@@ -104,7 +111,7 @@ class Inverse(Transform):
     def __init__(self, transform: Transform) -> None:
         super().__init__()
         self.transform = transform
-        self.event_dims = transform.event_dims
+        self.event_dims, self.constant = transform.event_dims, transform.constant
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return self.transform.decode(x, context)

@@ -20,6 +20,8 @@ Shape = tuple[int, ...]
 class Permute(Transform):
     """z_i = x_{p(i)} on vectors; permutation: integer tensor (D,), kept as a buffer."""
 
+    constant = True
+
     def __init__(self, permutation: Tensor) -> None:
         super().__init__()
         self.register_buffer("permutation", permutation.long())
@@ -34,6 +36,8 @@ class Permute(Transform):
 class Reverse(Transform):
     """Entries of a vector in reverse order: an autoregressive stack then conditions both ways."""
 
+    constant = True
+
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return x.flip(-1), x.new_zeros(x.shape[:-1])
 
@@ -46,6 +50,8 @@ class ActNorm(Transform):
 
     event_shape: shape of x, channels first. `initialise(x)` standardises a batch; until then it is the identity.
     """
+
+    constant = True
 
     def __init__(self, event_shape: Shape, per_channel: bool = False, floor: float = 1e-3) -> None:
         super().__init__()
@@ -78,6 +84,8 @@ class PLU(Transform):
 
     permutation: integer tensor (D,); the inverse is two triangular solves.
     """
+
+    constant = True
 
     def __init__(self, permutation: Tensor) -> None:
         super().__init__()

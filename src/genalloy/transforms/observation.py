@@ -4,56 +4,94 @@ Dequantisation (Theis, van den Oord & Bethge, 2016): for integers x and y = x + 
 
 .. math:: \log P(x) = \log \int_{[0,1)^D} p(x + u)\,du \ge \mathbb E_u \log p(x + u),
 
-which is proper: averaging k draws inside the logarithm tightens it.
+which is proper: averaging k draws inside the logarithm tightens it. Variational (Ho et al., 2019, Flow++): u from a learned
+q(u | x) instead, with contribution :math:`-\log q(u \mid x)`,
+
+.. math:: \log P(x) \ge \mathbb E_{q(u|x)}[\log p(x + u) - \log q(u \mid x)],
+
+proper as well, and tight where q is p within the cell; uniform is q = 1. For an own sample :math:`y \sim p`, x its floor and
+:math:`u = y - x`, the same difference is UPPER and proper.
+
+Samples outside the grid are clipped to its ends; the density does not count their mass, so it stays a lower bound, of
+:math:`P(x)` with or without what is clipped. For own samples that were clipped the difference counts the cell alone.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context
-from genalloy.distribution import sum_event
+from genalloy.capabilities import Context, both
+from genalloy.distribution import density, draw, sum_event
 from genalloy.evidence import Evidence, Kind, Measure
 from genalloy.transforms.layer import Layer, Transform
 
 
 class Dequantise(Layer):
-    """Integers to reals by uniform noise on the entries where `discrete` is true; outwards, floor and clip.
+    r"""Integers to reals by noise on the entries where `discrete` is true; outwards, floor and clip.
 
     discrete: bool tensor of the event shape. low, high: smallest and largest integer, tensors of the event shape.
+    noise: None for uniform noise; otherwise a part of events in (0, 1) given x scaled to [-1, 1] (\*B, \*E) and, where it
+    declares more, the context. Its events have the shape of x where all entries are discrete, else (number of discrete,).
     """
 
     differentiable = False
 
-    def __init__(self, discrete: Tensor, low: Tensor, high: Tensor) -> None:
+    def __init__(self, discrete: Tensor, low: Tensor, high: Tensor, noise: nn.Module | None = None) -> None:
         super().__init__()
         self.register_buffer("discrete", discrete)
         self.register_buffer("low", low.float())
         self.register_buffer("high", high.float())
+        self.noise: Any = noise
         self.count = int(discrete.sum())
+        self.whole = self.count == discrete.numel()
         self.measure = Measure(-self.count, self.count)
 
     def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
-        noise = torch.rand_like(x) * self.discrete
-        return x + noise, self._label(x, Kind.LOWER)
+        if self.noise is None:
+            return x + torch.rand_like(x) * self.discrete, self._uniform(x, Kind.LOWER)
+        distribution = self._given(x, context)
+        batch = x.shape[: x.dim() - self.discrete.dim()]
+        u, evidence = draw(distribution, tuple(batch[: len(batch) - len(distribution.batch_shape)]))
+        return x + self._spread(u, x), self._measured((-evidence).below("variational dequantisation, 1 sample"))
 
     def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         floored = z.floor().clamp(min=self.low, max=self.high)
         x = torch.where(self.discrete, floored, z)
-        return x, self._label(z, Kind.UPPER)
+        if self.noise is None:
+            return x, self._uniform(z, Kind.UPPER)
+        u = (z - x).clamp(1e-6, 1 - 1e-6)
+        evidence = density(self._given(x, context), u if self.whole else u[..., self.discrete])
+        return x, self._measured((-evidence).above("variational dequantisation, 1 sample"))
 
-    def _label(self, x: Tensor, kind: Kind) -> Evidence:
+    def _given(self, x: Tensor, context: Context) -> Any:
+        scaled = 2 * (x - self.low) / (self.high - self.low).clamp(min=1) - 1
+        scaled = torch.where(self.discrete, scaled, x)
+        shapes = getattr(self.noise, "context_shapes", None)
+        return self.noise(scaled if shapes is None or len(shapes) == 1 else both(scaled, context))
+
+    def _spread(self, u: Tensor, x: Tensor) -> Tensor:
+        """Noise of all entries, zero where they are not discrete."""
+        return u if self.whole else torch.zeros_like(x).masked_scatter(self.discrete.expand(x.shape), u)
+
+    def _uniform(self, x: Tensor, kind: Kind) -> Evidence:
         """Contribution 0, which trades Lebesgue coordinates for counted ones."""
         zero = x.new_zeros(x.shape[: x.dim() - self.discrete.dim()])
         return Evidence(zero, kind, "uniform dequantisation", True, None, self.measure)
 
+    def _measured(self, evidence: Evidence) -> Evidence:
+        return replace(evidence, measure=self.measure)
+
 
 class Affine(Transform):
     """z = (x - shift) / scale with fixed tensors of the event shape (standardisation in the user's own units)."""
+
+    constant = True
 
     def __init__(self, shift: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -94,6 +132,8 @@ class Logit(Transform):
 
 class Flatten(Transform):
     """An image or sequence as a vector; volume is kept."""
+
+    constant = True
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -1,0 +1,39 @@
+"""Flows of images at several scales: what invertible 1x1 convolutions and scaling bring, at equal steps and networks."""
+
+from __future__ import annotations
+
+from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.verdict import AllOf, Better
+
+SCALES = {"scales": 2, "layers": 4, "width": 32}
+CLAIM = "With as many couplings, equal networks and steps, Glow has a higher likelihood than RealNVP, and RealNVP than NICE."
+NICE_MNIST = "MNIST, 4 dense couplings of 5 x 1000, logistic base, 150 epochs"
+PUBLISHED = (Published("NICE", 4.34, "bits/dim", NICE_MNIST, "pytorch-generative, GitHub"),)
+
+
+def _flows(name: str, title: str, data: str, steps: dict[str, int], minutes: dict[str, float]) -> Experiment:
+    contenders = tuple(Contender(recipe, recipe, steps, SCALES) for recipe in ("nice", "realnvp", "glow"))
+    checks = AllOf((Better("glow", "realnvp", "density"), Better("realnvp", "nice", "density")))
+    return Experiment(
+        name,
+        "flow",
+        title,
+        CLAIM,
+        data,
+        contenders,
+        ("density", "cost"),
+        ("density",),
+        checks,
+        minutes,
+        PUBLISHED,
+        importance=8,
+        group="image-flows",
+    )
+
+
+SMALL = {"quick": 1000, "full": 20_000}
+LARGE = {"quick": 400, "full": 20_000}
+EXPERIMENTS = (
+    _flows("image-flows-digits", "Image flows on small digits", "digits", SMALL, {"quick": 10, "full": 200}),
+    _flows("image-flows-garments", "Image flows on garments", "fashion-mnist", LARGE, {"quick": 30, "full": 1200}),
+)

@@ -1,0 +1,304 @@
+r"""Networks :math:`g` with a known Lipschitz constant below one, for residual flows.
+
+A chain of linear maps and activations of slope at most 1 has :math:`\mathrm{Lip}(g) \le \prod_l \|W_l\|_2`. Each map is used as
+
+.. math:: \bar W = W / \max(1, \sigma(W) / \kappa), \qquad \kappa = c^{1/L},
+
+so that :math:`\mathrm{Lip}(g) \le c < 1` over L maps (Miyato, Kataoka, Koyama & Yoshida, 2018; Behrmann, Grathwohl, Chen,
+Duvenaud & Jacobsen, 2019). :math:`\sigma` is the operator norm of the map itself; of a convolution, on images of its own size
+with their borders, not of its reshaped kernel. Power iteration, from the singular vectors u, v that are kept as buffers, runs
+until :math:`\sigma` grows by less than a tolerance, a looser one in training. Vectors that already satisfy it are left alone:
+the same weights give the same numbers twice, and averaged or loaded weights get a norm of their own. The buffers are written in
+training under gradients only.
+
+LipSwish (Chen, Behrmann, Duvenaud & Jacobsen, 2019) is :math:`x\,\mathrm{sigmoid}(\beta x) / 1.1` with a learned
+:math:`\beta > 0`: its slope stays below 1, and unlike ReLU's it has a derivative to learn from.
+
+The context is added to the first map's output through a free linear map: g is a contraction in x for every context, and
+arbitrary in the context.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genalloy.capabilities import Context, join
+from genalloy.spec import Module, Value
+
+Shape = tuple[int, ...]
+Tangent = Callable[[Tensor], Tensor]
+r"""T (K, N, \*E) -> J T of the same shape, J the Jacobian at the N points."""
+MOST_ITERATIONS = 500
+LOOSER = 10.0
+"""In training weights move on at once, and nothing is inverted: the tolerance is that much looser."""
+
+
+class Activation(Value, ABC):
+    """Elementwise, slope in [-1, 1]. start: first value of its learned number, one a layer; None where it has none."""
+
+    start: float | None = None
+
+    @abstractmethod
+    def __call__(self, h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(value, slope), both of h's shape."""
+
+
+@dataclass(frozen=True)
+class LipSwish(Activation):
+    """h sigmoid(beta h) / 1.1, beta = softplus(learned); see the module's text.
+
+    The published start is 0.5. A sharper one lets small networks bend from the first step on.
+    """
+
+    start: float | None = 2.0
+
+    def __call__(self, h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
+        scaled = h if learned is None else F.softplus(learned) * h
+        gate = torch.sigmoid(scaled)
+        part = gate / 1.1
+        return h * part, torch.addcmul(part, part * scaled, 1 - gate)
+
+
+@dataclass(frozen=True)
+class Elu(Activation):
+    """h where positive, e^h - 1 below: the activation of i-ResNets."""
+
+    start: float | None = None
+
+    def __call__(self, h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
+        below = h.clamp(max=0.0).exp()
+        return torch.where(h > 0, h, below - 1), below
+
+
+class Bounded(Module, ABC):
+    """A linear map without bias whose operator norm is known: `weight`, and singular vectors u, v as buffers."""
+
+    def __init__(self, weight: Tensor, output: Shape, event: Shape) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.register_buffer("u", F.normalize(torch.randn(output).flatten(), dim=0).reshape(1, *output))
+        self.register_buffer("v", F.normalize(torch.randn(event).flatten(), dim=0).reshape(1, *event))
+
+    @abstractmethod
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """(N, \\*inputs) -> (N, \\*outputs)."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
+        """The transposed map, (N, \\*outputs) -> (N, \\*inputs)."""
+
+    def within(self, limit: float, tolerance: float) -> Tensor:
+        """The weight, shrunk where needed to an operator norm of `limit`; differentiable."""
+        u, v = self._singular(tolerance)
+        sigma = (u * self.apply_weight(v, self.weight)).sum()
+        return self.weight / (sigma / limit).clamp(min=1.0)
+
+    def _singular(self, tolerance: float) -> tuple[Tensor, Tensor]:
+        keep = self.training and torch.is_grad_enabled()
+        with torch.no_grad():
+            u, v = self._iterate(LOOSER * tolerance if keep else tolerance)
+            if keep and u is not self.u:
+                self.u.copy_(u)
+                self.v.copy_(v)
+        return (u.clone(), v.clone()) if keep else (u, v)  # later updates must not reach what autograd saved
+
+    def _iterate(self, tolerance: float) -> tuple[Tensor, Tensor]:
+        u, v, tiny = self.u, self.v, torch.finfo(self.u.dtype).tiny
+        for _ in range(MOST_ITERATIONS):
+            out = self.apply_weight(v, self.weight)
+            next_u = F.normalize(out.flatten(), dim=0, eps=tiny).reshape(out.shape)
+            back = self.adjoint(next_u, self.weight)
+            sigma = torch.linalg.vector_norm(back)
+            if float(sigma - torch.dot(u.flatten(), out.flatten())) <= tolerance * float(sigma):
+                break
+            u, v = next_u, back / sigma
+        return u, v
+
+
+class BoundedLinear(Bounded):
+    """A matrix on vectors."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(_orthogonal((outputs, inputs)), (outputs,), (inputs,))
+        self.inputs, self.outputs = inputs, outputs
+
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(x, weight)
+
+    def adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
+        return y @ weight
+
+
+class BoundedConv(Bounded):
+    """A convolution of odd kernel size on images (C, H, W) with zeros around them; the size is kept."""
+
+    def __init__(self, event_shape: Shape, outputs: int, kernel: int) -> None:
+        inputs, *size = event_shape
+        weight = _orthogonal((outputs, inputs, kernel, kernel))
+        super().__init__(weight, (outputs, *size), tuple(event_shape))
+        self.event_shape, self.outputs, self.kernel = tuple(event_shape), outputs, kernel
+
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, padding=self.kernel // 2)
+
+    def adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
+        return F.conv_transpose2d(y, weight, padding=self.kernel // 2)
+
+
+def _orthogonal(shape: Shape) -> Tensor:
+    """All singular values 1 at the start, so that the bound is put to use in every direction."""
+    return nn.init.orthogonal_(torch.empty(shape))
+
+
+class Contraction(Module, ABC):
+    r"""g(x; c) with Lip(g) <= `lipschitz` < 1 in x: a chain of bounded maps with activations between them.
+
+    `bind` does once what depends on weights and context alone; `linearise` then gives g and its Jacobian products as plain
+    tensor functions of tensors, differentiable to any order.
+
+    Raises ValueError where `lipschitz` lies outside (0, 1).
+    """
+
+    event_shape: Shape
+    context_shapes: tuple[Shape, ...]
+    maps: Any
+    from_context: Any
+    activation: Activation
+
+    def __init__(self, maps: list[Bounded], widths: tuple[int, ...], activation: Activation, lipschitz: float) -> None:
+        super().__init__()
+        if not 0 < lipschitz < 1:
+            raise ValueError(f"found a Lipschitz constant of {lipschitz}, expected one inside (0, 1): z = x + g(x) must invert")
+        self.activation, self.lipschitz = activation, lipschitz
+        self.maps = nn.ModuleList(maps)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(n)) for n in widths)
+        learned = () if activation.start is None else (activation.start,) * (len(maps) - 1)
+        self.learned = nn.ParameterList(nn.Parameter(torch.tensor(value)) for value in learned)
+
+    def _context(self, context_shapes: tuple[Shape, ...], width: int) -> None:
+        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        size = sum(math.prod(s) for s in self.context_shapes)
+        self.from_context = nn.Linear(size, width, bias=False) if size else None
+
+    def bind(self, context: Context, batch: Shape) -> tuple[Tensor, ...]:
+        r"""What `linearise` needs, once for N = prod(batch) points: normalised weights, biases with the context, activations.
+
+        The context's batch broadcasts to `batch`.
+        """
+        limit = self.lipschitz ** (1 / len(self.maps))
+        weights = [m.within(limit, self.tolerance) for m in self.maps]
+        biases = [self._placed(b) for b in self.biases]
+        if self.from_context is not None:
+            shift = self.from_context(join(context, self.context_shapes).to(biases[0].dtype))
+            shift = shift.expand(*batch, shift.shape[-1]).reshape(math.prod(batch), -1)
+            biases[0] = biases[0] + self._placed(shift)
+        return (*weights, *biases, *self.learned)
+
+    def linearise(self, x: Tensor, bound: tuple[Tensor, ...]) -> tuple[Tensor, Tangent]:
+        r"""g(x) and T -> J T for x (N, \*E), T (K, N, \*E), at weights `bound` = bind(context, batch of N)."""
+        count = len(self.maps)
+        weights, biases, learned = bound[:count], bound[count : 2 * count], bound[2 * count :]
+        slopes: list[Tensor] = []
+        h = self._enter(x)
+        for i, layer in enumerate(self.maps):
+            h = layer.apply_weight(h, weights[i]) + biases[i]
+            if i < count - 1:
+                h, slope = self.activation(h, learned[i] if learned else None)
+                slopes.append(slope)
+
+        def tangent(t: Tensor) -> Tensor:
+            k, n = t.shape[:2]
+            t = self._enter(t.flatten(0, 1))
+            for i, layer in enumerate(self.maps):
+                t = layer.apply_weight(t, weights[i])
+                if i < count - 1:
+                    t = (t.unflatten(0, (k, n)) * slopes[i]).flatten(0, 1)
+            return t.reshape(k, n, *self.event_shape)
+
+        return h.reshape(x.shape), tangent
+
+    def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        r"""g(x; context), (\*B, \*E)."""
+        batch = x.shape[: x.dim() - len(self.event_shape)]
+        flat = x.reshape(-1, *self.event_shape)
+        return self.linearise(flat, self.bind(context, tuple(batch)))[0].reshape(x.shape)
+
+    @abstractmethod
+    def _enter(self, x: Tensor) -> Tensor:
+        """Points or tangents as the first map takes them."""
+
+    @abstractmethod
+    def _placed(self, bias: Tensor) -> Tensor:
+        r"""(\*, width) in a shape that adds to the maps' outputs."""
+
+
+class LipschitzMLP(Contraction):
+    r"""Dense contraction of events of any shape (flattened): x (\*B, \*E) -> (\*B, \*E).
+
+    widths: of the hidden layers. context_shapes: parts of the context. lipschitz: bound on the whole network, below 1.
+    tolerance: growth of an operator norm at which power iteration stops, relative.
+    """
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        widths: tuple[int, ...] = (128, 128, 128),
+        context_shapes: tuple[Shape, ...] = (),
+        activation: Activation = LipSwish(),
+        lipschitz: float = 0.97,
+        tolerance: float = 1e-4,
+    ) -> None:
+        dims = math.prod(event_shape)
+        sizes = (dims, *widths, dims)
+        super().__init__([BoundedLinear(a, b) for a, b in pairwise(sizes)], sizes[1:], activation, lipschitz)
+        self.event_shape, self.widths, self.tolerance = tuple(event_shape), tuple(widths), tolerance
+        self._context(context_shapes, sizes[1])
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def _placed(self, bias: Tensor) -> Tensor:
+        return bias
+
+
+class LipschitzConv(Contraction):
+    r"""Convolutional contraction of images: x (\*B, C, H, W) -> the same; the context shifts the first map's channels.
+
+    channels: of the hidden layers; kernels: odd sizes, one more than channels. Others as for :class:`LipschitzMLP`.
+    Raises ValueError where kernels are even, or do not fit the channels.
+    """
+
+    def __init__(
+        self,
+        event_shape: Shape,
+        channels: tuple[int, ...] = (32, 32),
+        kernels: tuple[int, ...] = (3, 1, 3),
+        context_shapes: tuple[Shape, ...] = (),
+        activation: Activation = LipSwish(),
+        lipschitz: float = 0.97,
+        tolerance: float = 1e-4,
+    ) -> None:
+        if len(kernels) != len(channels) + 1 or any(k % 2 == 0 for k in kernels):
+            raise ValueError(f"found kernels {kernels} for channels {channels}, expected {len(channels) + 1} odd sizes")
+        sizes = (event_shape[0], *channels, event_shape[0])
+        size = tuple(event_shape[1:])
+        maps: list[Bounded] = [BoundedConv((a, *size), b, k) for (a, b), k in zip(pairwise(sizes), kernels, strict=True)]
+        super().__init__(maps, sizes[1:], activation, lipschitz)
+        self.event_shape, self.tolerance = tuple(event_shape), tolerance
+        self.channels, self.kernels = tuple(channels), tuple(kernels)
+        self._context(context_shapes, sizes[1])
+
+    def _enter(self, x: Tensor) -> Tensor:
+        return x
+
+    def _placed(self, bias: Tensor) -> Tensor:
+        return bias[..., None, None]

@@ -1,0 +1,77 @@
+"""Flows of images at several scales, on vectors dense: NICE and Glow. RealNVP's are in :mod:`genalloy.recipes.flows`."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from genalloy.evidence import Kind
+from genalloy.heads.gaussian import StandardNormal
+from genalloy.models.flow import Flow, Preprocessed
+from genalloy.networks.convolution import Filters
+from genalloy.networks.masked import Hidden
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, halves, seen
+from genalloy.recipes.multiscale import Glow, Nice, image_flow, pixels, possible
+from genalloy.recipes.registry import recipe
+from genalloy.transforms.coupling import coupling
+from genalloy.transforms.layer import Transform
+from genalloy.transforms.linear import PLU, ActNorm
+from genalloy.transforms.univariate import Additive
+
+
+def dense(target: Target, name: str, width: int, dropout: float) -> Hidden:
+    """Networks of couplings on flattened observations. Raises ValueError where there is nothing to couple."""
+    if target.space.dims < 2:
+        raise ValueError(f"{name} needs at least two entries to couple; found one; try maf")
+    if target.space.levels is None:
+        return Hidden((width, width), nn.ReLU)
+    return Hidden((width, width), residual=True, dropout=dropout)
+
+
+def fitted(target: Target, model: Preprocessed, steps: int) -> Composition:
+    """Maximum likelihood with the options of the other flows."""
+    reals = target.space.levels is None
+    phase = Phase(MaximumLikelihood(), ON_REALS if reals else ON_GRID, batch=256 if reals else 128)
+    return Composition(model, [phase], steps or (4000 if reals else 1000))
+
+
+@recipe("nice", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Dinh, Krueger & Bengio, 2015")
+def nice(
+    target: Target, scales: int = 2, layers: int = 0, width: int = 32, dropout: float = 0.2, steps: int = 0
+) -> Composition:
+    """NICE: additive couplings, which keep volume, and one scaling, so that p^(1/T) is exact on reals.
+
+    scales: at most so many on images with even sides, 0 for dense couplings. layers 0: 4 couplings a scale; dense, 10 on
+    integers and 12 on reals. width: channels, three times as wide where dense. dropout: where dense, on integers.
+    """
+    shape, dims = target.space.shape, target.space.dims
+    if count := possible(shape, scales):
+        return fitted(target, pixels(target, image_flow(shape, Nice(layers or 4, Filters(width)), count)), steps)
+    hidden = dense(target, "nice", 3 * width, dropout)
+    layers = layers or (12 if target.space.levels is None else 10)
+    couplings = [coupling(mask, hidden, univariate=Additive()) for mask in halves(dims, layers)]
+    flow = Flow(StandardNormal((dims,)), [*couplings, ActNorm((dims,))], (dims,))
+    return fitted(target, seen(target, flow), steps)
+
+
+@recipe("glow", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Kingma & Dhariwal, 2018")
+def glow(
+    target: Target, scales: int = 2, layers: int = 0, width: int = 32, dropout: float = 0.2, steps: int = 0
+) -> Composition:
+    """Glow: ActNorm, an invertible 1x1 convolution (on vectors a matrix) and an affine coupling in turn.
+
+    scales: at most so many on images with even sides, 0 for dense couplings. layers 0: 4 couplings a scale; dense, 10 on
+    integers and 12 on reals. width: channels, three times as wide where dense. dropout: where dense, on integers.
+    """
+    shape, dims = target.space.shape, target.space.dims
+    if count := possible(shape, scales):
+        return fitted(target, pixels(target, image_flow(shape, Glow(layers or 4, Filters(width)), count)), steps)
+    hidden = dense(target, "glow", 3 * width, dropout)
+    layers = layers or (12 if target.space.levels is None else 10)
+    couplings: list[Transform] = []
+    for mask in halves(dims, layers):
+        couplings += [ActNorm((dims,)), PLU(torch.randperm(dims)), coupling(mask, hidden)]
+    flow = Flow(StandardNormal((dims,)), [*couplings, ActNorm((dims,))], (dims,))
+    return fitted(target, seen(target, flow), steps)

@@ -1,0 +1,152 @@
+r"""Multi-scale flows of images, by nesting: squeeze, a few couplings, split half of the channels off, and again.
+
+Three kinds of step, with the same number of couplings and the same networks: additive couplings of channels in fixed random
+orders (NICE: Dinh, Krueger & Bengio, 2015), affine ones by checkerboards and then by channels (RealNVP: Dinh, Sohl-Dickstein &
+Bengio, 2017), and affine ones by channels between invertible 1x1 convolutions (Glow: Kingma & Dhariwal, 2018). ActNorm stands
+where RealNVP had batch normalisation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from genalloy.heads.gaussian import Gaussian, StandardNormal
+from genalloy.models.flow import Flow, Preprocessed
+from genalloy.models.split import Split, halves
+from genalloy.networks.convolution import ConvNet, Elements, Filters
+from genalloy.part import From
+from genalloy.recipes.composition import Target
+from genalloy.recipes.pieces import dequantised, standardised
+from genalloy.transforms.coupling import ByChannel, Coupling
+from genalloy.transforms.image import InvertibleConvolution, Shuffle, Squeeze
+from genalloy.transforms.layer import Transform
+from genalloy.transforms.linear import ActNorm
+from genalloy.transforms.observation import Logit
+from genalloy.transforms.univariate import Additive, Affine, Univariate
+
+Shape = tuple[int, ...]
+FEW = 32
+COLOURS = (0, 3, 1, 2)
+"""The four pixels of a block, first those of one colour."""
+
+
+@dataclass(frozen=True)
+class Steps(ABC):
+    """A scale's transforms. couplings: of a scale. filters: of their networks. context_shapes: of what they are given."""
+
+    couplings: int
+    filters: Filters
+    context_shapes: tuple[Shape, ...] = ()
+
+    @abstractmethod
+    def scale(self, shape: Shape) -> list[Transform]:
+        """Squeeze and couplings for images (C, H, W)."""
+
+    @abstractmethod
+    def rest(self, left: Shape, deep: Shape) -> nn.Module:
+        """Part for the channels that are split off, given the others."""
+
+    def by_channel(self, shape: Shape, univariate: Univariate, second: bool) -> Coupling:
+        """A coupling with a convolutional network that starts at the identity; second: which half of the channels stays."""
+        parting = ByChannel(shape, second)
+        inputs = (parting.still_shape, *self.context_shapes)
+        network = ConvNet(inputs, univariate.width * parting.moved_shape[0], self.filters, zero=True)
+        return Coupling(parting, network, univariate, self.context_shapes)
+
+    def gaussian(self, left: Shape, deep: Shape) -> nn.Module:
+        """N(m, s^2) of a convolution of what goes on; starts at N(0, 1)."""
+        inputs = (deep, *self.context_shapes)
+        return From(Gaussian(), Elements(ConvNet(inputs, 2 * left[0], self.filters, zero=True), 2), left, inputs)
+
+
+@dataclass(frozen=True)
+class Nice(Steps):
+    """Volume is kept everywhere, and what is split off is N(0, I): temperature is exact."""
+
+    def scale(self, shape: Shape) -> list[Transform]:
+        steps: list[Transform] = [Squeeze(shape)]
+        small = steps[0].out_shape(shape)
+        for _ in range(self.couplings):
+            steps += [Shuffle(torch.randperm(small[0])), self.by_channel(small, Additive(), False)]
+        return steps
+
+    def rest(self, left: Shape, deep: Shape) -> nn.Module:
+        return StandardNormal(left)
+
+
+@dataclass(frozen=True)
+class RealNVP(Steps):
+    """Half of the couplings by checkerboard, half by channel.
+
+    A checkerboard's squares of one colour are two of the four pixels that squeezing makes channels of: its couplings run there,
+    at a quarter of the cost, and their networks are as large as all others.
+    """
+
+    def scale(self, shape: Shape) -> list[Transform]:
+        squeeze = Squeeze(shape)
+        small, boards = squeeze.out_shape(shape), self.couplings // 2
+        colours = torch.tensor(COLOURS)[:, None].mul(shape[0]).add(torch.arange(shape[0])).flatten()
+        there, back = Shuffle(colours), Shuffle(colours.argsort())
+        return [squeeze, there, *self._alternating(small, boards), back, *self._alternating(small, self.couplings - boards)]
+
+    def _alternating(self, shape: Shape, count: int) -> list[Transform]:
+        steps: list[Transform] = []
+        for i in range(count):
+            steps += [ActNorm(shape, True), self.by_channel(shape, Affine(), bool(i % 2))]
+        return steps
+
+    def rest(self, left: Shape, deep: Shape) -> nn.Module:
+        return self.gaussian(left, deep)
+
+
+@dataclass(frozen=True)
+class Glow(Steps):
+    """ActNorm, 1x1 convolution, coupling."""
+
+    def scale(self, shape: Shape) -> list[Transform]:
+        steps: list[Transform] = [Squeeze(shape)]
+        small = steps[0].out_shape(shape)
+        for _ in range(self.couplings):
+            steps += [ActNorm(small, True), InvertibleConvolution(small[0]), self.by_channel(small, Affine(), False)]
+        return steps
+
+    def rest(self, left: Shape, deep: Shape) -> nn.Module:
+        return self.gaussian(left, deep)
+
+
+def image_flow(shape: Shape, steps: Steps, scales: int) -> Flow:
+    """A flow of `scales` scales over images (C, H, W), a scale and shift of every entry of the last one, N(0, I).
+
+    Raises ValueError where a side is odd before the last scale; see :func:`possible`.
+    """
+    layers = steps.scale(shape)
+    small: Shape = tuple(shape)
+    for layer in layers:
+        small = layer.out_shape(small)
+    if scales == 1:
+        return Flow(StandardNormal(small), [*layers, ActNorm(small)], shape, steps.context_shapes)
+    deep, left = halves(small)
+    base = Split(image_flow(deep, steps, scales - 1), steps.rest(left, deep), small, steps.context_shapes)
+    return Flow(base, layers, shape, steps.context_shapes)
+
+
+def possible(shape: Shape, scales: int) -> int:
+    """How many scales images of this shape admit, at most `scales`: sides are halved while both are even; 0 for vectors."""
+    count = 0
+    while len(shape) == 3 and count < scales and shape[1] % 2 == shape[2] % 2 == 0:
+        shape, count = (shape[0], shape[1] // 2, shape[2] // 2), count + 1
+    return count
+
+
+def pixels(target: Target, flow: Flow) -> Preprocessed:
+    """The flow over images as they are: integers dequantised and taken through a logit, reals standardised."""
+    levels, shape = target.space.levels, target.space.shape
+    if levels is None:
+        return standardised(target, flow)
+    # a single black among 256 levels would be a spike after a blunt logit; among few levels it is wide as it is
+    alpha = 0.01 if levels <= FEW else 1e-6
+    return Preprocessed(flow, [*dequantised(target), Logit(float(levels), alpha, len(shape))], shape)

@@ -1,0 +1,137 @@
+r"""Traces of a velocity field's Jacobian, as frozen values.
+
+.. math:: \mathrm{tr}\,J = \sum_i e_i^\top J e_i \quad\text{(exact, D products)}, \qquad
+          \mathrm{tr}\,J = E\,\epsilon^\top J \epsilon,\quad E\,\epsilon\epsilon^\top = I \quad\text{(Hutchinson, 1989)}.
+
+Probes are drawn once and held along a trajectory, so that an adaptive solver meets a smooth right-hand side and the
+integral is unbiased (Grathwohl et al., 2019). The same products give :math:`|J|_F^2 = E |J \epsilon|^2` for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from genalloy.capabilities import Context, both
+from genalloy.distribution import sum_event
+from genalloy.spec import Value
+
+
+class Noise(Value):
+    """Law of the probes: zero mean, unit covariance."""
+
+    def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Rademacher(Noise):
+    """Random signs: the least variance of all laws with independent entries."""
+
+    def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return torch.randint(0, 2, shape, device=like.device).to(like.dtype) * 2 - 1
+
+
+@dataclass(frozen=True)
+class Gaussian(Noise):
+    """Unit normal."""
+
+    def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
+
+
+class Trace(Value):
+    """Which vectors a trajectory carries, and what their products say.
+
+    exact: whether the vectors are a basis, to be summed, rather than probes, to be averaged.
+    """
+
+    exact: bool = True
+
+    def vectors(self, x: Tensor, event_dims: int, training: bool) -> Tensor:
+        r"""(n, \*B, \*E) for x (\*B, \*E)."""
+        raise NotImplementedError
+
+    def words(self, count: int) -> str:
+        """How it is called beside a number."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ExactTrace(Trace):
+    """All D diagonal entries: D products a step, no noise."""
+
+    def vectors(self, x: Tensor, event_dims: int, training: bool) -> Tensor:
+        event = x.shape[x.dim() - event_dims :]
+        size = math.prod(event)
+        eye = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, *(1,) * (x.dim() - event_dims), *event)
+        return eye.expand(size, *x.shape)
+
+    def words(self, count: int) -> str:
+        return "exact trace"
+
+
+@dataclass(frozen=True)
+class Hutchinson(Trace):
+    """Random probes; their spread gives the standard error, so `evaluation` should be at least 2.
+
+    training, evaluation: probes a trajectory in the two modes of a module. noise: their law.
+    """
+
+    training: int = 1
+    evaluation: int = 8
+    noise: Noise = field(default_factory=Rademacher)
+
+    exact = False
+
+    def vectors(self, x: Tensor, event_dims: int, training: bool) -> Tensor:
+        return self.noise((self.training if training else self.evaluation, *x.shape), x)
+
+    def words(self, count: int) -> str:
+        return f"{count} {type(self.noise).__name__} probe{'s' if count > 1 else ''}"
+
+
+class Rates(NamedTuple):
+    r"""velocity (\*B, \*E); divergence (n, \*B), one entry a probe, n = 1 where exact; frobenius (\*B), |J|^2 or its estimate."""
+
+    velocity: Tensor
+    divergence: Tensor
+    frobenius: Tensor
+
+
+def rates(network: Any, x: Tensor, t: Tensor, context: Context, vectors: Tensor, exact: bool) -> Rates:
+    r"""Velocity and divergence of network((x, t, \*context)) at x (\*B, \*E), t () or (\*B), along vectors (n, \*B, \*E).
+
+    Networks that carry tangents are asked for J v, others for v J by automatic differentiation, one batched backward pass.
+    """
+    products_of = _tangents if getattr(network, "carries_tangents", False) else _backwards
+    velocity, products = products_of(network, x, t, context, vectors)
+    dims = len(network.inputs[0])
+    divergence, square = sum_event(products * vectors, dims), sum_event(products.square(), dims)
+    if exact:
+        return Rates(velocity, divergence.sum(0, keepdim=True), square.sum(0))
+    return Rates(velocity, divergence, square.mean(0))
+
+
+def velocity(network: Any, x: Tensor, t: Tensor, context: Context) -> Tensor:
+    r"""network((x, t, \*context)) in the shape of x."""
+    return network(both((x, t), context)).reshape(x.shape)
+
+
+def _tangents(network: Any, x: Tensor, t: Tensor, context: Context, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    return network(both((x, t), context), vectors)
+
+
+def _backwards(network: Any, x: Tensor, t: Tensor, context: Context, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients reach parameters, x and context where they were enabled outside."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        value = velocity(network, x, t, context)
+        (products,) = torch.autograd.grad(value, x, vectors, is_grads_batched=True, create_graph=graph, allow_unused=True)
+    products = torch.zeros_like(vectors) if products is None else products
+    return (value, products) if graph else (value.detach(), products.detach())

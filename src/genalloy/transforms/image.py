@@ -1,0 +1,146 @@
+r"""Transforms of images (C, H, W) between couplings: squeezing space into channels, wavelets, invertible 1x1 convolutions.
+
+Squeezing (Dinh, Sohl-Dickstein & Bengio, 2017) moves each 2x2 block of pixels into channels, in the order (0,0), (0,1), (1,0),
+(1,1), each with all channels of its pixel; nothing is computed. Half of the new channels are then every other row, so that
+couplings by channel part the pixels otherwise than checkerboards do.
+
+A wavelet does the same and rotates each block by an orthogonal matrix whose first row is the average (Haar, 1910), so that
+the first channels are the image at half size. Both keep volume.
+
+An invertible 1x1 convolution (Kingma & Dhariwal, 2018) mixes the channels of each pixel by one matrix in PLU form,
+
+.. math:: W = P L (U + \mathrm{diag}(\sigma e^{s})), \qquad \log|\det dz/dx| = H\,W\, \textstyle\sum_i s_i,
+
+with a fixed permutation P and fixed signs :math:`\sigma`, unit-triangular L, strictly triangular U. It starts at a random
+rotation, whose factors P and :math:`\sigma` are kept as buffers; its inverse is two triangular solves.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genalloy.capabilities import Context
+from genalloy.transforms.layer import Transform
+
+Shape = tuple[int, ...]
+WAVELETS = ((1.0, 1.0, 1.0, 1.0), (1.0, -1.0, 1.0, -1.0), (1.0, 1.0, -1.0, -1.0), (1.0, -1.0, -1.0, 1.0))
+
+
+class Squeeze(Transform):
+    r"""(\*B, C, H, W) -> (\*B, 4 C, H / 2, W / 2); see the module's text.
+
+    shape: (C, H, W). Raises ValueError where H or W is odd.
+    """
+
+    event_dims = 3
+    constant = True
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.out_shape(self.shape)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        channels, height, width = shape
+        if height % 2 or width % 2:
+            raise ValueError(f"found an image of {height} x {width} pixels, expected even sides; pad or crop it, or squeeze less")
+        return 4 * channels, height // 2, width // 2
+
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        blocks = x.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))
+        return blocks.movedim((-3, -1), (-5, -4)).flatten(-5, -3), x.new_zeros(x.shape[:-3])
+
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        blocks = z.unflatten(-3, (2, 2, -1)).movedim((-5, -4), (-3, -1))
+        return blocks.flatten(-2).flatten(-3, -2), z.new_zeros(z.shape[:-3])
+
+
+class Haar(Transform):
+    r"""Haar wavelets: (\*B, C, H, W) -> (\*B, 4 C, H / 2, W / 2), averages first (scaled by 2, so that the map is orthogonal).
+
+    shape: (C, H, W). Raises ValueError where H or W is odd.
+    """
+
+    event_dims = 3
+    constant = True
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape, self.squeeze = tuple(shape), Squeeze(shape)
+        self.register_buffer("wavelets", torch.tensor(WAVELETS) / 2, persistent=False)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        return self.squeeze.out_shape(shape)
+
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        z, ladj = self.squeeze.encode(x)
+        return self._rotated(z), ladj
+
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self.squeeze.decode(self._rotated(z))
+
+    def _rotated(self, z: Tensor) -> Tensor:
+        """Each block by the wavelets' matrix, which is symmetric and its own inverse."""
+        blocks = z.unflatten(-3, (4, -1))
+        return torch.einsum("ij,...jchw->...ichw", self.wavelets, blocks).flatten(-4, -3)
+
+
+class Shuffle(Transform):
+    r"""The channels of images (\*B, C, H, W) in another, fixed order; permutation: integer tensor (C,), kept as a buffer."""
+
+    event_dims = 3
+    constant = True
+
+    def __init__(self, permutation: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("permutation", permutation.long())
+
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return x.index_select(-3, self.permutation), x.new_zeros(x.shape[:-3])
+
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return z.index_select(-3, self.permutation.argsort()), z.new_zeros(z.shape[:-3])
+
+
+class InvertibleConvolution(Transform):
+    r"""z = W x at every pixel of an image (\*B, C, H, W); see the module's text.
+
+    channels: C. rotated: whether W starts at a random rotation, otherwise at a random permutation.
+    """
+
+    event_dims = 3
+    constant = True
+
+    def __init__(self, channels: int, rotated: bool = True) -> None:
+        super().__init__()
+        self.channels, self.rotated = channels, rotated
+        start = torch.randn(channels, channels, dtype=torch.float64)
+        start = torch.linalg.qr(start)[0] if rotated else torch.eye(channels, dtype=torch.float64)[torch.randperm(channels)]
+        permutation, lower, upper = torch.linalg.lu(start)
+        self.register_buffer("permutation", permutation.argmax(1))
+        self.register_buffer("signs", upper.diagonal().sign().float())
+        self.below = nn.Parameter(lower.tril(-1).float())
+        self.above = nn.Parameter(upper.triu(1).float())
+        self.log_scale = nn.Parameter(upper.diagonal().abs().log().float())
+
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        lower, upper = self._factors()
+        weight = (lower @ upper)[self.permutation]
+        z = F.conv2d(x.reshape(-1, *x.shape[-3:]), weight[..., None, None])
+        return z.reshape(x.shape), self._ladj(x)
+
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        lower, upper = self._factors()
+        y = z.index_select(-3, self.permutation.argsort()).flatten(-2)
+        y = torch.linalg.solve_triangular(lower, y, upper=False, unitriangular=True)
+        x = torch.linalg.solve_triangular(upper, y, upper=True)
+        return x.reshape(z.shape), -self._ladj(z)
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        eye = torch.eye(self.channels, dtype=self.below.dtype, device=self.below.device)
+        return self.below.tril(-1) + eye, self.above.triu(1) + torch.diag(self.signs * self.log_scale.exp())
+
+    def _ladj(self, x: Tensor) -> Tensor:
+        return (self.log_scale.sum() * x.shape[-2:].numel()).expand(x.shape[:-3])

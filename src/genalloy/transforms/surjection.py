@@ -1,0 +1,285 @@
+r"""Surjections (Nielsen, Jaini, Hoogeboom, Winther & Welling, 2020): maps that lose something one way and invent it the other.
+
+Take y apart, one to one and without change of volume, into a core and a rest: the first entries and the others; absolute
+values and signs; sorted values and their order. With a distribution of the rest given the core there are two layers.
+
+**Reduce**, :math:`x \leftrightarrow (z, s)` with s lost inwards. Outwards s is drawn from p(s | z). x determines s, so
+
+.. math:: p(x) = p(z)\, p(s \mid z), \qquad (z, s) = \text{apart}(x):
+
+inwards it is deterministic, and both directions carry the label of p(s | z): EXACT if that is. (`slice`, `abs` and `sort` of
+SurVAE; the split of a multi-scale flow.) The base must live where cores live: positive numbers, ordered numbers.
+
+**Extend**, :math:`z \leftrightarrow (x, e)` with e lost outwards. Outwards it is deterministic; the density is an integral, and
+inwards e is imputed from q(e | x):
+
+.. math:: p(x) = \int p_z(x, e)\,de, \qquad \log p(x) \ge \mathbb E_{q(e|x)}[\log p_z(x, e) - \log q(e \mid x)]:
+
+LOWER and proper, because :math:`\mathbb E_q[p_z / q] = p(x)`; tight where q is the posterior p(e | x). For an own sample e was
+there, is one draw of that posterior, and :math:`\log p_z(x, e) - \log q(e \mid x)` is UPPER and proper:
+:math:`\mathbb E[q / p_z \mid x] = 1 / p(x)`. (Augmented flows: Huang, Dinh & Courville, 2020; Chen et al., 2020, VFlow.)
+
+Reduce by an even order, then Extend by one, is the stochastic permutation. A VAE as a layer needs nothing: it is a base.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution as TorchDistribution
+from torch.nn import functional as F
+
+from genalloy.capabilities import Context, both
+from genalloy.distribution import density, draw, needs_gradient
+from genalloy.evidence import Evidence, Measure
+from genalloy.heads.gaussian import StandardNormal
+from genalloy.spec import Module
+from genalloy.transforms.layer import Layer, Transform
+
+Shape = tuple[int, ...]
+
+
+class Fold(Module, ABC):
+    r"""y (\*B, \*whole) <-> core (\*B, \*core_shape) and rest (\*B, \*rest_shape), volume kept.
+
+    coordinates: of the rest that are real. Choices (signs, orders) have none: they are a part of the core's own numbers.
+    choices: logarithm of the number of rests, where that is finite.
+    """
+
+    whole: Shape
+    core_shape: Shape
+    rest_shape: Shape
+    coordinates: int = 0
+    choices: float = math.inf
+
+    @abstractmethod
+    def apart(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(core, rest) of y."""
+
+    @abstractmethod
+    def together(self, core: Tensor, rest: Tensor) -> Tensor:
+        """The inverse of :meth:`apart`."""
+
+    def holds(self, core: Tensor) -> Tensor:
+        r"""Whether each core (\*B, \*core_shape) is one: (\*B)."""
+        return core.new_ones(core.shape[: core.dim() - len(self.core_shape)], dtype=torch.bool)
+
+    def even(self, core: Tensor) -> Tensor:
+        """A rest drawn evenly among all, where they are finitely many."""
+        raise NotImplementedError
+
+
+class Slices(Fold):
+    """Core: the first `kept` of the first axis (entries of a vector, channels of an image); rest: the others.
+
+    Raises ValueError unless 0 < kept < the axis' size.
+    """
+
+    def __init__(self, whole: Shape, kept: int) -> None:
+        super().__init__()
+        self.whole, self.kept = tuple(whole), kept
+        if not 0 < kept < self.whole[0]:
+            raise ValueError(f"found {kept} of {self.whole[0]} to keep, expected some of them and not all")
+        self.sizes = (kept, self.whole[0] - kept)
+        self.core_shape, self.rest_shape = ((n, *self.whole[1:]) for n in self.sizes)
+        self.coordinates = math.prod(self.rest_shape)
+
+    def apart(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        core, rest = y.split(self.sizes, -len(self.whole))
+        return core, rest
+
+    def together(self, core: Tensor, rest: Tensor) -> Tensor:
+        return torch.cat([core, rest], -len(self.whole))
+
+
+class Signs(Fold):
+    """Core: absolute values; rest: 1.0 where y >= 0, else 0.0."""
+
+    def __init__(self, whole: Shape) -> None:
+        super().__init__()
+        self.whole = self.core_shape = self.rest_shape = tuple(whole)
+        self.choices = math.prod(self.whole) * math.log(2.0)
+
+    def apart(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return y.abs(), (y >= 0).to(y.dtype)
+
+    def together(self, core: Tensor, rest: Tensor) -> Tensor:
+        return core * (2 * rest - 1)
+
+    def holds(self, core: Tensor) -> Tensor:
+        return (core >= 0).flatten(-len(self.whole)).all(-1)
+
+    def even(self, core: Tensor) -> Tensor:
+        return torch.randint_like(core, 2)
+
+
+class Order(Fold):
+    """Core: a vector's entries in increasing order; rest: the place of each in y, a permutation of 0..D-1 as floats."""
+
+    def __init__(self, whole: Shape) -> None:
+        super().__init__()
+        self.whole = self.core_shape = self.rest_shape = tuple(whole)
+        if len(self.whole) != 1:
+            raise ValueError(f"found events of shape {self.whole}, expected vectors to sort; put Flatten before")
+        self.choices = math.lgamma(self.whole[0] + 1)
+
+    def apart(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        core, places = y.sort(-1)
+        return core, places.to(y.dtype)
+
+    def together(self, core: Tensor, rest: Tensor) -> Tensor:
+        return torch.empty_like(core).scatter(-1, rest.long(), core)
+
+    def holds(self, core: Tensor) -> Tensor:
+        return (core.diff(dim=-1) >= 0).all(-1)
+
+    def even(self, core: Tensor) -> Tensor:
+        return torch.rand_like(core).argsort(-1).to(core.dtype)
+
+
+class Surjection(Layer, ABC):
+    r"""What Reduce and Extend share: the rest's part, called with the core and, where it declares more, the context.
+
+    part: core (\*B, \*core_shape), \*context -> distribution of the rest; None for an even choice among finitely many.
+    Raises ValueError where that is asked of a rest of real numbers.
+    """
+
+    def __init__(self, fold: Fold, part: nn.Module | None = None) -> None:
+        super().__init__()
+        self.fold: Any = fold
+        self.part: Any = part
+        if part is None and math.isinf(fold.choices):
+            raise ValueError(f"{type(fold).__name__} leaves real numbers: there is no even distribution over them; give a part")
+
+    def _rest(self, core: Tensor, context: Context) -> tuple[TorchDistribution, Shape]:
+        r"""Distribution of the rest, and the sample shape that fills the core's batch."""
+        shapes = getattr(self.part, "context_shapes", None)
+        distribution = self.part(core if shapes is None or len(shapes) == 1 else both(core, context))
+        batch = core.shape[: core.dim() - len(self.fold.core_shape)]
+        return distribution, tuple(batch[: len(batch) - len(distribution.batch_shape)])
+
+    def _draw(self, core: Tensor, context: Context) -> tuple[Tensor, Evidence]:
+        """A rest and its log-probability, without measure of its own where it has no coordinates."""
+        if self.part is None:
+            return self.fold.even(core), self._even(core)
+        distribution, missing = self._rest(core, context)
+        if self.differentiable and any(p.requires_grad for p in self.part.parameters()):
+            needs_gradient(distribution, f"part of {type(self).__name__}({type(self.fold).__name__})")
+        rest, evidence = draw(distribution, missing)
+        return rest, self._measured(evidence)
+
+    def _density(self, rest: Tensor, core: Tensor, context: Context) -> Evidence:
+        if self.part is None:
+            return self._even(core)
+        return self._measured(density(self._rest(core, context)[0], rest))
+
+    def _even(self, core: Tensor) -> Evidence:
+        return Evidence.exact(core.new_full(core.shape[: core.dim() - len(self.fold.core_shape)], -self.fold.choices))
+
+    def _measured(self, evidence: Evidence) -> Evidence:
+        return replace(evidence, measure=Measure(self.fold.coordinates))
+
+
+class Reduce(Surjection):
+    """x -> core, and the rest outwards from p(rest | core); see the module's text.
+
+    Raises ValueError where an own sample's core is none (negative, not in order): the base does not live there.
+    """
+
+    def __init__(self, fold: Fold, part: nn.Module | None = None) -> None:
+        super().__init__(fold, part)
+        self.measure = Measure(fold.coordinates)
+        # a choice that depends on parameters carries no gradient to them
+        self.differentiable = part is None or fold.coordinates > 0
+
+    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        core, rest = self.fold.apart(x)
+        return core, self._density(rest, core, context)
+
+    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        if not self.fold.holds(z).all():
+            raise ValueError(
+                f"found a base outside of what {type(self.fold).__name__} leaves behind; follow it by Positive or Ordered, "
+                "which map all reals there"
+            )
+        rest, evidence = self._draw(z, context)
+        return self.fold.together(z, rest), evidence
+
+    def out_shape(self, shape: Shape) -> Shape:
+        return self.fold.core_shape
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        core, rest = self.fold.apart(x)
+        if hasattr(self.part, "initialise"):
+            self.part.initialise(rest, both(core, context))
+
+
+class Extend(Surjection):
+    """x -> (x, e) with e from q(e | x), and outwards the core alone; see the module's text. -inf where x is no core."""
+
+    def __init__(self, fold: Fold, part: nn.Module | None = None) -> None:
+        super().__init__(fold, part)
+        self.measure = Measure(-fold.coordinates)
+
+    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        rest, evidence = self._draw(x, context)
+        invented = (-evidence).below(f"{type(self.fold).__name__.lower()} imputed, 1 sample")
+        value = torch.where(self.fold.holds(x), invented.value, -torch.inf)
+        return self.fold.together(x, rest), replace(invented, value=value)
+
+    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        core, rest = self.fold.apart(z)
+        return core, (-self._density(rest, core, context)).above(f"{type(self.fold).__name__.lower()} dropped, 1 sample")
+
+    def out_shape(self, shape: Shape) -> Shape:
+        return self.fold.whole
+
+
+def augment(shape: Shape, extra: int, part: nn.Module | None = None) -> Extend:
+    r"""x (\*B, \*shape) -> with `extra` further entries (channels of an image) from q(e | x), N(0, I) where `part` is None."""
+    fold = Slices((shape[0] + extra, *shape[1:]), shape[0])
+    return Extend(fold, StandardNormal(fold.rest_shape) if part is None else part)
+
+
+def shuffle(dims: int) -> list[Layer]:
+    """The stochastic permutation of vectors: an even order each way; LOWER inwards, UPPER outwards, both proper."""
+    return [Reduce(Order((dims,))), Extend(Order((dims,)))]
+
+
+class Positive(Transform):
+    r"""z = log(e^x - 1), positive numbers to all reals; x = softplus(z)."""
+
+    def __init__(self, event_dims: int = 1) -> None:
+        super().__init__()
+        self.event_dims = event_dims
+
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        z, log_slope = _from_positive(x)
+        return z, log_slope.flatten(-self.event_dims).sum(-1)
+
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return F.softplus(z), F.logsigmoid(z).flatten(-self.event_dims).sum(-1)
+
+
+class Ordered(Transform):
+    r"""Increasing vectors to all reals: z_1 = x_1, z_i = log(e^{x_i - x_{i-1}} - 1)."""
+
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        gaps, log_slope = _from_positive(x.diff(dim=-1))
+        return torch.cat([x[..., :1], gaps], -1), log_slope.sum(-1)
+
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        first, gaps = z[..., :1], z[..., 1:]
+        return torch.cat([first, F.softplus(gaps)], -1).cumsum(-1), F.logsigmoid(gaps).sum(-1)
+
+
+def _from_positive(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(log(e^x - 1), log of its slope 1 / (1 - e^-x)), elementwise, finite at 0."""
+    x = x.clamp(min=torch.finfo(x.dtype).tiny)
+    log_rest = torch.log(-torch.expm1(-x))
+    return x + log_rest, -log_rest

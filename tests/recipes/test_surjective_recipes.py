@@ -1,0 +1,47 @@
+"""Flow++, augmented and neural autoregressive flows as recipes: which noise, which network, which refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from genalloy.data.load import load
+from genalloy.networks.attention import AttentionNet, Attentive
+from genalloy.recipes.composition import Target
+from genalloy.recipes.surjective import augmented, flow_plus_plus, image_noise, naf, squeezes
+from genalloy.transforms.observation import Dequantise
+
+
+def noises(model: torch.nn.Module) -> list[object]:
+    return [m.noise for m in model.modules() if isinstance(m, Dequantise)]
+
+
+def test_noise_is_learned_on_integers_and_only_where_asked() -> None:
+    digits, reals = Target.of(load("digits", limit=50)), Target.of(load("8gaussians", limit=50))
+    assert noises(flow_plus_plus(digits, 2).model)[0] is not None
+    assert noises(flow_plus_plus(digits, 2, variational=False).model) == [None]
+    assert noises(flow_plus_plus(reals, 2).model) == []
+    attends = [any(isinstance(m, AttentionNet) for m in flow_plus_plus(t, 2).model.modules()) for t in (digits, reals)]
+    assert attends == [True, False]
+
+
+def test_images_are_squeezed_until_attention_is_affordable() -> None:
+    assert [s.shape for s in squeezes((1, 8, 8))] == [(1, 8, 8)]
+    assert [s.shape for s in squeezes((1, 28, 28))] == [(1, 28, 28), (4, 14, 14)]
+
+
+def test_image_noise_starts_next_to_uniform() -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        u, evidence = image_noise((1, 8, 8), 2, Attentive(8, 1, 2))(torch.zeros(50, 1, 8, 8)).draw()
+    assert u.shape == (50, 1, 8, 8) and evidence.value.mean() / 64 < 0.02 and (u.mean() - 0.5).abs() < 0.02
+
+
+@pytest.mark.parametrize("recipe", [augmented, naf])
+def test_784_dimensions_stay_finite(recipe) -> None:
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28)).astype(np.uint8)
+    model = recipe(Target.of(load(pixels)), layers=1, width=8).model
+    with torch.no_grad():
+        assert model().density(torch.randint(0, 256, (4, 1, 28, 28)).float()).value.isfinite().all()

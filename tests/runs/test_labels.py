@@ -1,0 +1,191 @@
+"""Labels in runs: where they are wanted, asked for, passed on, and what is said where they are missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from genalloy.data.dataset import Dataset
+from genalloy.data.load import load
+from genalloy.evaluation.features import PCA
+from genalloy.evidence import Kind
+from genalloy.heads.gaussian import Gaussian
+from genalloy.networks.labels import LabelEmbedding
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.part import Embedded, From
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.registry import find
+from genalloy.runs.batches import Order, Rows, batches
+from genalloy.runs.examine import Asked, Examined, examine
+from genalloy.runs.export import labels_of
+from genalloy.runs.labels import context_of, cycled, drawn_labels
+from genalloy.runs.pictures import walks, write_pictures
+from genalloy.runs.score import sample, score
+from genalloy.runs.settings import RunSettings
+from genalloy.runs.start import RunData, start
+from genalloy.runs.train import Trainer
+from genalloy.training.options import Adam, Training
+
+PANELS_TRIED = ("density", "generation", "accuracy", "outliers", "latent", "cost")
+CENTRES = torch.tensor([[-4.0, 0.0, 0.0], [4.0, 0.0, 0.0], [0.0, 6.0, 0.0]])
+
+
+def points(rows: int = 600) -> Dataset:
+    """Three clouds of points in space, and the cloud as label; every sixth row is of the third."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 1, 0, 1, 0, 2]).repeat(rows // 6)
+    x = CENTRES[labels] + 0.3 * torch.randn(rows, 3, generator=generator)
+    return load((x.numpy(), labels.numpy()), seed=0)
+
+
+def composition(target: Target) -> Composition:
+    """p(x | label): a Gaussian whose parameters are an embedding of the label."""
+    labels = target.labels("clouds")
+    inner = From(Gaussian(), nn.Identity(), (3,), ((6,),))
+    model = Embedded(inner, LabelEmbedding(labels.classes, 6), ((),))
+    return Composition(model, [Phase(MaximumLikelihood(), Training(Adam(0.1)), batch=64)], 250, labels)
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    torch.manual_seed(0)
+    dataset, settings = points(), RunSettings("clouds", "clouds", planned=(250,))
+    trainer = Trainer(composition(Target.of(dataset)), dataset, settings, None)
+    for _ in trainer.run():
+        pass
+    return trainer
+
+
+def test_batches_carry_the_rows_own_labels() -> None:
+    dataset = points()
+    rows = Rows.of(composition(Target.of(dataset)), dataset)
+    batch = next(batches(rows, Order(len(rows.x), 16, 0), 0, 1, None, nn.Identity()))
+    assert torch.equal(batch.context, dataset.labels["train"][batch.index].float()) and batch.context.dtype == torch.float32
+    assert torch.equal(batch.x, dataset.train[batch.index])
+    plain = Rows.of(Composition(nn.Identity(), [], 1), dataset)  # type: ignore[arg-type]
+    assert plain.labels is None and plain.batch(batch.index).context is None
+
+
+def test_a_conditional_model_is_validated_scored_and_sampled_under_labels(trainer: Trainer) -> None:
+    dataset, model = trainer.dataset, trainer.model
+    # -E log N(0.3) in three dimensions: the label tells the cloud
+    best = -3 * (0.5 + 0.5 * np.log(2 * np.pi) + np.log(0.3))
+    assert max(value for _, value in trainer.memory.validation) == pytest.approx(best, abs=1.2)
+    labels = context_of(model, dataset, "test")
+    scores = score(model, dataset.test, context=labels)
+    assert scores.kind is Kind.EXACT and scores.how.endswith("given the label") and scores.mean() == pytest.approx(best, abs=1.2)
+    chunked = score(model, dataset.test, chunk=7, context=labels)
+    torch.testing.assert_close(chunked.values, scores.values)
+    assert score(model, dataset.test, context=(labels + 1) % 3).mean() < best - 10
+    asked = cycled(model, 3, 9)
+    drawn = sample(model, 9, chunk=4, context=asked)
+    assert asked.tolist() == [0, 1, 2] * 3 and torch.cdist(drawn, CENTRES).argmin(1).tolist() == asked.tolist()
+
+
+def test_samples_for_metrics_follow_the_shares_of_the_classes(trainer: Trainer) -> None:
+    drawn = drawn_labels(trainer.model, trainer.dataset, 3000, 0)
+    assert (drawn == 2).float().mean().item() == pytest.approx(1 / 6, abs=0.03)
+    assert drawn_labels(nn.Identity(), trainer.dataset, 5, 0) is None and cycled(nn.Identity(), 0, 5) is None
+
+
+def test_panels_are_given_labels_or_say_why_not(trainer: Trainer, tmp_path: Path) -> None:
+    dataset = trainer.dataset
+    features = PCA(2).fit(dataset.train)
+    it = Examined(trainer.model.eval(), dataset, features, 0, Asked(PANELS_TRIED, samples=60))
+    found = examine(it)
+    assert found["density"]["density"].kind == "EXACT" and "given the label" in found["density"]["density"].how
+    assert found["accuracy"]["accuracy"].value == 1.0
+    assert "Bayes' rule on log p(x | y), EXACT" in found["accuracy"]["accuracy"].how
+    assert "takes the label" in found["outliers"]["outliers"].missing and "takes the label" in found["latent"]["latent"].missing
+    assert found["generation"]["kernel_distance"].value < 0.1 and found["cost"]["density_evaluations"].value == 1
+    write_pictures(trainer.model, dataset, it.drawn, tmp_path)
+    shown = np.load(tmp_path / "pictures.npz")["samples"]
+    assert torch.cdist(torch.from_numpy(shown[:6]), CENTRES).argmin(1).tolist() == [0, 1, 2] * 2, "one class after the other"
+
+
+def test_accuracy_of_bayes_rule_weighs_the_classes() -> None:
+    """Two identical clouds: the answer is the more frequent label."""
+    from genalloy.evaluation.accuracy import accuracy_panel
+
+    x, y = torch.randn(800, 3), (torch.arange(800) % 4 == 0).long()
+    dataset = load((x.numpy(), y.numpy()))
+    model = Embedded(From(Gaussian(), nn.Identity(), (3,), ((6,),)), LabelEmbedding(2, 6), ((),))
+    nn.init.zeros_(model.network.weight)
+    share = (dataset.labels["test"] == 0).double().mean().item()
+    assert accuracy_panel(model, dataset)["accuracy"].value == pytest.approx(share)
+    assert "no labels" in accuracy_panel(model, replace(dataset, labels={}))["accuracy"].reason
+
+
+def test_labels_are_asked_for_where_there_are_none() -> None:
+    target = Target.of(load("8gaussians", limit=50))
+    with pytest.raises(ValueError, match="hybrid-flow needs labels; the data have no labels: give --label COLUMN"):
+        find("hybrid-flow")(target)
+    dataset = points()
+    with pytest.raises(ValueError, match="the test part of array has no labels"):
+        context_of(composition(Target.of(dataset)).model, replace(dataset, labels={"train": dataset.labels["train"]}), "test")
+
+
+def test_new_rows_bring_labels_in_the_users_words(tmp_path: Path, trainer: Trainer) -> None:
+    dataset = trainer.dataset
+    facts = RunData("x", dataset.space, dataset.form, {}, ("blue", "red", "2"))
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b,c,k\n" + "1,2,3.5,red\n0.5,1,2,blue\n" * 10, encoding="utf-8")
+    assert labels_of(facts, trainer.model, str(path), "k").tolist() == [1.0, 0.0] * 10
+    assert labels_of(facts, nn.Identity(), str(path), "k") is None
+    with pytest.raises(ValueError, match="has none; give --label COLUMN"):
+        labels_of(facts, trainer.model, str(path), None)
+    with pytest.raises(ValueError, match="has the label 'blue'; the model was trained on red"):
+        labels_of(RunData("x", dataset.space, dataset.form, {}, ("red",)), trainer.model, str(path), "k")
+
+
+@pytest.mark.parametrize("kind", ["residual", "conv1x1", "coupling"])
+def test_hybrid_flows_run_and_resume_to_the_same_numbers(kind: str, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    dataset = load("digits", limit=150)
+    settings = RunSettings("hybrid-flow", "digits", limit=150, settings={"kind": kind, "blocks": 1, "width": 8}, steps=6)
+    whole = start(settings, None, dataset)
+    steps = list(whole.run())
+    assert len(steps) == 6 and any("label_given_x" in name for name in steps[-1].figures)
+    part = start(settings, tmp_path, dataset)
+    for step in part.run():
+        if step.done == 3:
+            part.checkpoint()
+            break
+    resumed = Trainer.resume(tmp_path, dataset, RunSettings.read(tmp_path))
+    for _ in resumed.run():
+        pass
+    for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert json.loads((tmp_path / "data.json").read_text())["classes"] == [str(i) for i in range(10)]
+    found = examine(Examined(resumed.model.eval(), dataset, PCA(2).fit(dataset.train), 0, Asked(("accuracy",))))["accuracy"]
+    assert 0 <= found["accuracy"].value <= 1 and "the model's own p(label | x)" in found["accuracy"].how
+    assert set(found) >= {"ece", "brier", "nll"}
+
+
+def test_a_kind_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="no kind 'dense'; expected one of residual, conv1x1, coupling"):
+        find("hybrid-flow")(Target.of(load("digits", limit=50)), kind="dense")
+
+
+def test_labelled_vectors_and_odd_pictures_are_flattened() -> None:
+    for shape in ((3,), (1, 3, 3)):
+        rng = np.random.default_rng(0)
+        rows = rng.normal(size=(60, *shape[-2:])).astype(np.float32)
+        target = Target.of(load((rows, np.arange(60) % 2)))
+        model = find("hybrid-flow")(target, kind="conv1x1", blocks=1, width=8).model
+        x = torch.from_numpy(rows).reshape(60, *target.space.shape)
+        assert model().label_given_x(x).logits.shape == (60, 2) and model().sample((2,)).shape == (2, *target.space.shape)
+
+
+def test_codes_of_a_flow_that_decodes_to_rows_are_walked() -> None:
+    """A continuous flow's decode(z) gives rows, a latent model's a distribution."""
+    dataset = points(60)
+    model = find("ffjord")(Target.of(dataset), width=8).model.eval()
+    found = walks(model, dataset.test.repeat(4, 1))
+    assert found["interpolations"].shape[-1] == 3 and bool(found["interpolations"].isfinite().all())
