@@ -86,9 +86,10 @@ def _flow(target: Target, block: Block, blocks: int, width: int) -> Preprocessed
 
 
 def _residual(shape: Shape, width: int) -> list[Step]:
-    """ActNorm and x + g(x), Lip(g) < 1, its log-determinant by Russian roulette."""
+    """ActNorm and x + g(x), Lip(g) < 1, its log-determinant by Russian roulette: one depth a batch while learning."""
     network = LipschitzConv(shape, (width, width)) if len(shape) == 3 else LipschitzMLP(shape, (width, width))
-    return [ActNorm(shape, per_channel=len(shape) == 3), StochasticResidual(Residual(network, shape), Roulette(shared=True))]
+    layer = StochasticResidual(Residual(network, shape), Roulette(exact=4), Roulette(shared=True))
+    return [ActNorm(shape, per_channel=len(shape) == 3), layer]
 
 
 def _coupling(shape: Shape, width: int) -> list[Step]:

@@ -68,12 +68,14 @@ def recipe(
 
 
 def all_recipes() -> dict[str, Recipe]:
-    """Every recipe by name, in the order of the families whatever was imported first; users' own come last."""
+    """Every recipe by name, family by family whatever was imported first; users' own come last."""
     for module in MODULES:
         import_module(f"genalloy.recipes.{module}")
     places = {f"genalloy.recipes.{module}": place for place, module in enumerate(MODULES)}
-    order = sorted(_RECIPES.items(), key=lambda item: places.get(item[1].build.__module__, len(places)))
-    return dict(order)
+    ours = sorted((r for r in _RECIPES.values() if r.build.__module__ in places), key=lambda r: places[r.build.__module__])
+    families = list(dict.fromkeys(r.family for r in ours))
+    others = [r for r in _RECIPES.values() if r.build.__module__ not in places]
+    return {r.name: r for r in (*sorted(ours, key=lambda r: families.index(r.family)), *others)}
 
 
 def find(name: str) -> Recipe:
