@@ -20,8 +20,9 @@ from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.part import From
-from genalloy.runs.pictures import STEPS, WALKS, between, reconstructions, traversals, walks, write_pictures
+from genalloy.runs.pictures import STEPS, WALKS, between, reconstructions, temperatures, traversals, walks, write_pictures
 from genalloy.transforms.coupling import ByMask, Coupling, alternating
+from genalloy.transforms.linear import ActNorm
 from genalloy.transforms.observation import Affine
 
 
@@ -235,3 +236,11 @@ def test_a_flow_writes_walks_but_no_reconstructions(tmp_path: Path) -> None:
     write_pictures(flow(), Dataset("p", Space((2,)), x[:40], x[40:50], x[50:]), x, tmp_path)
     names = set(np.load(tmp_path / "pictures.npz").files)
     assert {"interpolations", "traversals", "density_grid"} <= names and "reconstructions" not in names
+
+
+def test_temperatures_narrow_a_flow_and_pass_by_what_has_none() -> None:
+    model = Flow(StandardNormal((2,)), [ActNorm((2,))], (2,))
+    drawn = temperatures(model, 400)
+    assert drawn is not None and drawn.shape == (5, 400, 2)
+    torch.testing.assert_close(drawn[0], drawn[-1] * 0.5**0.5)
+    assert temperatures(Implicit(StandardNormal((2,)), MLP(((2,),), 2), (2,))) is None

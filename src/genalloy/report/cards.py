@@ -64,11 +64,13 @@ def strips(arrays: Arrays, lens: Lens, who: str) -> Iterator[Strip]:
     """
     paths = "Each row goes from the code of one test row (left) to another\u2019s (right)."
     moved = "Each row moves one coordinate of one code from low to high, the rest kept."
+    colder = "Rows from above: temperature 0.5, 0.7, 0.8, 0.9, 1, by which the base's variance is multiplied; a column is one draw."
     wanted: tuple[tuple[str, Callable[[], Sequence[Picture | Passage]]], ...] = (
         ("Samples", lambda: [*lens.samples(arrays["samples"], f"Samples of {who}"), *lens.density(arrays, who)]),
         ("Reconstructions", lambda: lens.reconstructions(arrays["reconstructions"], f"Reconstructions of {who}")),
         ("Interpolations", lambda: lens.walks(arrays["interpolations"], f"Interpolations of {who}", paths)),
         ("Traversals", lambda: lens.walks(arrays["traversals"], f"Traversals of {who}", moved)),
+        ("Temperatures", lambda: lens.walks(arrays["temperatures"], f"Samples of {who} by temperature", colder)),
         ("Nearest training data", lambda: lens.neighbours(arrays["neighbours"], f"Neighbours of {who}")),
     )
     for title, draw in wanted:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from genalloy.capabilities import reach
 from genalloy.data.dataset import Dataset
 from genalloy.evidence import Kind, Unavailable
+from genalloy.part import tempered
 from genalloy.runs.labels import cycled
 from genalloy.runs.score import sample, score
 from genalloy.training.seeding import Stream, seed_all
@@ -30,6 +31,7 @@ GRID = 100
 SHOWN = {"points": 2000}
 WALKS = 6
 STEPS = 9
+TEMPERATURES = (0.5, 0.7, 0.8, 0.9, 1.0)
 SHORTLIST = 64
 """Coordinates of largest variance that are tried for a traversal; decoding all of a long code would cost minutes."""
 
@@ -60,7 +62,22 @@ def _rebuilt(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
     pairs = reconstructions(model, dataset.test[_spread(len(dataset.test), 16)], symbols)
     found = walks(model, dataset.test[_spread(len(dataset.test), 256)], drawn_once if symbols else central)
     kept = {} if pairs is None else {"reconstructions": pairs.numpy()}
+    colder = temperatures(model) if dataset.space.kind == "image" else None
+    kept |= {} if colder is None else {"temperatures": colder.numpy()}
     return kept | {name: rows.numpy() for name, rows in found.items()}
+
+
+@torch.no_grad()
+def temperatures(model: nn.Module, count: int = 8) -> Tensor | None:
+    """(temperatures, count, *E): the same draws of the base at each of TEMPERATURES; None where the model cannot be tempered."""
+    rows = []
+    for value in TEMPERATURES:
+        seed_all(0, -5)
+        try:
+            rows.append(tempered(model(), value).sample((count,)))
+        except Unavailable:
+            return None
+    return torch.stack(rows)
 
 
 def write_reference(dataset: Dataset, folder: Path) -> None:
