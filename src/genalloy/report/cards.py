@@ -64,7 +64,7 @@ def strips(arrays: Arrays, lens: Lens, who: str) -> Iterator[Strip]:
     """
     paths = "Each row goes from the code of one test row (left) to another\u2019s (right)."
     moved = "Each row moves one coordinate of one code from low to high, the rest kept."
-    colder = "Rows from above: temperature 0.5, 0.7, 0.8, 0.9, 1, by which the base's variance is multiplied; a column is one draw."
+    colder = "Rows from above: temperature 0.5, 0.7, 0.8, 0.9, 1, which multiplies the base's variance; a column is one draw."
     wanted: tuple[tuple[str, Callable[[], Sequence[Picture | Passage]]], ...] = (
         ("Samples", lambda: [*lens.samples(arrays["samples"], f"Samples of {who}"), *lens.density(arrays, who)]),
         ("Reconstructions", lambda: lens.reconstructions(arrays["reconstructions"], f"Reconstructions of {who}")),
