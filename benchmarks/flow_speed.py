@@ -30,6 +30,7 @@ from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.transforms.autoregressive import AutoregressiveTransform
+from genalloy.transforms.layer import Inverse
 from genalloy.transforms.spline import RationalQuadratic
 from genalloy.transforms.univariate import Affine, Univariate
 
@@ -108,6 +109,23 @@ def line(what: str, times: Mapping[str, float]) -> str:
     return f"{what:32} " + "   ".join(words)
 
 
+def directions(count: int) -> str:
+    """Both directions of a flow and of its inverse, milliseconds for `count` points, and how far they undo each other."""
+    maf = ours(Affine(), (512, 512))
+    for p in maf.parameters():
+        p.data.add_(0.01 * torch.randn_like(p))
+    iaf = Flow(maf.base, [Inverse(layer.transform) for layer in reversed(maf.layers)], (DIMS,))
+    x = torch.randn(count, DIMS)
+    calls = {f"{name} {what}": call for name, flow in (("MAF", maf), ("IAF", iaf)) for what, call in _uses(flow, x).items()}
+    times = least(calls, 3)
+    gap = float((iaf().inward(maf().inward(x)[0])[0] - x).abs().max())
+    return ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in times.items()) + f"; one undoes the other to {gap:.1g}"
+
+
+def _uses(flow: Flow, x: Tensor) -> dict[str, Callable[[], object]]:
+    return {"score": lambda: flow().log_prob(x), "sample": lambda: flow().sample((len(x),))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=1000)
@@ -126,6 +144,8 @@ def main() -> None:
         with torch.no_grad():
             draws = {name: (lambda sample=sample: sample(options.draws)) for name, (_, _, sample) in made.items()}
             print(line(f"{what} sample {options.draws}", least(draws, 2)))
+    with torch.no_grad():
+        print(f"{options.draws} points: {directions(options.draws)}")
 
 
 if __name__ == "__main__":

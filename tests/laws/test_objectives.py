@@ -9,7 +9,7 @@ import torch
 
 from genalloy.capabilities import Batch
 from genalloy.laws.adding import additive
-from genalloy.laws.every import ListedObjective, every_objective
+from genalloy.laws.every_objective import ListedObjective, every_objective
 from genalloy.laws.ownership import one_owner, rivals_leave_model_alone
 from genalloy.laws.storing import keeps
 from genalloy.laws.subject import shaken

@@ -8,7 +8,8 @@ import torch
 from genalloy.distribution import density, draw
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
-from genalloy.laws.every import Listed, ListedTransform, every_part, every_transform
+from genalloy.laws.every import Listed, every_part
+from genalloy.laws.every_transform import ListedTransform, every_transform
 from genalloy.laws.gradients import gradients
 from genalloy.laws.invertible import SCALES, invertible, layers_invert
 from genalloy.laws.shapes import shapes

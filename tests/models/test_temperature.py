@@ -7,7 +7,7 @@ import torch
 
 from genalloy.evidence import Kind, Unavailable
 from genalloy.heads.gaussian import Gaussian, StandardNormal
-from genalloy.laws.every import every_transform
+from genalloy.laws.every_transform import every_transform
 from genalloy.laws.subject import shaken
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.flow import Flow, Preprocessed

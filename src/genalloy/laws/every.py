@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genalloy.data.energies import U1
 from genalloy.distribution import Shape
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
@@ -21,6 +19,7 @@ from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.heads.head import Head
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.laws.claims import Claim, Claims, exact
+from genalloy.laws.every_transform import SMALL, Shapes, halves_coupled
 from genalloy.laws.subject import Subject
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Langevin
@@ -34,55 +33,32 @@ from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import Mixture
 from genalloy.models.split import Split, halves
-from genalloy.networks.convolution import ConvNet, Filters
 from genalloy.networks.critic import ResidualMLP as Critic
 from genalloy.networks.denoiser import ResidualMLP
 from genalloy.networks.entry import OneHot
-from genalloy.networks.lipschitz import LipschitzConv, LipschitzMLP
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.networks.lipschitz import LipschitzMLP
+from genalloy.networks.masked import MADE
 from genalloy.networks.mlp import MLP
 from genalloy.networks.pixel import PixelCNN, Stack
 from genalloy.networks.squash import Squash
-from genalloy.networks.transformer import CausalTransformer
-from genalloy.objectives.adversarial import Adversarial
-from genalloy.objectives.adversarial import Critic as Critical
-from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
-from genalloy.objectives.contrastive import ContrastiveDivergence, NoiseContrastive
-from genalloy.objectives.divergences import AlphaDivergence, ReverseKL
-from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.objectives.matching import FlowMatching, JacobianNorm, KineticEnergy, OptimalTransport, Reflow
-from genalloy.objectives.objective import Objective, Turn, WithTurn
-from genalloy.objectives.ports import Encode, Prior
-from genalloy.objectives.reconstruction import Reconstruction
-from genalloy.objectives.score import DenoisingScoreMatching
 from genalloy.part import Embedded, Estimated, From, Tempered
 from genalloy.samplers.diffusion import AdamsBashforth
-from genalloy.schedules import Linear
 from genalloy.solvers.divergence import ExactTrace, Hutchinson, Trace
 from genalloy.solvers.ode import Steps
-from genalloy.transforms.autoregressive import AutoregressiveTransform, masked
-from genalloy.transforms.coupling import ByBoard, ByChannel, ByMask, Coupling, alternating, channelwise, checkerboard, coupling
-from genalloy.transforms.image import Haar, InvertibleConvolution, Shuffle, Squeeze
+from genalloy.transforms.autoregressive import masked
+from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.layer import Inverse, Layer, Transform
-from genalloy.transforms.linear import PLU, ActNorm, Permute, Reverse
-from genalloy.transforms.observation import Affine, Dequantise, Flatten, Logit
+from genalloy.transforms.linear import ActNorm, Reverse
+from genalloy.transforms.observation import Affine, Dequantise, Logit
 from genalloy.transforms.ode import Continuous
 from genalloy.transforms.planar import Planar, Radial
 from genalloy.transforms.residual import ExactLogDet, LogDet, Residual, Roulette, StochasticResidual, Truncated
-from genalloy.transforms.sigmoidal import DeepSigmoid
-from genalloy.transforms.spline import RationalQuadratic
-from genalloy.transforms.stack import Invert
-from genalloy.transforms.stack import Stack as Stacked
-from genalloy.transforms.surjection import Extend, Order, Ordered, Positive, Reduce, Signs, Slices, augment
-from genalloy.transforms.sylvester import Basis, Householder, Orthogonal, Sylvester, Triangular
-from genalloy.transforms.tokens import Patches, ReverseTokens
-from genalloy.transforms.univariate import Additive, Then
-from genalloy.transforms.univariate import Affine as Scale
+from genalloy.transforms.surjection import Extend, Order, Ordered, Reduce, Signs, Slices, augment
+from genalloy.transforms.sylvester import Basis, Orthogonal, Sylvester
+from genalloy.transforms.univariate import Additive
 
-Shapes = tuple[Shape, ...]
 Make = Callable[[Shape, Shapes], nn.Module]
 LEVELS = 3
-SMALL = Hidden((8,))
 
 
 @dataclass(frozen=True)
@@ -155,24 +131,8 @@ def _pixelcnn(e: Shape, c: Shapes) -> nn.Module:
     return Autoregressive(network, Categorical(LEVELS), e, c)
 
 
-def _coupling(e: Shape, c: Shapes, odd: bool = False) -> Coupling:
-    mask = alternating(e[0], odd)
-    moved = int((~mask).sum())
-    network = MLP(((e[0] - moved,), *c), 2 * moved, (8,), zero=True)
-    return Coupling(ByMask(mask), network, context_shapes=c)
-
-
-def _conv_coupling(e: Shape, c: Shapes) -> Coupling:
-    parting = ByChannel(e)
-    return Coupling(parting, ConvNet((parting.still_shape, *c), 2 * parting.moved_shape[0], Filters(4)), Scale(), c)
-
-
-def _board_coupling(e: Shape, c: Shapes) -> Coupling:
-    return Coupling(ByBoard(e), ConvNet((e, *c), 2 * e[0], Filters(4)), Scale(), c)
-
-
 def _realnvp(e: Shape, c: Shapes) -> nn.Module:
-    return Flow(StandardNormal(e), [ActNorm(e), _coupling(e, c), _coupling(e, c, True)], e, c)
+    return Flow(StandardNormal(e), [ActNorm(e), halves_coupled(e, c), halves_coupled(e, c, True)], e, c)
 
 
 def _maf(e: Shape, c: Shapes) -> nn.Module:
@@ -196,10 +156,6 @@ def _sylvester(e: Shape, c: Shapes, basis: Basis = Orthogonal(2)) -> nn.Module: 
 def _residual(e: Shape, c: Shapes, log_det: LogDet = ExactLogDet()) -> nn.Module:  # noqa: B008
     blocks = [StochasticResidual(Residual(LipschitzMLP(e, (8,), c), e, c), log_det) for _ in range(2)]
     return Flow(StandardNormal(e), [ActNorm(e), *blocks], e, c)
-
-
-def _attending(tokens: Shape, c: Shapes) -> Transform:
-    return AutoregressiveTransform(CausalTransformer(tokens, 2, 8, 2, 1, c), context_shapes=c)
 
 
 def _vae(e: Shape, c: Shapes) -> nn.Module:
@@ -270,16 +226,16 @@ def _noisy(e: Shape, c: Shapes) -> nn.Module:
 
 def _augmented(e: Shape, c: Shapes) -> nn.Module:
     wide = (e[0] + 1,)
-    return Flow(StandardNormal(wide), [augment(e, 1), _coupling(wide, c), _coupling(wide, c, True)], e, c)
+    return Flow(StandardNormal(wide), [augment(e, 1), halves_coupled(wide, c), halves_coupled(wide, c, True)], e, c)
 
 
 def _sliced(e: Shape, c: Shapes) -> nn.Module:
     rest = _from(Gaussian())((e[0] - 1,), ((1,), *c))
-    return Flow(StandardNormal((1,)), [_coupling(e, c), Reduce(Slices(e, 1), rest)], e, c)
+    return Flow(StandardNormal((1,)), [halves_coupled(e, c), Reduce(Slices(e, 1), rest)], e, c)
 
 
 def _sorted(e: Shape, c: Shapes) -> nn.Module:
-    return Flow(StandardNormal(e), [Reduce(Order(e)), Ordered(), _coupling(e, c), _coupling(e, c, True)], e, c)
+    return Flow(StandardNormal(e), [Reduce(Order(e)), Ordered(), halves_coupled(e, c), halves_coupled(e, c, True)], e, c)
 
 
 def _folded(e: Shape, c: Shapes) -> nn.Module:
@@ -387,129 +343,4 @@ def every_part() -> tuple[Listed, ...]:
         Listed("energy", _energy, NOTHING, carries_gradient=False),
         Listed("energy, chains", _buffered_energy, NOTHING, UNCONDITIONAL, conditional=False, carries_gradient=False),
         Listed("implicit", _implicit, NOTHING),
-    )
-
-
-def _ode(e: Shape, c: Shapes) -> Any:
-    """Not exact, and fine enough for the law's tolerance."""
-    return Continuous(Squash((e, (), *c), (16,), features=8), e, steps=Steps(20, 20))
-
-
-@dataclass(frozen=True)
-class ListedTransform:
-    """One line of :func:`every_transform`. inside: maps any real input into the transform's domain."""
-
-    name: str
-    make: Callable[[Shape, Shapes], Transform]
-    event: Shape = (4,)
-    conditional: bool = False
-    inside: Callable[[Tensor], Tensor] = lambda x: x
-
-    @property
-    def context_shapes(self) -> Shapes:
-        return ((3,),) if self.conditional else ()
-
-    def build(self) -> Transform:
-        return self.make(self.event, self.context_shapes)
-
-
-def every_transform() -> tuple[ListedTransform, ...]:
-    """One line a transform."""
-    image = (2, 4, 4)
-    return (
-        ListedTransform("coupling", _coupling),
-        ListedTransform("coupling, conditional", _coupling, conditional=True),
-        ListedTransform("coupling, checkerboard", lambda e, c: coupling(checkerboard(e)), image),
-        ListedTransform("coupling, channels", lambda e, c: coupling(channelwise(e)), image),
-        ListedTransform("coupling, additive", lambda e, c: coupling(alternating(e[0]), SMALL, c, Additive()), conditional=True),
-        ListedTransform(
-            "coupling, spline", lambda e, c: coupling(alternating(e[0]), SMALL, c, RationalQuadratic(4)), conditional=True
-        ),
-        ListedTransform(
-            "autoregressive, spline", lambda e, c: masked(e[0], SMALL, None, c, RationalQuadratic(4)), conditional=True
-        ),
-        ListedTransform("naf", lambda e, c: masked(e[0], SMALL, None, c, DeepSigmoid(4)), conditional=True),
-        ListedTransform(
-            "coupling, logistic mixtures", lambda e, c: coupling(alternating(e[0]), SMALL, c, Then(DeepSigmoid(4), Scale())),
-            conditional=True,
-        ),
-        ListedTransform("maf", lambda e, c: masked(e[0], SMALL, (2, 0, 3, 1), c)),
-        ListedTransform("maf, conditional", lambda e, c: masked(e[0], SMALL, None, c), conditional=True),
-        ListedTransform("iaf", lambda e, c: Inverse(masked(e[0], SMALL, None, c)), conditional=True),
-        ListedTransform("planar", lambda e, c: Planar(e[0], SMALL, c), conditional=True),
-        ListedTransform("radial", lambda e, c: Radial(e[0], SMALL, c), conditional=True),
-        ListedTransform("sylvester", lambda e, c: Sylvester(e[0], Orthogonal(2), SMALL, c), conditional=True),
-        ListedTransform("sylvester, householder", lambda e, c: Sylvester(e[0], Householder(2))),
-        ListedTransform("sylvester, triangular", lambda e, c: Sylvester(e[0], Triangular(reverse=True))),
-        ListedTransform("residual", lambda e, c: Residual(LipschitzMLP(e, (8,), c), e, c)),
-        ListedTransform("residual, conditional", lambda e, c: Residual(LipschitzMLP(e, (8,), c), e, c), conditional=True),
-        ListedTransform("residual, convolution", lambda e, c: Residual(LipschitzConv(e, (4,), (3, 3), c), e, c), image),
-        ListedTransform("positive", lambda e, c: Positive(), inside=lambda x: x.abs()),
-        ListedTransform("ordered", lambda e, c: Ordered(), inside=lambda x: x.sort(-1).values),
-        ListedTransform("permute", lambda e, c: Permute(torch.tensor([2, 0, 3, 1]))),
-        ListedTransform("reverse", lambda e, c: Reverse()),
-        ListedTransform("actnorm", lambda e, c: ActNorm(e)),
-        ListedTransform("actnorm, channels", lambda e, c: ActNorm(e, per_channel=True), image),
-        ListedTransform("squeeze", lambda e, c: Squeeze(e), image),
-        ListedTransform("stack", lambda e, c: Stacked([_coupling(e, c), Reverse(), _coupling(e, c)], Invert()), conditional=True),
-        ListedTransform("shuffle", lambda e, c: Shuffle(torch.tensor([1, 0])), image),
-        ListedTransform("wavelets", lambda e, c: Haar(e), image),
-        ListedTransform("invertible convolution", lambda e, c: InvertibleConvolution(e[0]), image),
-        ListedTransform("coupling, convolutional", _conv_coupling, image, True),
-        ListedTransform("coupling, convolutional checkerboard", _board_coupling, image, True),
-        ListedTransform("plu", lambda e, c: PLU(torch.tensor([2, 0, 3, 1]))),
-        ListedTransform("affine", lambda e, c: Affine(torch.tensor([1.0, 2.0, -3.0, 0.0]), torch.tensor([0.5, 2.0, 9.0, 1.0]))),
-        ListedTransform("logit", lambda e, c: Logit(16.0), inside=lambda x: 16.0 * torch.sigmoid(x)),
-        ListedTransform("flatten", lambda e, c: Flatten(e), image),
-        ListedTransform("patches", lambda e, c: Patches(e, 2), image),
-        ListedTransform("reverse tokens", lambda e, c: ReverseTokens(), (3, 2)),
-        ListedTransform("transformer", lambda e, c: _attending(e, c), (3, 2), conditional=True),
-        ListedTransform("continuous", _ode),
-        ListedTransform("continuous, conditional", _ode, conditional=True),
-    )
-
-
-@dataclass(frozen=True)
-class ListedObjective:
-    """One line of :func:`every_objective`. part: the line of every_part() it is tried on; events are pairs of reals."""
-
-    name: str
-    part: str
-    make: Callable[[], Objective]
-
-    def model(self) -> nn.Module:
-        """A model over vectors of two reals that offers what the objective needs."""
-        found = next(p for p in every_part() if p.name == self.part)
-        return found.make((2,), ())
-
-
-def _critic() -> Critical:
-    return Critical(Critic(((2,),), width=8, blocks=1))
-
-
-def every_objective() -> tuple[ListedObjective, ...]:
-    """One line an objective, sums and scaled ones included."""
-    return (
-        ListedObjective("likelihood", "maf", MaximumLikelihood),
-        ListedObjective("elbo", "vae", ELBO),
-        ListedObjective("elbo, annealed, free bits", "vae", lambda: ELBO(Linear(0.1, 1.0, 5), 2, 0.1)),
-        ListedObjective("importance weighted", "vae", lambda: ImportanceWeightedBound(3)),
-        ListedObjective("reverse kl", "planar and radial", lambda: ReverseKL(U1())),
-        ListedObjective("reverse kl, annealed", "sylvester", lambda: ReverseKL(U1(), False, 2, Linear(0.1, 1.0, 5))),
-        ListedObjective("alpha divergence", "sylvester", lambda: AlphaDivergence(U1(), -1.0, 4)),
-        ListedObjective("score matching", "diffusion", DenoisingScoreMatching),
-        ListedObjective("flow matching", "continuous", FlowMatching),
-        ListedObjective("flow matching, optimal transport", "continuous", lambda: FlowMatching(OptimalTransport())),
-        ListedObjective("flow matching, diffusion", "diffusion", FlowMatching),
-        ListedObjective("reflow", "continuous", lambda: Reflow((2,), 64)),
-        ListedObjective("kinetic energy", "continuous", lambda: MaximumLikelihood() + KineticEnergy() + 0.1 * JacobianNorm()),
-        ListedObjective("contrastive divergence", "energy", lambda: ContrastiveDivergence(Langevin(2))),
-        ListedObjective("persistent chains", "energy", lambda: ContrastiveDivergence(Langevin(2), ReplayBuffer(64, (2,)))),
-        ListedObjective("noise contrast", "energy", lambda: NoiseContrastive(StandardNormal((2,)))),
-        ListedObjective("adversarial", "implicit", lambda: Adversarial(_critic())),
-        ListedObjective("flow-gan", "realnvp", lambda: MaximumLikelihood() + 0.1 * Adversarial(_critic())),
-        ListedObjective(
-            "adversarial autoencoder", "vae", lambda: Reconstruction() + Adversarial(_critic(), real=Prior(), fake=Encode())
-        ),
-        ListedObjective("lagging inference", "vae", lambda: WithTurn(ELBO(), Turn(ELBO(), "posterior"))),
     )
