@@ -114,3 +114,16 @@ def test_misspelt_recipe_and_setting_name_the_nearest(rows):
         Alloy("realnpv").fit(rows)
     with pytest.raises(ValueError, match="did you mean 'layers'"):
         Alloy("maf", settings={"layer": 2}).fit(rows)
+
+
+def test_a_recipe_that_classifies_takes_labels() -> None:
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 2, 300)
+    X = generator.normal(size=(300, 2)) + 4.0 * y[:, None]
+    names = np.where(y == 1, "high", "low")
+    hybrid = Alloy("hybrid-flow", settings={"kind": "coupling", "blocks": 1, "width": 16}, steps=400).fit(X, names)
+    assert (hybrid.predict(X) == names).mean() > 0.9
+    np.testing.assert_allclose(hybrid.predict_proba(X[:5]).sum(1), 1, rtol=1e-5)
+    with pytest.raises(ValueError, match="needs labels"):
+        Alloy("hybrid-flow", steps=1).fit(X)
+    assert not hasattr(Alloy("maf"), "predict")

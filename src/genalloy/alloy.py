@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load, rows
+from genalloy.evaluation.accuracy import label_log_probs
 from genalloy.evidence import Kind, Unavailable
 from genalloy.recipes.registry import find
 from genalloy.runs.score import Estimator, Scores, encode, sample, score
@@ -25,6 +27,10 @@ from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import start
 from genalloy.runs.train import Progress
 from genalloy.spec import from_spec, to_spec
+
+
+def _classifies(alloy: Alloy) -> bool:
+    return "classify" in find(alloy.recipe).tasks
 
 
 class Alloy(TransformerMixin, BaseEstimator):
@@ -59,7 +65,7 @@ class Alloy(TransformerMixin, BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Alloy:
-        """Train on rows X (n, ...): array, data frame, path or the name of a toy; y is ignored.
+        """Train on rows X (n, ...): array, data frame, path or the name of a toy; y: labels, for recipes that classify.
 
         Raises ValueError on an unknown recipe, on data that cannot be modelled, and Unavailable where the recipe does not
         fit the data's kind.
@@ -71,7 +77,8 @@ class Alloy(TransformerMixin, BaseEstimator):
     def iter_fit(self, X: Any, y: Any = None) -> Iterator[Progress]:
         """The same as a generator of progress: for step in alloy.iter_fit(X): ..."""
         find(self.recipe)
-        self.dataset_ = _all_rows(load(self._checked(X, reset=True), seed=int(self.random_state)))
+        x = self._checked(X, reset=True)
+        self.dataset_ = _all_rows(load((x, y) if y is not None and _classifies(self) else x, seed=int(self.random_state)))
         trainer = start(self._run_settings(), None, self.dataset_)
         for progress in trainer.run():
             if self.verbose and progress.validation is not None:
@@ -143,6 +150,22 @@ class Alloy(TransformerMixin, BaseEstimator):
         """Codes of the rows, (n, code size): posterior mean, or a flow's latent. Raises Unavailable without codes."""
         return encode(self.model_, self._rows(X)).double().numpy()
 
+    @available_if(_classifies)
+    def predict_proba(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """p(label | x), (n, classes) in the order of dataset_.label_names. Recipes that classify have it."""
+        return self._label_log_probs(X).exp().double().numpy()
+
+    @available_if(_classifies)
+    def predict(self, X: Any) -> np.ndarray[Any, np.dtype[Any]]:
+        """The most likely label of each row, as text. Recipes that classify have it."""
+        return np.asarray(self.dataset_.label_names)[self._label_log_probs(X).argmax(-1).numpy()]
+
+    @torch.no_grad()
+    def _label_log_probs(self, X: Any) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(self.random_state))
+            return label_log_probs(self.model_(), self._rows(X), len(self.dataset_.label_names))
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.non_deterministic = False
@@ -171,4 +194,6 @@ class Alloy(TransformerMixin, BaseEstimator):
 def _all_rows(dataset: Dataset) -> Dataset:
     """Train on the test part too: an estimator's caller keeps a test set of their own."""
     dataset.train = torch.cat([dataset.train, dataset.test])
+    if dataset.labels:
+        dataset.labels["train"] = torch.cat([dataset.labels["train"], dataset.labels["test"]])
     return dataset
