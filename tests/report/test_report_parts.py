@@ -308,3 +308,8 @@ def test_comparison_survives_nulls(tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text(json.dumps(raw))
     [row] = read_comparison(tmp_path).rows
     assert (row.recipe, row.cells, row.curves) == ("bare", {}, {})
+
+
+def test_a_loss_that_falls_below_zero_off_a_logarithmic_axis_is_drawn() -> None:
+    curve = [(float(i), 1000.0 * 0.8**i + 1.0) for i in range(60)] + [(60.0, -5.0)]
+    assert "<path" in charts.line_chart({"model": curve}, "Loss", "x")

@@ -61,11 +61,16 @@ def scale(values: Sequence[float], pad: float = 0.08) -> Scale:
     size = sorted(abs(v) for v in values)[len(values) // 2] or max(abs(low), abs(high)) or 1.0
     if low > 0 and high / low > 30:
         margin = (high / low) ** pad
-        return Scale(low / margin, high * margin, log_ticks(low / margin, high * margin), math.log)
+        return Scale(low / margin, high * margin, log_ticks(low / margin, high * margin), _log)
     if low <= 0 and high - low > 30 * size:
         return _asinh_scale(low, high, size)
     margin = (high - low) * pad or abs(high) * 0.05 or 1.0
     return Scale(low - margin, high + margin, linear_ticks(low - margin, high + margin), float)
+
+
+def _log(value: float) -> float:
+    """The logarithm; where an outlier that the axis leaves out is not positive, far below it."""
+    return math.log(value) if value > 0 else -math.inf
 
 
 def _asinh_scale(low: float, high: float, size: float) -> Scale:
