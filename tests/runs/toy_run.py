@@ -69,6 +69,7 @@ def signal_inside(number: int, call: int) -> None:
 
 def main(mode: str, folder: Path) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
     if mode == "resume":
         trainer = Trainer.resume(folder, dataset(), SETTINGS)
     else:
