@@ -20,7 +20,7 @@ def _experiment(data: str, title: str, steps: int, minutes: float, published: tu
     """MAF (on a Gaussian, as the published one), RealNVP, NSF and FFJORD on one table."""
     budget = {"quick": steps, "full": FULL}
     contenders = [Contender("maf", "maf", budget, {"components": 1})]
-    contenders += [Contender(name, name, budget) for name in ("realnvp", "nsf")]
+    contenders += [Contender("realnvp", "realnvp", budget, {"layers": 12, "width": 96}), Contender("nsf", "nsf", budget)]
     contenders.append(Contender("ffjord", "ffjord", {"quick": min(steps, SOLVER), "full": FULL}))
     return Experiment(
         f"{GROUP}-{data.removeprefix('uci-')}",
