@@ -10,6 +10,7 @@ integral is unbiased (Grathwohl et al., 2019). The same products give :math:`|J|
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -108,13 +109,13 @@ def rates(network: Any, x: Tensor, t: Tensor, context: Context, vectors: Tensor,
 
     Networks that carry tangents are asked for J v, others for v J by automatic differentiation, one batched backward pass.
     """
-    products_of = _tangents if getattr(network, "carries_tangents", False) else _backwards
-    velocity, products = products_of(network, x, t, context, vectors)
+    along = _tangents if getattr(network, "carries_tangents", False) else _backwards
+    value, found = along(network, x, t, context, vectors)
     dims = len(network.inputs[0])
-    divergence, square = sum_event(products * vectors, dims), sum_event(products.square(), dims)
+    divergence, square = sum_event(found * vectors, dims), sum_event(found.square(), dims)
     if exact:
-        return Rates(velocity, divergence.sum(0, keepdim=True), square.sum(0))
-    return Rates(velocity, divergence, square.mean(0))
+        return Rates(value, divergence.sum(0, keepdim=True), square.sum(0))
+    return Rates(value, divergence, square.mean(0))
 
 
 def velocity(network: Any, x: Tensor, t: Tensor, context: Context) -> Tensor:
@@ -127,11 +128,18 @@ def _tangents(network: Any, x: Tensor, t: Tensor, context: Context, vectors: Ten
 
 
 def _backwards(network: Any, x: Tensor, t: Tensor, context: Context, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients reach parameters, x and context where they were enabled outside."""
+    return products(lambda x: velocity(network, x, t, context), x, vectors)
+
+
+def products(function: Callable[[Tensor], Tensor], x: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    r"""(f(x), v^T df/dx) for vectors v (n, \*B, \*E), one batched backward pass; x and f(x) (\*B, \*E).
+
+    Gradients reach parameters, x and context where they were enabled outside.
+    """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
-        value = velocity(network, x, t, context)
-        (products,) = torch.autograd.grad(value, x, vectors, is_grads_batched=True, create_graph=graph, allow_unused=True)
-    products = torch.zeros_like(vectors) if products is None else products
-    return (value, products) if graph else (value.detach(), products.detach())
+        value = function(x)
+        (found,) = torch.autograd.grad(value, x, vectors, is_grads_batched=True, create_graph=graph, allow_unused=True)
+    found = torch.zeros_like(vectors) if found is None else found
+    return (value, found) if graph else (value.detach(), found.detach())
