@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.networks.entry import OneHot, Scaled
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.networks.masked import MADE, Hidden, MaskedLinear
 from genalloy.spec import from_spec, to_spec
 
 ORDER = (3, 1, 0, 4, 2)
@@ -109,3 +109,15 @@ def test_few_variables_and_few_units(dims: int) -> None:
     _, parameters = network.step(network.init_state((2,)), None)
     assert parameters.shape == (2, 3)
     assert math.isfinite(parameters.sum().item())
+
+
+def test_wide_layers_in_bands_equal_the_whole_product() -> None:
+    degrees = torch.arange(600) * 40 // 600
+    layer = MaskedLinear(degrees[:, None] >= torch.arange(300) * 40 // 300)
+    layer.weight.data.normal_()  # what the mask hides must not matter
+    x = torch.randn(5, 300, requires_grad=True)
+    assert len(layer._bands) > 1 and layer._bands[0][1] < 300
+    whole = torch.nn.functional.linear(x, layer.mask * layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x), whole, rtol=1e-4, atol=1e-4)
+    for a, b in zip(*(torch.autograd.grad(y.sin().sum(), (x, layer.weight)) for y in (layer(x), whole)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
