@@ -1,4 +1,4 @@
-"""PixelCNN, 28 x 28, 64 channels, 8 layers, 16 images: cached sampling beside one full pass per pixel, in one run.
+"""GatedPixelCNN, 28 x 28, 64 channels, 8 layers, 16 images: cached sampling beside one full pass per pixel, in one run.
 
 Both give the same images from the same seed (checked on --check pixels a side). Each naive pass costs the same, so its total
 is the measured time of --passes passes times 784 / passes; --passes 784 measures it whole.
@@ -14,13 +14,13 @@ import torch
 
 from genalloy.heads.discrete import Bernoulli
 from genalloy.models.autoregressive import Autoregressive, naive_sample
-from genalloy.networks.pixel import PixelCNN, Stack
+from genalloy.networks.pixel import GatedPixelCNN, Stack
 
 
 def model(side: int) -> Autoregressive:
-    """A binary PixelCNN over side x side pixels."""
+    """A binary GatedPixelCNN over side x side pixels."""
     shape = (1, side, side)
-    return Autoregressive(PixelCNN(shape, 1, Stack(channels=64, layers=8)), Bernoulli(), shape).eval()
+    return Autoregressive(GatedPixelCNN(shape, 1, Stack(channels=64, layers=8)), Bernoulli(), shape).eval()
 
 
 def same(side: int, batch: int) -> bool:
@@ -51,7 +51,7 @@ def main() -> None:
         part.network(x)
     naive = (time.process_time() - start) * pixels / options.passes
     note = "measured" if options.passes >= pixels else f"from {options.passes} of {pixels} passes"
-    print(f"PixelCNN {options.side} x {options.side}, 64 channels, 8 layers, {options.batch} images, one thread, float32")
+    print(f"GatedPixelCNN {options.side} x {options.side}, 64 channels, 8 layers, {options.batch} images, one thread, float32")
     print(f"cached {cached:8.2f} s   naive {naive:8.1f} s ({note})   ratio {naive / cached:6.1f}")
     print(f"same samples on {options.check} x {options.check}: {same(options.check, 4)}")
 

@@ -92,7 +92,7 @@ def test_a_comparison_keeps_finished_rows_and_writes_a_page(monkeypatch, capsys,
         (("fit", "vae", "digits", "--set", "latent=three"), "not a number"),
         (("fit", "vae", "digits", "--set", "latent"), "expected NAME=VALUE"),
         (("fit", "vae", "nowhere.csv"), "there is no file"),
-        (("fit", "pixelcnn", "8gaussians"), "pixelcnn needs images"),
+        (("fit", "gated-pixelcnn", "8gaussians"), "gated-pixelcnn needs images"),
         (("sample", "nowhere"), "no run.json"),
         (("report", "nowhere"), "comparison.json"),
     ],
@@ -107,7 +107,7 @@ def test_bad_input_is_one_line_with_the_next_move(monkeypatch, capsys, tmp_path,
 def test_recipes_as_json_lists_labels_and_settings(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "recipes", "--json")
     known = {r["name"]: r for r in json.loads(out)}
-    assert code == 0 and {"made", "pixelcnn", "realnvp", "vae", "ebm", "ddpm", "r3gan", "latent-diffusion"} <= set(known)
+    assert code == 0 and {"made", "gated-pixelcnn", "realnvp", "vae", "ebm", "ddpm", "r3gan", "latent-diffusion"} <= set(known)
     assert known["realnvp"]["density"] == "EXACT" and known["realnvp"]["density_on_integers"] == "LOWER"
     assert "latent" in known["vae"]["settings"]
 

@@ -27,7 +27,7 @@ APPLIES = {
     "total_mass": {n for n, p in PARTS.items() if p.kind.value in ("EXACT", "LOWER") and p.event_shape != (1, 2, 2)},
     "draws_follow_density": {n for n, p in PARTS.items() if p.claims.density.proper},
     "draw_reports_density": {n for n, p in PARTS.items() if p.claims.draw.proper},
-    "cached_equals_naive": {"made", "made, mixture", "made, categorical", "pixelcnn"},
+    "cached_equals_naive": {"made", "made, mixture", "made, categorical", "gated pixelcnn"},
     "layers_invert": {
         "residual", "residual, roulette", "residual, truncated", "planar and radial", "sylvester",
         "realnvp", "maf", "iaf", "dequantised"

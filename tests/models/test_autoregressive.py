@@ -18,7 +18,7 @@ from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive, naive_sample
 from genalloy.networks.entry import OneHot
 from genalloy.networks.masked import MADE, Hidden
-from genalloy.networks.pixel import PixelCNN, Stack
+from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.spec import from_spec, to_spec
 
 CONTEXT = ((2,),)
@@ -33,7 +33,7 @@ def discrete(name: str, conditional: bool = False) -> Autoregressive:
     if name.startswith("made"):
         network: Any = MADE(event, head.width, Hidden((16, 16)), (3, 1, 0, 4, 2), shapes, OneHot(3))
     else:
-        network = PixelCNN(event, head.width, Stack(7, 2), shapes, OneHot(3))
+        network = GatedPixelCNN(event, head.width, Stack(7, 2), shapes, OneHot(3))
     return sharpened(Autoregressive(network, head, event, shapes))
 
 

@@ -1,4 +1,4 @@
-"""PixelCNN: what each pixel and channel may see, and the cache against the parallel pass."""
+"""GatedPixelCNN: what each pixel and channel may see, and the cache against the parallel pass."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from genalloy.networks.entry import OneHot, Scaled
-from genalloy.networks.pixel import PixelCNN, Stack
+from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.spec import from_spec, to_spec
 
 
-def build(channels: int, conditional: bool = False, levels: int | None = None, kernel: int = 3) -> PixelCNN:
+def build(channels: int, conditional: bool = False, levels: int | None = None, kernel: int = 3) -> GatedPixelCNN:
     torch.manual_seed(channels)
     shapes = ((3,),) if conditional else ()
     entry = OneHot(levels) if levels else Scaled()
-    return PixelCNN((channels, 4, 5), 2, Stack(8, 3, kernel), shapes, entry).double().eval()
+    return GatedPixelCNN((channels, 4, 5), 2, Stack(8, 3, kernel), shapes, entry).double().eval()
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -49,7 +49,7 @@ def test_steps_equal_the_parallel_pass(channels: int, conditional: bool) -> None
 
 
 def test_steps_equal_the_parallel_pass_in_single_precision() -> None:
-    network = PixelCNN((1, 8, 8), 5, Stack(32, 8)).eval()
+    network = GatedPixelCNN((1, 8, 8), 5, Stack(32, 8)).eval()
     x = torch.rand(4, 1, 8, 8)
     expected = network(x).flatten(1, 3)
     state, previous = network.init_state((4,)), None
@@ -83,6 +83,6 @@ def test_saved_and_rebuilt() -> None:
 
 def test_bad_stacks_are_refused() -> None:
     with pytest.raises(ValueError, match="odd kernel"):
-        PixelCNN((1, 4, 4), 1, Stack(8, 2, 4))
+        GatedPixelCNN((1, 4, 4), 1, Stack(8, 2, 4))
     with pytest.raises(ValueError, match="at least 3 channels"):
-        PixelCNN((3, 4, 4), 1, Stack(2, 2, 3))
+        GatedPixelCNN((3, 4, 4), 1, Stack(2, 2, 3))

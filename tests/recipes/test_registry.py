@@ -41,7 +41,7 @@ def dataset(request) -> Dataset:
     return DATA[request.param]()
 
 
-CHOOSY = ("pixelcnn", "ebm-nce", "hybrid-flow")
+CHOOSY = ("gated-pixelcnn", "ebm-nce", "hybrid-flow")
 """Recipes that refuse some kinds of data."""
 
 

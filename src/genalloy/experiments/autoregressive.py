@@ -16,11 +16,11 @@ EXPERIMENTS = (
         "static-mnist",
         (
             Contender("made", "made", {"quick": 1500, "full": 20_000}),
-            Contender("pixelcnn", "pixelcnn", {"quick": 500, "full": 20_000}),
+            Contender("gated-pixelcnn", "gated-pixelcnn", {"quick": 500, "full": 20_000}),
         ),
         ("density", "generation", "cost"),
         ("density",),
-        Better("pixelcnn", "made", "density"),
+        Better("gated-pixelcnn", "made", "density"),
         {"quick": 20, "full": 900},
         (
             Published("PixelCNN", -81.30, "nats", SETUP, "van den Oord, Kalchbrenner & Kavukcuoglu, 2016"),

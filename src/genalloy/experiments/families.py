@@ -49,7 +49,7 @@ EXPERIMENTS = (
         AllOf(
             (
                 *(Better(c.name, "independent entries", "density") for c in CONTENDERS),
-                *(Better("pixelcnn", c.name, "density") for c in CONTENDERS if c.name != "pixelcnn"),
+                *(Better("gated-pixelcnn", c.name, "density") for c in CONTENDERS if c.name != "gated-pixelcnn"),
             )
         ),
         {"quick": 75, "full": 5000},

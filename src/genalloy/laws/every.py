@@ -39,7 +39,7 @@ from genalloy.networks.entry import OneHot
 from genalloy.networks.lipschitz import LipschitzMLP
 from genalloy.networks.masked import MADE
 from genalloy.networks.mlp import MLP
-from genalloy.networks.pixel import PixelCNN, Stack
+from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.networks.squash import Squash
 from genalloy.part import Embedded, Estimated, From, Tempered
 from genalloy.samplers.diffusion import AdamsBashforth
@@ -126,8 +126,8 @@ def _made(head: Head, entry: OneHot | None = None) -> Make:
     return lambda e, c: Autoregressive(MADE(e, head.width, SMALL, None, c, *more), head, e, c)
 
 
-def _pixelcnn(e: Shape, c: Shapes) -> nn.Module:
-    network = PixelCNN(e, LEVELS, Stack(channels=4, layers=1, places=2), c, OneHot(LEVELS))
+def _gated_pixelcnn(e: Shape, c: Shapes) -> nn.Module:
+    network = GatedPixelCNN(e, LEVELS, Stack(channels=4, layers=1, places=2), c, OneHot(LEVELS))
     return Autoregressive(network, Categorical(LEVELS), e, c)
 
 
@@ -304,7 +304,7 @@ def every_part() -> tuple[Listed, ...]:
             carries_gradient=False,
         ),
         Listed(
-            "pixelcnn", _pixelcnn, roles=("likelihood", "component"), discrete=True, event=(1, 2, 2), carries_gradient=False
+            "gated pixelcnn", _gated_pixelcnn, roles=("likelihood", "component"), discrete=True, event=(1, 2, 2), carries_gradient=False
         ),
         Listed("realnvp", _realnvp),
         Listed("maf", _maf, represents=True),

@@ -26,11 +26,11 @@ def cached_equals_naive(subject: Subject, rows: int = 3) -> None:
         full = distribution.network(x, distribution.context)
         full = full.flatten(len(shape), -2)
         state, previous = distribution.init_state(shape), None
-        for index in distribution.network.sequence:
+        for indices in torch.tensor(distribution.network.sequence).reshape(-1, *distribution.step_shape):
             state, parameters = distribution.step(state, previous)
-            gap = float((parameters - full[..., index, :]).abs().max())
-            hold(gap < tolerance, f"{subject.name}: cached parameters of element {index} are off by {gap:.2g}")
-            previous = x.flatten(len(shape))[..., index]
+            gap = float((parameters - full[..., indices, :]).abs().max())
+            hold(gap < tolerance, f"{subject.name}: cached parameters of element {indices.tolist()} are off by {gap:.2g}")
+            previous = x.flatten(len(shape))[..., indices]
     _same_samples(wide)
 
 

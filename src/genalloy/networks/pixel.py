@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context, join
+from genalloy.capabilities import Context
 from genalloy.networks.entry import OneHot, Scaled
+from genalloy.networks.places import Places
 from genalloy.spec import Module, Value
 
 Shape = tuple[int, ...]
@@ -147,11 +148,11 @@ class PixelState(NamedTuple):
     weights: tuple[Columns, ...]
 
 
-class PixelCNN(Module):
+class GatedPixelCNN(Module):
     r"""Two-stack gated PixelCNN: x (\*B, C, H, W), context -> (\*B, C, H, W, width).
 
-    width: parameters an element (the head's). The context (parts of shapes `context_shapes`) becomes a place map through
-    one linear layer. entry: how elements enter, OneHot(levels) or Scaled(shift, scale).
+    width: parameters an element (the head's). The context (parts of shapes `context_shapes`) becomes a map of features by
+    :class:`genalloy.networks.places.Places`. entry: how elements enter, OneHot(levels) or Scaled(shift, scale).
     Raises ValueError where the channels of `stack` do not split into C groups, or its kernel is even.
     """
 
@@ -180,16 +181,14 @@ class PixelCNN(Module):
         self.layers = nn.ModuleList(GatedLayer(stack, channels, i == stack.layers - 1) for i in range(stack.layers))
         self.inner = CausalConv(f, f, mask=own[:, None] >= own)
         self.outer = CausalConv(f, channels * width, mask=groups_of(channels * width, channels)[:, None] >= own)
-        self.place = nn.Parameter(0.3 * torch.randn(stack.places, height, columns))
-        size = sum(math.prod(s) for s in self.context_shapes)
-        self.from_context = nn.Linear(size, self.place.numel(), bias=False) if size else None
+        self.places = Places((height, columns), stack.places, self.context_shapes)
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
-        place = self._place(context)
+        place = self.places(context)
         lead = torch.broadcast_shapes(x.shape[:-3], place.shape[:-3])
         if place.dim() > 3:
-            place = place.expand(*lead, *self.place.shape)
-        place = place.reshape(-1, *self.place.shape)
+            place = place.expand(*lead, *place.shape[-3:])
+        place = place.reshape(-1, *place.shape[-3:])
         features = self._features(x.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape))
         v, h = self.start_v(features), self.start_h(features)
         for layer in self.layers:
@@ -202,22 +201,15 @@ class PixelCNN(Module):
         """(N, C, H, W) -> (N, C * features, H, W)."""
         return self.entry(x).movedim(-1, 2).flatten(1, 2)
 
-    def _place(self, context: Context) -> Tensor:
-        """Place map (*B, places, H, W)."""
-        if self.from_context is None:
-            return self.place
-        c = join(context, self.context_shapes).to(self.place.dtype)
-        return self.place + self.from_context(c).unflatten(-1, tuple(self.place.shape))
-
     @torch.no_grad()
     def init_state(self, shape: Shape, context: Context = None) -> PixelState:
         r"""Empty cache for images (\*shape, C, H, W); the context's batch broadcasts to `shape`."""
-        n, f, reach, new = math.prod(shape), self.stack.channels, self.stack.kernel // 2, self.place.new_zeros
+        place = self.places(context)
+        n, f, reach, new = math.prod(shape), self.stack.channels, self.stack.kernel // 2, place.new_zeros
         _, height, width = self.event_shape
-        place = self._place(context)
         if place.dim() > 3:
             place = place.expand(*shape, *place.shape[-3:])
-        place = place.reshape(-1, *self.place.shape)
+        place = place.reshape(-1, *place.shape[-3:])
         depth, inputs = range(self.stack.layers), self.start_v.inputs
         blocks: Any = self.layers
         return PixelState(
@@ -261,7 +253,7 @@ class PixelCNN(Module):
         pixel, channel = divmod(state.element - 1, self.event_shape[0])
         i, j = divmod(pixel, self.event_shape[2])
         reach, k = self.stack.kernel // 2, self.entry.features
-        features = self.entry(previous.reshape(-1).to(self.place.dtype))
+        features = self.entry(previous.reshape(-1).to(state.image.dtype))
         rows = slice(channel * k, (channel + 1) * k)
         state.image[:, rows, i + reach + 1, j + reach] = features
         state.columns[0][j + reach, rows] = features.t()

@@ -9,7 +9,7 @@ from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.networks.entry import OneHot, Scaled
 from genalloy.networks.masked import MADE, Hidden
-from genalloy.networks.pixel import PixelCNN, Stack
+from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.pieces import likelihood_head, observed
@@ -51,17 +51,17 @@ def made(target: Target, width: int = 256, components: int = 10, dropout: float 
     )
 
 
-@recipe("pixelcnn", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "van den Oord et al., 2016")
-def pixelcnn(
+@recipe("gated-pixelcnn", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "van den Oord et al., 2016")
+def gated_pixelcnn(
     target: Target, channels: int = 24, layers: int = 7, components: int = 5, dropout: float = 0.1, steps: int = 700
 ) -> Composition:
-    """Gated PixelCNN: masked convolutions in two stacks, sampled through an activation cache.
+    """Gated GatedPixelCNN: masked convolutions in two stacks, sampled through an activation cache.
 
     Raises ValueError where the data are not images.
     """
     if target.space.kind != "image":
-        raise ValueError(f"pixelcnn needs images (C, H, W); found {target.space.kind} of shape {target.space.shape}; try made")
+        raise ValueError(f"gated-pixelcnn needs images (C, H, W); found {target.space.kind} of shape {target.space.shape}; try made")
     head = head_of(target, components)
-    network = PixelCNN(target.space.shape, head.width, Stack(channels, layers, dropout=dropout), entry=entry_of(target))
+    network = GatedPixelCNN(target.space.shape, head.width, Stack(channels, layers, dropout=dropout), entry=entry_of(target))
     model = observed(target, Autoregressive(network, head, target.space.shape))
     return Composition(model, [Phase(MaximumLikelihood(), Training(Adam(6e-3), ema=0.998, clip=100.0), batch=32)], steps)

@@ -63,7 +63,7 @@ def run_comparison(comparison: Comparison) -> Path:
 
 
 USUAL = (
-    "made", "pixelcnn", "realnvp", "glow", "maf", "nsf", "flow-matching", "vae", "iwae", "ebm", "ebm-nce", "ddpm", "r3gan",
+    "made", "gated-pixelcnn", "realnvp", "glow", "maf", "nsf", "flow-matching", "vae", "iwae", "ebm", "ebm-nce", "ddpm", "r3gan",
     "vae-iaf", "vae-flow-prior", "flow-gan", "aae", "latent-diffusion",
 )  # fmt: skip
 """What a comparison trains where no recipes are named: of every family what a user would try first."""
