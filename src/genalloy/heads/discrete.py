@@ -6,13 +6,15 @@ two outermost levels taking the tails, so the masses sum to one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from genalloy.distribution import Shape, leading
 from genalloy.evidence import Evidence
-from genalloy.heads.head import Factorised, Head, collapsed
+from genalloy.heads.head import Factorised, Head, chosen, collapsed, uniform
 
 
 class Bernoulli(Head):
@@ -52,11 +54,19 @@ class BernoulliDistribution(Factorised):
             return super().density(x)
         logits, bits = self.logits.flatten(-axes), once.flatten(-axes).to(self.logits.dtype)
         value = bits_log_prob(logits, bits)
-        return Evidence.exact(value.expand(torch.broadcast_shapes(value.shape, lead)), "closed form", self.measure)
+        return Evidence.exact(value.expand(torch.broadcast_shapes(value.shape, lead)), self.how, self.measure)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         p = self.mean.expand(*sample_shape, *self.logits.shape)
         return (torch.rand_like(p) < p).to(p.dtype)
+
+    def tempered(self, temperature: float) -> BernoulliDistribution:
+        """p^(1/T), normalised: logits divided by T."""
+        return BernoulliDistribution(self.logits / temperature, len(self.event_shape)).under(self.law)
+
+    def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:
+        logits = torch.stack([torch.zeros_like(self.logits), self.logits], -1)
+        return _kept(logits, keep, len(self.event_shape)).under(self.law)
 
 
 def _not_bits(x: Tensor) -> Tensor:
@@ -149,6 +159,13 @@ class CategoricalDistribution(Factorised):
         levels = torch.arange(self.logits.shape[-1], dtype=self.logits.dtype, device=self.logits.device)
         return (self.logits.softmax(-1) * levels).sum(-1)
 
+    def tempered(self, temperature: float) -> CategoricalDistribution:
+        """p^(1/T), normalised: logits divided by T."""
+        return CategoricalDistribution(self.logits / temperature, len(self.event_shape)).under(self.law)
+
+    def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:
+        return _kept(self.logits, keep, len(self.event_shape)).under(self.law)
+
     def element_log_prob(self, x: Tensor) -> Tensor:
         logits = self.logits.log_softmax(-1)
         index = x.long().unsqueeze(-1)
@@ -157,24 +174,34 @@ class CategoricalDistribution(Factorised):
         return found.masked_fill((x != x.round()) | (x < 0) | (x > logits.shape[-1] - 1), -torch.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        gumbel = -torch.empty((*sample_shape, *self.logits.shape), device=self.logits.device).exponential_().log()
-        return (self.logits + gumbel).argmax(-1).to(self.logits.dtype)
+        return chosen(self.logits, (*sample_shape, *self.logits.shape)).squeeze(-1).to(self.logits.dtype)
+
+
+def _kept(logits: Tensor, keep: Callable[[Tensor], Tensor], event_dims: int) -> CategoricalDistribution:
+    """The values (last axis) that stay, renormalised; the others have no mass."""
+    log_mass = logits.log_softmax(-1)
+    return CategoricalDistribution(log_mass.masked_fill(~keep(log_mass), -torch.inf), event_dims)
 
 
 class LogisticMixture(Head):
-    """Mixture of `components` discretised logistics over `levels` integers; width 3 x components."""
+    """Mixture of `components` discretised logistics over `levels` integers; width 3 x components.
+
+    spread: at zero features the centres lie over [-spread, spread], -1 the lowest level and 1 the highest.
+    """
 
     discrete = True
 
-    def __init__(self, levels: int, components: int = 1) -> None:
+    def __init__(self, levels: int, components: int = 1, spread: float = 0.0) -> None:
         super().__init__()
-        self.levels, self.components = levels, components
+        self.levels, self.components, self.spread = levels, components, spread
         self.width = 3 * components
+        places = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
+        self.register_buffer("places", places, persistent=False)
 
     def forward(self, parameters: Tensor, event_dims: int) -> LogisticMixtureDistribution:
         weights, centre, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
         half = (self.levels - 1) / 2
-        centre = half + half * (centre + 0.0)
+        centre = half + half * (centre + self.places)
         scale = F.softplus(raw) * (self.levels / 8) + 1e-2
         return LogisticMixtureDistribution(weights, centre, scale, self.levels, event_dims)
 
@@ -191,26 +218,44 @@ class LogisticMixtureDistribution(Factorised):
 
     @property
     def mean(self) -> Tensor:
-        centre = self.centre.clamp(0, self.levels - 1)
-        return (self.weights.softmax(-1) * centre).sum(-1)
+        r"""Exact: :math:`E[x] = \sum_{k \ge 1} P(x \ge k)`."""
+        weights, total = self.weights.softmax(-1), torch.zeros_like(self.centre)
+        for k in range(1, self.levels):
+            total = total + torch.sigmoid((self.centre - (k - 0.5)) / self.scale)
+        return (weights * total).sum(-1)
 
-    def element_log_prob(self, x: Tensor) -> Tensor:
+    def masses(self) -> CategoricalDistribution:
+        r"""The same law as a table of log-masses (\*B, \*E, levels)."""
+        values = torch.arange(self.levels, dtype=self.centre.dtype, device=self.centre.device)
+        table = self.element_log_prob(values.reshape(-1, *(1 for _ in self.centre.shape[:-1]))).movedim(0, -1)
+        return CategoricalDistribution(table, len(self.event_shape)).under(self.law)
+
+    def tempered(self, temperature: float) -> CategoricalDistribution:
+        """p^(1/T), normalised over the levels; the root of a mixture is no mixture."""
+        return self.masses().tempered(temperature)
+
+    def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:
+        return self.masses().kept(keep)
+
+    def joint_log_prob(self, x: Tensor) -> Tensor:
+        r"""log pi_m + log p_m(x) of every component, (\*B, \*E, M); x an integer of the range."""
         x = x.unsqueeze(-1)
         upper = (x + 0.5 - self.centre) / self.scale
         lower = (x - 0.5 - self.centre) / self.scale
         # log(sigmoid(u) - sigmoid(l)) = log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)), stable in both tails
         middle = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-1.0 / self.scale))
         mass = torch.where(x < 0.5, F.logsigmoid(upper), torch.where(x > self.levels - 1.5, F.logsigmoid(-lower), middle))
-        log_prob = (self.weights.log_softmax(-1) + mass).logsumexp(-1)
-        x = x.squeeze(-1)
-        return log_prob.masked_fill((x != x.round()) | (x < 0) | (x > self.levels - 1), -torch.inf)
+        return self.weights.log_softmax(-1) + mass
 
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        outside = (x != x.round()) | (x < 0) | (x > self.levels - 1)
+        return self.joint_log_prob(x).logsumexp(-1).masked_fill(outside, -torch.inf)
+
+    @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         shape = (*sample_shape, *self.centre.shape)
-        gumbel = -torch.empty(shape, device=self.centre.device).exponential_().log()
-        chosen = (self.weights + gumbel).argmax(-1, keepdim=True)
-        u = torch.rand((*shape[:-1], 1), device=self.centre.device).clamp(1e-6, 1 - 1e-6)
-        centre = self.centre.expand(shape).gather(-1, chosen)
-        scale = self.scale.expand(shape).gather(-1, chosen)
+        index = chosen(self.weights, shape)
+        centre, scale = (p.expand(shape).gather(-1, index).squeeze(-1) for p in (self.centre, self.scale))
+        u = uniform(centre, tuple(centre.shape))
         value = centre + scale * (u.log() - torch.log1p(-u))
-        return value.squeeze(-1).round().clamp(0, self.levels - 1)
+        return value.round().clamp(0, self.levels - 1)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from genalloy.capabilities import Context
 from genalloy.distribution import Shape, sum_event
 from genalloy.evidence import Evidence
-from genalloy.heads.head import Factorised, Head
+from genalloy.heads.head import RAW_ONE, Factorised, Head
 from genalloy.part import Part
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -28,7 +28,7 @@ class Gaussian(Head):
 
     def forward(self, parameters: Tensor, event_dims: int) -> GaussianDistribution:
         mean, raw = parameters.unbind(-1)
-        return GaussianDistribution(mean, F.softplus(raw + 0.5413248546) + self.floor, event_dims)
+        return GaussianDistribution(mean, F.softplus(raw + RAW_ONE) + self.floor, event_dims)
 
 
 class GaussianDistribution(Factorised):
@@ -52,14 +52,15 @@ class GaussianDistribution(Factorised):
         """log N(x) from the noise itself, -|eps|^2 / 2 - log scale: nothing is standardised again."""
         eps, axes = self._noise(sample_shape), len(self.event_shape)
         value = -0.5 * sum_event(eps.square(), axes) - sum_event(self.scale.log() + HALF_LOG_2PI, axes)
-        return self.loc + self.scale * eps, Evidence.exact(value, "closed form", self.measure)
+        return self.loc + self.scale * eps, Evidence.exact(value, self.how, self.measure)
 
     def _noise(self, sample_shape: Shape) -> Tensor:
         return torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
 
     def tempered(self, temperature: float) -> GaussianDistribution:
         """p^(1/T), normalised: variance times T."""
-        return GaussianDistribution(self.loc, self.scale * temperature**0.5, len(self.event_shape))
+        scale = self.scale * temperature**0.5
+        return GaussianDistribution(self.loc, scale, len(self.event_shape)).under(self.law)
 
     def standardise(self, x: Tensor) -> Tensor:
         """(x - mean) / scale: what a flow calls the code of x."""

@@ -8,20 +8,29 @@ would triple their cost, and bounds on parameters are part of the head.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from genalloy.distribution import Distribution, Shape, leading, sum_event
-from genalloy.evidence import Evidence, Measure
+from genalloy.evidence import Evidence, Measure, Unavailable
 from genalloy.spec import Module
+
+RAW_ONE = 0.5413248546
+"""softplus(RAW_ONE) = 1: scales start at one where the features are zero."""
 
 
 class Head(Module, ABC):
-    """width: parameters per element. discrete: whether its densities are mass functions."""
+    """width: parameters per element. discrete: whether its densities are mass functions.
+
+    law: what the evidence of its densities adds to its words, "" unless the trained law is changed (a filter).
+    """
 
     width: int = 1
     discrete: bool = False
+    law: str = ""
 
     @abstractmethod
     def forward(self, parameters: Tensor, event_dims: int) -> Factorised:
@@ -39,6 +48,7 @@ class Factorised(Distribution):
     """Independent elements; subclasses give one element's log-density, sample and mean."""
 
     discrete = False
+    law = ""
 
     def __init__(self, shape: Shape, event_dims: int) -> None:
         cut = len(shape) - event_dims
@@ -61,9 +71,40 @@ class Factorised(Distribution):
         lead = leading(x, tuple(self.event_shape))
         value = sum_event(self.element_log_prob(collapsed(x, len(lead))), len(self.event_shape))
         value = value.expand(torch.broadcast_shapes(value.shape, lead))
-        return Evidence.exact(value, "closed form", self.measure)
+        return Evidence.exact(value, self.how, self.measure)
+
+    @property
+    def how(self) -> str:
+        """The words of its evidence."""
+        return f"closed form{self.law}"
+
+    def under(self, law: str) -> Self:
+        """Itself, saying that its law was changed; `law` as in :class:`Head`."""
+        self.law = law
+        return self
+
+    def kept(self, keep: Callable[[Tensor], Tensor]) -> Factorised:
+        r"""Its law on the values that `keep` takes, renormalised.
+
+        keep: log-masses of all values (\*B, \*E, K) -> which of them stay, a bool tensor. Raises Unavailable where the
+        values are not finitely many.
+        """
+        name = type(self).__name__.removesuffix("Distribution")
+        raise Unavailable(f"{name} has no finite list of values to choose from; top-k and top-p need integers 0..K-1")
 
     def masked_density(self, x: Tensor, mask: Tensor) -> Evidence:
         """Log-density of the entries where mask is true (missing data, padding)."""
         elements = self.element_log_prob(x).where(mask, 0.0)
-        return Evidence.exact(sum_event(elements, len(self.event_shape)), "closed form, observed entries", self.measure)
+        return Evidence.exact(sum_event(elements, len(self.event_shape)), f"{self.how}, observed entries", self.measure)
+
+
+def uniform(like: Tensor, shape: Shape) -> Tensor:
+    """Uniform noise strictly inside (0, 1), as far from 0 as from 1."""
+    tip = torch.finfo(like.dtype).eps / 2
+    return torch.rand(shape, dtype=like.dtype, device=like.device).clamp(tip, 1 - tip)
+
+
+def chosen(logits: Tensor, shape: Shape) -> Tensor:
+    """One index a row of logits (..., M) expanded to `shape` (..., M), by the Gumbel trick: (..., 1)."""
+    gumbel = -torch.empty(shape, dtype=logits.dtype, device=logits.device).exponential_().log()
+    return (logits + gumbel).argmax(-1, keepdim=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genalloy.distribution import Shape
-from genalloy.heads.head import Factorised, Head
+from genalloy.heads.head import RAW_ONE, Factorised, Head, chosen
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -29,7 +29,7 @@ class GaussianMixture(Head):
 
     def forward(self, parameters: Tensor, event_dims: int) -> GaussianMixtureDistribution:
         weights, mean, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
-        scale = F.softplus(raw + 0.5413248546) + self.floor
+        scale = F.softplus(raw + RAW_ONE) + self.floor
         return GaussianMixtureDistribution(weights, mean + self.places, scale, event_dims)
 
 
@@ -46,14 +46,17 @@ class GaussianMixtureDistribution(Factorised):
     def mean(self) -> Tensor:
         return (self.weights.softmax(-1) * self.means).sum(-1)
 
-    def element_log_prob(self, x: Tensor) -> Tensor:
+    def joint_log_prob(self, x: Tensor) -> Tensor:
+        r"""log pi_m + log p_m(x) of every component, (\*B, \*E, M)."""
         u = (x.unsqueeze(-1) - self.means) / self.scales
-        terms = self.weights.log_softmax(-1) - 0.5 * u.square() - self.scales.log() - HALF_LOG_2PI
-        return terms.logsumexp(-1)
+        return self.weights.log_softmax(-1) - 0.5 * u.square() - self.scales.log() - HALF_LOG_2PI
 
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        return self.joint_log_prob(x).logsumexp(-1)
+
+    @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         shape = (*sample_shape, *self.means.shape)
-        gumbel = -torch.empty(shape, device=self.means.device).exponential_().log()
-        chosen = (self.weights + gumbel).argmax(-1, keepdim=True)
-        mean, scale = (p.expand(shape).gather(-1, chosen).squeeze(-1) for p in (self.means, self.scales))
+        index = chosen(self.weights, shape)
+        mean, scale = (p.expand(shape).gather(-1, index).squeeze(-1) for p in (self.means, self.scales))
         return mean + scale * torch.randn_like(mean)

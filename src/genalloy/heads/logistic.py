@@ -1,0 +1,102 @@
+r"""The logistic distribution and its mixtures, over reals: the head of WaveNet's successors (van den Oord et al., 2018).
+
+.. math:: p(x) = \frac{e^{-u}}{s (1 + e^{-u})^2}, \quad u = \frac{x - \mu}{s}, \qquad F(x) = \sigma(u);
+          \qquad p_M(x) = \sum_m \pi_m\, p(x; \mu_m, s_m).
+
+For integers 0..K-1 see :class:`genalloy.heads.discrete.LogisticMixture`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genalloy.distribution import Shape
+from genalloy.heads.head import RAW_ONE, Factorised, Head, chosen, uniform
+
+
+class Logistic(Head):
+    """Features (location, raw scale); scale = floor + softplus. Support: all reals. Samples carry gradients."""
+
+    width = 2
+
+    def __init__(self, floor: float = 1e-4) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(self, parameters: Tensor, event_dims: int) -> LogisticDistribution:
+        loc, raw = parameters.unbind(-1)
+        return LogisticDistribution(loc, F.softplus(raw + RAW_ONE) + self.floor, event_dims)
+
+
+class LogisticDistribution(Factorised):
+    r"""Independent logistics; location and scale (\*B, \*E)."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, event_dims: int) -> None:
+        super().__init__(tuple(loc.shape), event_dims)
+        self.loc, self.scale = loc, scale
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        return logistic_log_density(x, self.loc, self.scale)
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        u = uniform(self.loc, (*sample_shape, *self.loc.shape))
+        return self.loc + self.scale * torch.logit(u)
+
+
+def logistic_log_density(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """-|u| - 2 softplus(-|u|) - log s: even in u, so that neither tail overflows."""
+    u = ((x - loc) / scale).abs()
+    return -u - 2 * F.softplus(-u) - scale.log()
+
+
+class ContinuousLogisticMixture(Head):
+    """`components` logistics an element, over reals; width 3 x components, for sound in [-1, 1] and the like.
+
+    floor: least scale. At zero features the locations are spread over [-spread, spread].
+    """
+
+    def __init__(self, components: int = 10, floor: float = 1e-3, spread: float = 1.0) -> None:
+        super().__init__()
+        self.components, self.floor, self.spread = components, floor, spread
+        self.width = 3 * components
+        places = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
+        self.register_buffer("places", places, persistent=False)
+
+    def forward(self, parameters: Tensor, event_dims: int) -> ContinuousLogisticMixtureDistribution:
+        weights, loc, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
+        scale = F.softplus(raw + RAW_ONE) + self.floor
+        return ContinuousLogisticMixtureDistribution(weights, loc + self.places, scale, event_dims)
+
+
+class ContinuousLogisticMixtureDistribution(Factorised):
+    r"""Independent mixtures; weights (logits), locations and scales (\*B, \*E, M). Samples carry no gradient."""
+
+    has_rsample = False
+
+    def __init__(self, weights: Tensor, locs: Tensor, scales: Tensor, event_dims: int) -> None:
+        super().__init__(tuple(locs.shape[:-1]), event_dims)
+        self.weights, self.locs, self.scales = weights, locs, scales
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.weights.softmax(-1) * self.locs).sum(-1)
+
+    def joint_log_prob(self, x: Tensor) -> Tensor:
+        r"""log pi_m + log p_m(x) of every component, (\*B, \*E, M)."""
+        return self.weights.log_softmax(-1) + logistic_log_density(x.unsqueeze(-1), self.locs, self.scales)
+
+    def element_log_prob(self, x: Tensor) -> Tensor:
+        return self.joint_log_prob(x).logsumexp(-1)
+
+    @torch.no_grad()
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = (*sample_shape, *self.locs.shape)
+        index = chosen(self.weights, shape)
+        loc, scale = (p.expand(shape).gather(-1, index).squeeze(-1) for p in (self.locs, self.scales))
+        return loc + scale * torch.logit(uniform(loc, tuple(loc.shape)))
