@@ -144,7 +144,10 @@ class Leave(Module):
             before = torch.ones(self.group, self.group - 1, device=h.device, dtype=torch.bool).tril(-1)
             weight = self.within * before[..., None, None]
             hidden = hidden + torch.einsum("...ke,gkew->...gw", elements[..., :-1, :], weight)
-        out = torch.einsum("...gw,gwp->...gp", F.silu(hidden), self.weight) + self.bias
+        if self.parts == 1:
+            out = F.linear(F.silu(hidden), self.weight[0].t(), self.bias[0])
+        else:
+            out = torch.einsum("...gw,gwp->...gp", F.silu(hidden), self.weight) + self.bias
         return out.reshape(*h.shape[:-1], self.group, self.per_element)
 
     def step(self, h: Tensor, elements: Tensor, g: int) -> Tensor:
@@ -201,6 +204,7 @@ class CausalNet(Module):
         self.register_buffer("index", index, persistent=False)
         self.register_buffer("back", index.flatten().argsort(), persistent=False)
         self.sequence = tuple(index.flatten().tolist())
+        self.in_order = self.sequence == tuple(range(len(self.sequence)))
         self.group = index.shape[1]
         self.step_shape: Shape = (self.group,) if tokens.joint else ()
         self.enter = nn.Linear(self.group * entry.features, places.features)
@@ -219,7 +223,8 @@ class CausalNet(Module):
         h = self.first(self.enter(elements.flatten(-2)), c) + c
         for layer in self.layers:
             h = layer(h, c)
-        flat = self.leave(h, elements).flatten(1, 2)[:, self.back]
+        flat = self.leave(h, elements).flatten(1, 2)
+        flat = flat if self.in_order else flat[:, self.back]
         return flat.reshape(*lead, *self.event_shape, self.width)
 
     def _places(self, context: Context) -> Tensor:

@@ -39,6 +39,8 @@ class Places(Module):
         self.grid, self.features, self.context_shapes = tuple(grid), features, tuple(tuple(s) for s in context_shapes)
         self.positions, self.spread = positions, spread
         self.learned = nn.Parameter(0.3 * torch.randn(features, *self.grid)) if positions else None
+        # tells dtype and device where nothing else does
+        self.register_buffer("zero", torch.zeros(()), persistent=False)
         self.aligned = tuple(_on(s, self.grid) for s in self.context_shapes)
         planes = sum(s[0] for s, on in zip(self.context_shapes, self.aligned, strict=True) if on)
         size = sum(math.prod(s) for s in self._vectors())
@@ -51,7 +53,7 @@ class Places(Module):
         if len(parts) != len(self.context_shapes):
             raise ValueError(f"found {len(parts)} context parts, expected parts of the shapes {self.context_shapes}")
         known = list(zip(parts, self.context_shapes, self.aligned, strict=True))
-        total = self._own(parts)
+        total = self.zero.expand(self.features, *(1 for _ in self.grid)) if self.learned is None else self.learned
         maps = [(part, shape) for part, shape, on in known if on]
         if self.near is not None:
             total = total + self._near(maps, total.dtype)
@@ -59,13 +61,8 @@ class Places(Module):
             far = self.far(join(tuple(part for part, _, on in known if not on), self._vectors()).to(total.dtype))
             size = self.grid if self.spread else (1,) * len(self.grid)
             total = total + far.unflatten(-1, (self.features, *size))
-        return total
-
-    def _own(self, parts: tuple[Tensor, ...]) -> Tensor:
-        if self.learned is not None:
-            return self.learned
-        like = next(self.parameters(), parts[0] if parts else torch.zeros(()))
-        return like.new_zeros(self.features, *self.grid)
+        # where nothing varies over the grid the map is a view of one place: layers can tell by its strides
+        return total.expand(*total.shape[: -len(self.grid)], *self.grid)
 
     def _near(self, maps: list[tuple[Tensor, Shape]], dtype: torch.dtype) -> Tensor:
         """The parts on the grid, brought to its size, convolved."""

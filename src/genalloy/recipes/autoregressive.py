@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
 from genalloy.evidence import Kind
 from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.head import Head
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
+from genalloy.models.mixture import Mixture
 from genalloy.networks.entry import OneHot, Scaled
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import likelihood_head, observed
+from genalloy.recipes.pieces import label_shapes, labelled, likelihood_head, observed
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
 TASKS = ("sample", "score")
+FEW = 32
 
 
 def head_of(target: Target, components: int) -> Head:
@@ -31,37 +36,65 @@ def entry_of(target: Target) -> OneHot | Scaled:
     levels = target.space.levels
     if levels is None:
         return Scaled()
-    return OneHot(levels) if levels <= 32 else Scaled((levels - 1) / 2, (levels - 1) / 2)
+    return OneHot(levels) if levels <= FEW else Scaled((levels - 1) / 2, (levels - 1) / 2)
 
 
 @recipe("made", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Germain, Gregor, Murray & Larochelle, 2015")
-def made(target: Target, width: int = 256, components: int = 10, dropout: float = 0.3, steps: int = 0) -> Composition:
+def made(
+    target: Target,
+    width: int = 256,
+    layers: int = 2,
+    components: int = 10,
+    dropout: float = 0.3,
+    orders: int = 1,
+    rate: float = 2e-3,
+    decay: float = 0.0,
+    conditional: bool = False,
+    steps: int = 0,
+) -> Composition:
     """Masked autoencoder: one masked network for all conditionals; mixtures of Gaussians on reals.
 
-    dropout: on integers. steps 0: 500 on integers, 1500 on reals.
+    dropout: on integers. orders: members of an ensemble, their mixture; the first takes the natural order of the entries, the
+    others random ones. rate, decay: of the optimiser. conditional: on the label. steps 0: 500 on integers, 1500 on reals.
     """
     reals = target.space.levels is None
-    head = head_of(target, components)
-    network = MADE(
-        target.space.shape, head.width, Hidden((width, width), dropout=0.0 if reals else dropout), entry=entry_of(target)
-    )
-    model = observed(target, Autoregressive(network, head, target.space.shape))
-    return Composition(
-        model, [Phase(MaximumLikelihood(), Training(Adam(2e-3), ema=0.99, clip=100.0))], steps or (1500 if reals else 500)
-    )
+    hidden = Hidden((width,) * layers, dropout=0.0 if reals else dropout)
+    members: list[nn.Module] = [_member(target, hidden, components, i, conditional) for i in range(orders)]
+    part = members[0] if orders == 1 else Mixture(members)
+    model = observed(target, labelled(target, part, conditional))
+    labels = target.labels("made") if conditional else None
+    training = Training(Adam(rate, weight_decay=decay), ema=0.99, clip=100.0)
+    return Composition(model, [Phase(MaximumLikelihood(), training)], steps or (1500 if reals else 500), labels)
+
+
+def _member(target: Target, hidden: Hidden, components: int, index: int, conditional: bool) -> Autoregressive:
+    """The natural order for the first, a random one for every other; few levels start at equal odds."""
+    head, shape, levels = head_of(target, components), target.space.shape, target.space.levels
+    order = None if index == 0 else tuple(torch.randperm(target.space.dims).tolist())
+    given = label_shapes(conditional)
+    network = MADE(shape, head.width, hidden, order, given, entry_of(target))
+    return Autoregressive(network.zero_output() if (levels or FEW + 1) <= FEW else network, head, shape, given)
 
 
 @recipe("gated-pixelcnn", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "van den Oord et al., 2016")
 def gated_pixelcnn(
-    target: Target, channels: int = 24, layers: int = 7, components: int = 5, dropout: float = 0.1, steps: int = 700
+    target: Target,
+    channels: int = 24,
+    layers: int = 7,
+    components: int = 5,
+    dropout: float = 0.1,
+    conditional: bool = False,
+    steps: int = 700,
 ) -> Composition:
-    """Gated GatedPixelCNN: masked convolutions in two stacks, sampled through an activation cache.
+    """Gated PixelCNN: masked convolutions in two stacks, sampled through an activation cache.
 
-    Raises ValueError where the data are not images.
+    conditional: on the label. Raises ValueError where the data are not images.
     """
     if target.space.kind != "image":
-        raise ValueError(f"gated-pixelcnn needs images (C, H, W); found {target.space.kind} of shape {target.space.shape}; try made")
-    head = head_of(target, components)
-    network = GatedPixelCNN(target.space.shape, head.width, Stack(channels, layers, dropout=dropout), entry=entry_of(target))
-    model = observed(target, Autoregressive(network, head, target.space.shape))
-    return Composition(model, [Phase(MaximumLikelihood(), Training(Adam(6e-3), ema=0.998, clip=100.0), batch=32)], steps)
+        raise ValueError(f"gated-pixelcnn needs images (C, H, W); found {target.space.kind} {target.space.shape}; try made")
+    labels = target.labels("gated-pixelcnn") if conditional else None
+    head, given, stack = head_of(target, components), label_shapes(conditional), Stack(channels, layers, dropout=dropout)
+    network = GatedPixelCNN(target.space.shape, head.width, stack, given, entry_of(target))
+    part = Autoregressive(network, head, target.space.shape, given)
+    phase = Phase(MaximumLikelihood(), Training(Adam(6e-3), ema=0.998, clip=100.0), batch=32)
+    return Composition(observed(target, labelled(target, part, conditional)), [phase], steps, labels)

@@ -9,11 +9,15 @@ from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
 from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.head import Head
 from genalloy.models.flow import Preprocessed
+from genalloy.networks.labels import LabelEmbedding
+from genalloy.part import Embedded
 from genalloy.recipes.composition import Target
 from genalloy.transforms.layer import Layer, Transform
 from genalloy.transforms.observation import Affine, Dequantise, Flatten
 
 Step = Layer | Transform
+LABEL = 16
+"""Features of a label."""
 
 
 def grid(target: Target) -> torch.Tensor:
@@ -65,3 +69,13 @@ def likelihood_head(target: Target, components: int = 5) -> Head:
 def observed(target: Target, model: nn.Module) -> nn.Module:
     """Integers and bits are modelled as they are; reals and mixed tables standardised."""
     return model if target.space.levels is not None else standardised(target, model)
+
+
+def label_shapes(conditional: bool) -> tuple[tuple[int, ...], ...]:
+    """Context shapes of a part inside :func:`labelled`."""
+    return ((LABEL,),) if conditional else ()
+
+
+def labelled(target: Target, part: nn.Module, conditional: bool) -> nn.Module:
+    """The part given learned features of the row's label, where `conditional`."""
+    return Embedded(part, LabelEmbedding(target.classes, LABEL), ((),)) if conditional else part

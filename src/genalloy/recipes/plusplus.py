@@ -1,0 +1,63 @@
+"""PixelCNN++: two streams at several resolutions, and a mixture of logistics that a pixel's channels share."""
+
+from __future__ import annotations
+
+import math
+
+from genalloy.distribution import Shape
+from genalloy.evidence import Kind
+from genalloy.heads.discrete import Bernoulli, LogisticMixture
+from genalloy.heads.logistic import ContinuousLogisticMixture
+from genalloy.models.autoregressive import Autoregressive
+from genalloy.networks.channels import LinearLogits, SharedMixture, logits_width, mixture_width
+from genalloy.networks.entry import Scaled
+from genalloy.networks.plusplus import PixelCNNPlusPlus, Streams
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.recipes.autoregressive import TASKS, entry_of
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.pieces import label_shapes, labelled, observed
+from genalloy.recipes.registry import recipe
+from genalloy.training.options import Adam, Training
+
+COARSEST = 4
+"""Pixels on the shorter side below which images are not halved further."""
+COMPONENTS, RATE = 5, 8e-3
+
+
+@recipe("pixelcnn++", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Salimans, Karpathy, Chen & Kingma, 2017")
+def pixelcnn_plus_plus(
+    target: Target,
+    features: int = 32,
+    blocks: int = 1,
+    resolutions: int = 0,
+    dropout: float = 0.1,
+    conditional: bool = False,
+    steps: int = 700,
+) -> Composition:
+    """PixelCNN++: two streams at several resolutions, mixtures of logistics; the channels of a pixel tied linearly.
+
+    resolutions 0: up to three, while the shorter side keeps four pixels. conditional: on the label. Raises ValueError where
+    the data are not images.
+    """
+    if target.space.kind != "image":
+        raise ValueError(f"pixelcnn++ needs images (C, H, W); found {target.space.kind} of shape {target.space.shape}; try made")
+    halvings = max(0, math.floor(math.log2(min(target.space.shape[1:]) / COARSEST)))
+    streams = Streams(features, blocks, resolutions or 1 + min(2, halvings), dropout)
+    labels = target.labels("pixelcnn++") if conditional else None
+    part = _part(target, streams, label_shapes(conditional))
+    model = observed(target, labelled(target, part, conditional))
+    phase = Phase(MaximumLikelihood(), Training(Adam(RATE), ema=0.998, clip=100.0), batch=32)
+    return Composition(model, [phase], steps, labels)
+
+
+def _part(target: Target, streams: Streams, contexts: tuple[Shape, ...]) -> Autoregressive:
+    """Bits by logits, integers by discretised logistics, reals by logistics."""
+    shape, levels, entry = target.space.shape, target.space.levels, entry_of(target)
+    channels = shape[0]
+    if levels == 2:
+        bits = PixelCNNPlusPlus(shape, logits_width(channels), streams, contexts, entry)
+        return Autoregressive(LinearLogits(bits), Bernoulli(), shape, contexts)
+    half = Scaled() if levels is None else Scaled((levels - 1) / 2, (levels - 1) / 2)
+    head = ContinuousLogisticMixture(COMPONENTS) if levels is None else LogisticMixture(levels, COMPONENTS, spread=1.0)
+    pixels = PixelCNNPlusPlus(shape, mixture_width(channels, COMPONENTS), streams, contexts, entry)
+    return Autoregressive(SharedMixture(pixels, head, half), head, shape, contexts)
