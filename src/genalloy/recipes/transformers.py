@@ -1,0 +1,123 @@
+"""Transformers: over pixels, dense, local or factorised, and over characters or tokens of a text."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from genalloy.data.space import Space
+from genalloy.evidence import Kind
+from genalloy.heads.discrete import Categorical
+from genalloy.heads.head import Head
+from genalloy.models.autoregressive import Autoregressive
+from genalloy.networks.causal import CausalLayer, CausalNet, Frames, Pixels, Shift, Singles
+from genalloy.networks.entry import OneHot, Scaled
+from genalloy.networks.patterns import Dense, Fixed, LocalPatches, Pattern, Strided, side
+from genalloy.networks.places import Places
+from genalloy.networks.plain_pixel import MaskedStart
+from genalloy.networks.transformer import Attention, blocks
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.recipes.autoregressive import entry_of, head_of
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.pieces import label_shapes, labelled, observed
+from genalloy.recipes.registry import recipe
+from genalloy.training.options import Adam, Training
+
+TASKS = ("sample", "score")
+COMPONENTS = 10
+HEADS = 4
+IN_TURN = 8
+"""Entries of a sequence's row that are still generated one after another."""
+Tokens = Singles | Pixels | Frames
+
+
+def transformer(
+    target: Target, first: CausalLayer, layers: int, attention: Attention, tokens: Tokens, labels: bool = False
+) -> nn.Module:
+    """A causal transformer over the data as they are, as wide as its first layer; `labels`: given their class."""
+    space, width = target.space, first.width
+    head, entry = _ends(target)
+    grid, context = tokens.cut(space.shape).grid, label_shapes(labels)
+    places = Places(grid, width, context, positions=not attention.rotary, spread=False)
+    stack = blocks(width, math.prod(grid), layers, attention)
+    net = CausalNet(space.shape, head.width, first, stack, places, tokens, entry)
+    part = Autoregressive(net, head, space.shape, context)
+    return observed(target, labelled(target, part, labels))
+
+
+def _ends(target: Target) -> tuple[Head, OneHot | Scaled]:
+    """What elements become, and how they enter: letters have no order, so that each is a class of its own."""
+    levels = target.space.levels
+    if target.space.kind == "text" and levels is not None:
+        return Categorical(levels), OneHot(levels)
+    return head_of(target, COMPONENTS), entry_of(target)
+
+
+def _composition(target: Target, name: str, model: nn.Module, steps: int, conditional: bool) -> Composition:
+    """steps 0: 9000 on text, 1400 otherwise."""
+    text = target.space.kind == "text"
+    options, batch = (TEXT, 8) if text else (OTHERS, 16)
+    labels = target.labels(name) if conditional else None
+    return Composition(model, [Phase(MaximumLikelihood(), options, batch=batch)], steps or (9000 if text else 1400), labels)
+
+
+def _tokens(space: Space) -> Tokens:
+    """A pixel, or a short row of a sequence, is one place whose entries follow one another; long rows come at once."""
+    if space.kind != "sequence" or len(space.shape) < 2:
+        return Pixels() if space.kind == "image" else Singles()
+    return Pixels() if math.prod(space.shape[1:]) <= IN_TURN else Frames()
+
+
+OTHERS = Training(Adam(2e-3, betas=(0.9, 0.98)), ema=0.99, clip=100.0)
+# windows of a text are long and many: small batches, so that there are many updates
+TEXT = Training(Adam(3e-3, betas=(0.9, 0.98), weight_decay=0.1), ema=0.995, clip=100.0)
+
+
+@recipe("image-transformer", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Parmar et al., 2018")
+def image_transformer(
+    target: Target, width: int = 64, layers: int = 4, block: int = 0, near: int = 5, conditional: bool = False, steps: int = 0
+) -> Composition:
+    """Transformer over pixels, row by row; dense, or local attention in squares of `block` pixels.
+
+    block: side of the squares whose pixels share their keys, half as wide a margin around; 0: attention to all earlier pixels.
+    near: width of the masked convolution that pixels enter through; 0: each place is given the pixel before alone, as published.
+    conditional: on the label. steps 0: 1400. Raises ValueError where the data are not images.
+    """
+    space = target.space
+    if space.kind != "image":
+        raise ValueError(f"image-transformer needs images (C, H, W); found {space.kind} {space.shape}; try transformer-lm")
+    pattern: Pattern = LocalPatches(space.shape[2], (block, block), (block // 2, block // 2)) if block else Dense()
+    first = MaskedStart(width, (space.shape[1], space.shape[2]), near) if near else Shift(width)
+    model = transformer(target, first, layers, Attention(HEADS, pattern), Pixels(), conditional)
+    return _composition(target, "image-transformer", model, steps, conditional)
+
+
+@recipe("sparse-transformer", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Child, Gray, Radford & Sutskever, 2019")
+def sparse_transformer(
+    target: Target, width: int = 64, layers: int = 4, stride: int = 0, conditional: bool = False, steps: int = 0
+) -> Composition:
+    """Transformer of factorised attention: rows and columns of images, blocks and their summaries of all else.
+
+    stride 0: the width of images, otherwise the square root of the number of elements.
+    conditional: on the label. steps 0: 9000 on text, 1400 otherwise.
+    """
+    space, tokens = target.space, _tokens(target.space)
+    grid = tokens.cut(space.shape).grid
+    step = stride or (grid[-1] if len(grid) == 2 else side(grid[0]))
+    pattern: Pattern = Strided(step) if len(grid) == 2 else Fixed(step, max(1, step // 4))
+    model = transformer(target, Shift(width), layers, Attention(HEADS, pattern), tokens, conditional)
+    return _composition(target, "sparse-transformer", model, steps, conditional)
+
+
+@recipe("transformer-lm", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Radford et al., 2019; Su et al., 2021")
+def transformer_lm(
+    target: Target, width: int = 128, layers: int = 4, dropout: float = 0.0, conditional: bool = False, steps: int = 0
+) -> Composition:
+    """Transformer language model with rotary positions, over characters, tokens or any other elements in turn.
+
+    conditional: on the label. steps 0: 9000 on text, 1400 otherwise.
+    """
+    attention = Attention(HEADS, rotary=True, dropout=dropout)
+    model = transformer(target, Shift(width), layers, attention, _tokens(target.space), conditional)
+    return _composition(target, "transformer-lm", model, steps, conditional)
