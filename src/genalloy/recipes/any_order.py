@@ -1,0 +1,70 @@
+"""Autoregressive diffusion: one network for all orders; samples in any number of steps, completes any part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genalloy.evidence import Kind
+from genalloy.heads.discrete import Bernoulli, Categorical
+from genalloy.heads.head import Head
+from genalloy.models.any_order import Ancestral, AnyOrder, Parallel, RandomStep, even
+from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet, Shrinking, Trunk
+from genalloy.networks.attention import Attentive
+from genalloy.networks.entry import OneHot, Scaled
+from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.recipes.autoregressive import TASKS, entry_of, head_of
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.pieces import observed
+from genalloy.recipes.registry import recipe
+from genalloy.training.options import Adam, Training
+
+
+@recipe("ardm", "autoregressive", Kind.LOWER, Kind.LOWER, TASKS, "Hoogeboom et al., 2022")
+def ardm(
+    target: Target, size: int = 0, blocks: int = 0, components: int = 10, dropout: float = 0.1, budget: int = 0, steps: int = 0
+) -> Composition:
+    """Autoregressive diffusion: any-order conditionals by one network; any part completed, sampled in any number of steps.
+
+    size: channels of images (32) and sequences (64), width of the dense network for all else (256). blocks: 0 for the network's
+    own number. dropout: on integers. budget: parallel steps of samples and density, 0 for one an entry. steps 0: 1000 on
+    images, 2400 on all else.
+    """
+    head, entry = _head_entry(target, components)
+    drop = 0.0 if target.space.levels is None else dropout
+    network = network_of(target, head, entry, (size, blocks), drop)
+    dims = target.space.dims
+    generation = Parallel(even(dims, budget)) if budget else Ancestral()
+    model = observed(target, AnyOrder(network, head, target.space.shape, (), generation, RandomStep(4)))
+    # one step of one order is a noisy bound of the whole: dense networks, cheap a step, take many
+    dense = target.space.levels is not None and not (_image(target) or _long(target))
+    phase = Phase(MaximumLikelihood(), Training(Adam(4e-3 if dense else 2e-3), ema=0.995, clip=100.0))
+    return Composition(model, [phase], steps or (1000 if _image(target) else 2400))
+
+
+def _head_entry(target: Target, components: int) -> tuple[Head, OneHot | Scaled]:
+    """Letters are one-hot however many there are; bits enter as -1 and 1."""
+    levels = target.space.levels
+    if levels == 2:
+        return Bernoulli(), Scaled(0.5, 0.5)
+    if levels is not None and target.space.kind == "text":
+        return Categorical(levels), OneHot(levels)
+    return head_of(target, components), entry_of(target)
+
+
+def network_of(target: Target, head: Head, entry: OneHot | Scaled, size: tuple[int, int], dropout: float) -> Any:
+    """A U-Net for images, attention for sequences and text, a dense network for all else. size: (channels, blocks) or 0."""
+    shape, (width, blocks) = target.space.shape, size
+    if _image(target):
+        depth = 1 if max(shape[1:]) <= 16 else 2
+        return AbsorbingUNet(shape, head.width, Shrinking(width or 32, depth, blocks or 1, dropout), (), entry)
+    if _long(target):
+        return AbsorbingAttention(shape, head.width, Attentive(width or 64, blocks or 3, 4, dropout), (), entry)
+    return AbsorbingMLP(shape, head.width, Trunk(width or 256, blocks or 1, dropout), (), entry)
+
+
+def _image(target: Target) -> bool:
+    return target.space.kind == "image" and min(target.space.shape[1:]) > 1
+
+
+def _long(target: Target) -> bool:
+    return target.space.kind in ("sequence", "text") and len(target.space.shape) <= 2
