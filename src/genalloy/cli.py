@@ -24,7 +24,8 @@ app = typer.Typer(
 Data = Annotated[
     str,
     typer.Argument(
-        help="A toy's name, `digits`, `sprites`, `waves`, or a path: .npy .npz .csv .parquet .txt .gz, or a folder of images."
+        help="A toy's name, `digits`, `sprites`, `waves`, a published set, or a path: .npy .npz .csv .parquet .txt .wav .gz,"
+        " or a folder of images or .wav. Text and sequences: DATA@window=N, DATA@window=N,bpe=TOKENS."
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as written by `genalloy fit --out`.")]
@@ -139,21 +140,29 @@ def _use_threads(threads: int) -> None:
 def sample(
     run: RunFolder,
     n: Annotated[int, typer.Option("-n", help="How many.")] = 64,
-    out: Annotated[Path, typer.Option(help="x.png (a picture), x.npz, x.npy, x.csv, x.parquet or x.txt.")] = Path("samples.png"),
+    out: Annotated[
+        Path | None, typer.Option(help="x.png (a picture), .npz, .npy, .csv, .parquet, .txt or .wav; samples.png by default.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text: how every sample begins.")] = None,
+    complete: Annotated[Path | None, typer.Option(help="Rows in an .npy file, of which the known entries are kept.")] = None,
+    known: Annotated[Path | None, typer.Option(help="Which of them are known, an .npy file; all but NaN by default.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="p^(1/T) of each factor; changes the law.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="The k most probable values of each factor; changes the law.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="The most probable values up to this mass; changes the law.")] = None,
     seed: Seed = 0,
     threads: Threads = 1,
 ) -> None:
-    """Draw samples from a finished run, in the form of the user's own data."""
-    from genalloy.runs.export import write_samples
-    from genalloy.runs.labels import cycled
-    from genalloy.runs.score import sample as draw_samples
+    """Draw samples from a finished run, in the form of the user's own data; or complete a text, or given rows."""
+    from genalloy.runs import completion
+    from genalloy.runs.export import write_drawn
     from genalloy.runs.start import RunData, trained_model
 
     _use_threads(threads)
-    facts = RunData.read_existing(run)
-    model = trained_model(run)
-    values = draw_samples(model, n, seed=seed, context=cycled(model, len(facts.classes), n))
-    print(f"wrote {write_samples(values, facts, out)}")
+    facts, filters = RunData.read_existing(run), completion.filters_of(temperature, top_k, top_p)
+    model = completion.under(trained_model(run), filters)
+    given = completion.beginning(facts, prompt) if prompt is not None else None
+    given = completion.given(facts, complete, known) if complete is not None else given
+    print(write_drawn(model, facts, given, n, out, seed), end=f", {completion.law(filters)}\n" if filters else "\n")
 
 
 @app.command()
@@ -195,6 +204,7 @@ def evaluate(
     panels: Annotated[str | None, typer.Option(help="Comma-separated panels; all by default.")] = None,
     importance: Annotated[int, typer.Option(help="Importance samples of the tightest bound.")] = 64,
     outliers: Annotated[str | None, typer.Option(help="Comma-separated data of the same space to tell apart.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Text: also by windows that overlap, one every so many characters.")] = None,
     threads: Threads = 1,
 ) -> None:
     """Density, generation, representation, outliers and cost of a finished run, each number with its label."""
@@ -206,7 +216,7 @@ def evaluate(
 
     names = tuple(panels.split(",")) if panels else tuple(PANELS)
     with Console(stderr=True).status("loading") as status:
-        row = evaluate_run(run, data, Asked(names, samples, importance, _names(outliers)), status.update)
+        row = evaluate_run(run, data, Asked(names, samples, importance, _names(outliers)), status.update, stride)
     print_row(row)
 
 

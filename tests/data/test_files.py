@@ -73,8 +73,8 @@ def test_validation_is_cut_from_train(tmp_path: Path) -> None:
 
 
 def test_npz_refusals(tmp_path: Path) -> None:
-    np.savez(tmp_path / "ragged.npz", train=REALS, train_len=np.array([20, 20]))
-    with pytest.raises(BadData, match="unequal lengths"):
+    np.savez(tmp_path / "ragged.npz", train=REALS, train_len=np.array([20, 19]))
+    with pytest.raises(BadData, match="adds up to 39 steps, train has"):
         load(tmp_path / "ragged.npz")
     np.savez(tmp_path / "p.npz", train=REALS, test=REALS[:, :2])
     with pytest.raises(BadData, match="expected one shape"):
@@ -135,7 +135,8 @@ def test_text(tmp_path: Path) -> None:
     (tmp_path / "t.txt.gz").write_bytes(gzip.compress(text.encode()))
     data = load(tmp_path / "t.txt")
     assert data.space.kind == "text" and data.space.levels == len(set(text)) and data.space.shape == (64,)
-    assert "".join(data.restore(torch.cat([data.train, data.validation, data.test]))) == text[: len(text) // 64 * 64]
+    assert text.startswith("".join(data.restore(data.train)))
+    assert len(text) - 3 * 64 < 64 * (len(data.train) + len(data.validation) + len(data.test)) <= len(text)
     assert torch.equal(data.train, load(tmp_path / "t.txt.gz").train)
     assert torch.equal(data.admit(data.restore(data.test)), data.test) and data.admit(text).shape == (
         len(text) // 64,

@@ -31,7 +31,7 @@ def read_arrays(parts: dict[str, Any]) -> tuple[dict[str, Array], Space, Form, l
         finite(array, "the data" if len(arrays) == 1 else f"the {name} part")
     layout = _layout(shape)
     arrays = {name: LAYOUTS[layout].enter(array) for name, array in arrays.items()}
-    levels, notes = _levels(arrays, image=len(shape) >= 2)
+    levels, notes = levels_of(arrays, image=len(shape) >= 2)
     first = next(iter(arrays.values()))
     kind = "image" if len(shape) >= 2 else "points" if levels is None and first[0].size <= 3 else "table"
     space = Space(first.shape[1:], kind, levels)
@@ -73,7 +73,7 @@ def _layout(shape: tuple[int, ...]) -> str:
     )
 
 
-def _levels(arrays: dict[str, Array], image: bool) -> tuple[int | None, list[str]]:
+def levels_of(arrays: dict[str, Array], image: bool) -> tuple[int | None, list[str]]:
     """Number of levels K if every entry is an integer 0..K-1, with notes."""
     low = min(float(array.min()) for array in arrays.values())
     high = max(float(array.max()) for array in arrays.values())

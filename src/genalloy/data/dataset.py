@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from genalloy.data.form import Form
 from genalloy.data.space import Space
+from genalloy.distribution import Masked
 
 
 @dataclass
@@ -24,6 +26,8 @@ class Dataset:
     entropy_optimum:  the best possible E log p in nats where it is known; a note says how it was obtained.
     modes:            (K, *E) centres of separate modes where there are such (toys).
     factors:          part name -> int64 (N, F), the factors of variation where they are known; `factor_names` (F,).
+    lengths:          part name -> int64 (N,), observed steps of rows that are padded with zeros; empty where all are whole.
+    units:            part name -> int64 (N,), characters that a row of byte-pair tokens stands for; empty for other data.
     """
 
     name: str
@@ -40,6 +44,8 @@ class Dataset:
     modes: Tensor | None = None
     factors: dict[str, Tensor] = field(default_factory=dict)
     factor_names: tuple[str, ...] = ()
+    lengths: dict[str, Tensor] = field(default_factory=dict)
+    units: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def form(self) -> Form:
@@ -50,14 +56,43 @@ class Dataset:
         """The part called "train", "validation" or "test"."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
-    def restore(self, values: Tensor) -> Any:
-        """Samples (N, *E) in the user's own form: array with its dtype and axes, data frame, or list of strings."""
-        return self.form.restore(self.space, values)
+    def observed(self, name: str) -> Tensor | Masked:
+        """A part as it is to be scored and fitted: with a mask where its rows are of unequal lengths."""
+        return Masked.first(self.part(name), self.lengths[name]) if self.lengths else self.part(name)
 
-    def admit(self, rows: Any) -> Tensor:
-        """New rows in the user's form as (N, *E) float32, checked against the space. Raises BadData."""
+    def steps(self, name: str) -> tuple[str, Tensor] | None:
+        """What densities are also printed by, and how many of them each row (N,) of a part has; None where rows have no steps."""
+        if self.lengths:
+            return "time step", self.lengths[name]
+        if self.space.kind == "text":
+            whole = torch.full((len(self.part(name)),), self.space.shape[0])
+            return "character", self.units.get(name, whole)
+        return None
+
+    def drawn_lengths(self, count: int, seed: int = 0) -> Tensor | None:
+        """Lengths (count,) for samples, drawn from the training rows' lengths; None where all rows are whole."""
+        return drawn(self.lengths["train"], count, seed) if self.lengths else None
+
+    def restore(self, values: Tensor, lengths: Tensor | None = None) -> Any:
+        """Samples (N, *E) in the user's own form: array, data frame, list of strings or of sequences cut to `lengths` (N,)."""
+        return self.form.restore(self.space, values, lengths)
+
+    def admit(self, rows: Any) -> Any:
+        """New rows in the user's form as (N, *E) float32, checked against the space; sequences as Masked. Raises BadData."""
         return self.form.admit(self.space, rows)
 
     def __repr__(self) -> str:
         sizes = "/".join(f"{len(part):,}" for part in (self.train, self.validation, self.test))
         return f"Dataset({self.name!r}, {self.space.measure_text}, shape {self.space.shape}, {sizes} rows)"
+
+
+def drawn(lengths: Tensor, count: int, seed: int) -> Tensor:
+    """`count` of the lengths (N,), with replacement, by the seed."""
+    return lengths[torch.randint(len(lengths), (count,), generator=torch.Generator().manual_seed(seed))]
+
+
+def padded_to(x: Tensor, lengths: Tensor | None) -> Tensor:
+    r"""Rows x (N, T, \*F) with zeros behind their first lengths (N,) steps; as they are without lengths."""
+    if lengths is None:
+        return x
+    return x * Masked.first(x, lengths).mask

@@ -12,7 +12,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from genalloy.data.audio import read_audio
 from genalloy.data.errors import BadData, nearest
+from genalloy.data.form import Form
 from genalloy.data.images import PICTURES, read_folder, read_idx
 from genalloy.data.raw import PARTS, WHOLE, Raw, digest, digest_array
 
@@ -22,12 +24,14 @@ PART_WORDS = {
     "validation": ("validation", "valid", "val"),
     "test": ("test", "te"),
 }
-WHOLE_WORDS = ("x", "data", "images", "features", "samples", "arr_0")
+WHOLE_WORDS = ("x", "data", "images", "features", "samples", "sequences", "arr_0")
 LABEL_WORDS = ("y", "labels", "label", "targets", "target")
 
 
 def read_file(path: Path, label: str | None = None) -> Raw:
     """A file or a folder of pictures. `label` names a column (tables) or a key (.npz). Raises BadData."""
+    if path.is_dir() and any(path.rglob("*.wav")):
+        return _unlabelled(read_audio, path, label)
     if path.is_dir():
         return _unlabelled(read_folder, path, label)
     if not path.exists():
@@ -56,7 +60,7 @@ def read_frame(frame: Any, label: str | None, name: str = "frame") -> Raw:
     )
     names = [str(column) for column in frame.columns]
     if label is None:
-        return Raw(name, {WHOLE: frame}, style="frame", sha256=sha256)
+        return Raw(name, {WHOLE: frame}, form=Form("frame"), sha256=sha256)
     if label not in names:
         raise BadData(f"there is no label column {label!r}; expected one of {', '.join(names[:12])}{nearest(label, names)}")
     position = names.index(label)
@@ -64,7 +68,7 @@ def read_frame(frame: Any, label: str | None, name: str = "frame") -> Raw:
     if gaps:
         raise BadData(f"the label column {label!r} misses {gaps:,} values; expected one label per row; drop those rows")
     labels = {WHOLE: frame.iloc[:, position].to_numpy()}
-    return Raw(name, {WHOLE: frame.drop(columns=frame.columns[position])}, labels, "frame", sha256=sha256)
+    return Raw(name, {WHOLE: frame.drop(columns=frame.columns[position])}, labels, Form("frame"), sha256=sha256)
 
 
 def read_array(array: Any, labels: Any = None, name: str = "array") -> Raw:
@@ -99,7 +103,7 @@ def _missing(path: Path, label: str | None) -> Raw:
     head, colon, key = str(path).rpartition(":")
     if colon and head.endswith(".npz") and Path(head).exists():
         with _reading(Path(head)), np.load(head, allow_pickle=False) as archive:
-            return _whole(Path(head), _get(archive, key), archive, label)
+            return _whole(Path(head), _sequences(archive, key), archive, label)
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     raise BadData(f"there is no file {path}; expected a file, a folder or the name of a toy{nearest(path.name, siblings)}")
 
@@ -132,7 +136,7 @@ def _read_npy(path: Path) -> Raw:
 def _read_txt(path: Path) -> Raw:
     data = path.read_bytes()
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    return Raw(path.name.partition(".")[0], {WHOLE: text}, {}, "text", str(path), digest([data]))
+    return Raw(path.name.partition(".")[0], {WHOLE: text}, {}, Form("text", "str"), str(path), digest([data]))
 
 
 def _read_table(path: Path, label: str | None) -> Raw:
@@ -140,7 +144,7 @@ def _read_table(path: Path, label: str | None) -> Raw:
 
     frame, notes = (pandas.read_parquet(path), []) if path.suffix == ".parquet" else _read_csv(path)
     raw = read_frame(frame, label, path.name.partition(".")[0])
-    return Raw(raw.name, raw.parts, raw.labels, raw.style, str(path), digest([path.read_bytes()]), tuple(notes))
+    return Raw(raw.name, raw.parts, raw.labels, raw.form, str(path), digest([path.read_bytes()]), tuple(notes))
 
 
 def _read_csv(path: Path) -> tuple[Any, list[str]]:
@@ -183,7 +187,7 @@ def _read_npz(path: Path, label: str | None) -> Raw:
                 f"{path} has the keys {', '.join(archive.files[:10])}; expected train/valid/test, x_train/... or x;"
                 f" name one as {path.name}:{archive.files[0]}"
             )
-        return _whole(path, _get(archive, whole), archive, label)
+        return _whole(path, _sequences(archive, whole), archive, label)
 
 
 def _part_key(files: list[str], part: str) -> str | None:
@@ -192,25 +196,41 @@ def _part_key(files: list[str], part: str) -> str | None:
 
 
 def _own_parts(path: Path, archive: Any, parts: dict[str, str], label: str | None) -> Raw:
-    ragged = [f"{key}_len" for key in parts.values() if f"{key}_len" in archive.files]
-    if ragged:
-        raise BadData(f"{path} holds sequences of unequal lengths ({ragged[0]}); expected rows of one shape; cut or pad them")
     names = {part: _label_key(archive.files, PART_WORDS[part], label) for part in parts}
     if label is not None and not all(names.values()):
         raise BadData(
             f"{path} has no labels {label!r} for every part; expected keys like {label}_train{nearest(label, archive.files)}"
         )
+    rows = {part: _sequences(archive, key) for part, key in parts.items()}
+    lengths = [f"{key}_len" for key in parts.values() if f"{key}_len" in archive.files]
     return Raw(
         path.stem,
-        {part: _get(archive, key) for part, key in parts.items()},
+        rows,
         {part: _get(archive, key) for part, key in names.items() if key} if all(names.values()) else {},
+        _form(rows["train"]),
         path=str(path),
         sha256=digest([path.read_bytes()]),
-        notes=_ignored(archive, [*parts.values(), *filter(None, names.values())]),
+        notes=_ignored(archive, [*parts.values(), *lengths, *filter(None, names.values())]),
     )
 
 
-def _whole(path: Path, array: Array, archive: Any, label: str | None) -> Raw:
+def _sequences(archive: Any, key: str) -> Any:
+    """An array, or a list of sequences where their lengths stand beside it as `KEY_len` (or as `lengths`)."""
+    array = _get(archive, key)
+    beside = next((name for name in (f"{key}_len", "lengths") if name in archive.files), None)
+    if beside is None:
+        return array
+    lengths = np.asarray(archive[beside])
+    if lengths.ndim != 1 or (lengths < 1).any() or lengths.sum() != len(array):
+        raise BadData(f"{beside} adds up to {lengths.sum():,} steps, {key} has {len(array):,}; expected one length a sequence")
+    return np.split(array, np.cumsum(lengths)[:-1])
+
+
+def _form(rows: Any) -> Form:
+    return Form("sequence", str(rows[0].dtype)) if type(rows) is list else Form()
+
+
+def _whole(path: Path, array: Any, archive: Any, label: str | None) -> Raw:
     words = LABEL_WORDS if label is None else (label,)
     key = next((k for word in words for k in archive.files if k.lower() == word.lower()), None)
     if label is not None and key is None:
@@ -218,8 +238,8 @@ def _whole(path: Path, array: Array, archive: Any, label: str | None) -> Raw:
             f"{path} has no key {label!r} to label by{nearest(label, archive.files)}; expected one of"
             f" {', '.join(archive.files[:10])}"
         )
-    labels = {} if key is None or np.shape(archive[key]) != array.shape[:1] else {WHOLE: _get(archive, key)}
-    return Raw(path.stem, {WHOLE: array}, labels, path=str(path), sha256=digest([path.read_bytes()]))
+    labels = {} if key is None or np.shape(archive[key]) != (len(array),) else {WHOLE: _get(archive, key)}
+    return Raw(path.stem, {WHOLE: array}, labels, _form(array), path=str(path), sha256=digest([path.read_bytes()]))
 
 
 def _label_key(files: list[str], part_words: tuple[str, ...], label: str | None) -> str | None:
@@ -244,6 +264,7 @@ def _ignored(archive: Any, used: list[str]) -> tuple[str, ...]:
 READERS: dict[str, Callable[[Path, str | None], Raw]] = {
     ".npy": lambda path, label: _unlabelled(_read_npy, path, label),
     ".npz": _read_npz,
+    ".wav": lambda path, label: _unlabelled(read_audio, path, label),
     ".csv": _read_table,
     ".csv.gz": _read_table,
     ".parquet": _read_table,

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genalloy.data import tables
+from genalloy.data import bpe, tables
 from genalloy.data.errors import BadData
+from genalloy.data.signals import SIGNALS
 from genalloy.data.space import Space
+from genalloy.distribution import Masked
 
 Array = np.ndarray[Any, Any]
 
@@ -40,20 +42,26 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Form:
-    """style: "array", "frame" or "text"; dtype and layout (a key of LAYOUTS) of the user's array."""
+    """style: "array", "frame", "text", "tokens" or a key of SIGNALS; dtype and layout (a key of LAYOUTS) of the user's array.
+
+    rate: audio samples a second. step: user's units in one step of a stroke's grid. vocabulary: of byte-pair tokens, JSON.
+    """
 
     style: str = "array"
     dtype: str = "float32"
     layout: str = "as is"
+    rate: int = 0
+    step: int = 1
+    vocabulary: str = ""
 
-    def to_json(self) -> dict[str, str]:
-        """A dict of plain strings; ``Form(**record)`` turns it back."""
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain values; ``Form(**record)`` turns it back."""
         return asdict(self)
 
-    def restore(self, space: Space, values: Tensor) -> Any:
-        """Samples (N, *E) as the user would have written them: an array, a data frame or a list of strings.
+    def restore(self, space: Space, values: Tensor, lengths: Tensor | None = None) -> Any:
+        """Samples (N, *E) as the user would have written them: an array, a data frame, a list of strings or of sequences.
 
-        Grid entries are rounded and clipped to what the data held; reals are left alone.
+        Grid entries are rounded and clipped to what the data held; reals are left alone. lengths (N,): sequences are cut to them.
         Raises ValueError for a shape that is not (N, *E).
         """
         if tuple(values.shape[1:]) != space.shape:
@@ -61,21 +69,53 @@ class Form:
         array = values.detach().cpu().double().numpy()
         if space.levels is not None:
             array = np.clip(np.nan_to_num(array).round(), 0, space.levels - 1)
-        return {"array": self._leave, "frame": tables.decode, "text": _letters}[self.style](space, array)
+        if self.style in SIGNALS:
+            return self._cut(array, [len(row) for row in array] if lengths is None else lengths.tolist())
+        styles = {"array": self._leave, "frame": tables.decode, "text": _letters, "tokens": self._spoken}
+        return styles[self.style](space, array)
+
+    def _spoken(self, space: Space, array: Array) -> list[str]:
+        return bpe.decode(self.vocabulary, array)
+
+    def _cut(self, array: Array, lengths: list[int]) -> list[Array]:
+        leave = SIGNALS[self.style].leave
+        rows = [leave(row[:n], self.step) for row, n in zip(array, lengths, strict=True)]
+        return [row.astype(self.dtype) for row in rows]
 
     def _leave(self, space: Space, array: Array) -> Array:
         return LAYOUTS[self.layout].leave(array).astype(self.dtype)
 
-    def admit(self, space: Space, rows: Any) -> Tensor:
+    def admit(self, space: Space, rows: Any) -> Any:
         """New rows in the user's form as a float32 tensor (N, *E); a tensor that already is (N, *E) passes too.
 
-        Raises BadData for a wrong shape, a missing column, an unknown category, a value off the grid, NaN.
+        Sequences, a list of arrays, become a Masked observation. Raises BadData for a wrong shape, a missing column, an
+        unknown category, a value off the grid, NaN, a sequence that is longer than the longest of the training data.
         """
-        array = {"array": self._enter, "frame": _frame, "text": _codes}[self.style](space, rows)
+        if self.style in SIGNALS:
+            return self._lined_up(space, rows)
+        styles = {"array": self._enter, "frame": _frame, "text": _codes, "tokens": self._tokens}
+        array = styles[self.style](space, rows)
         if array.shape[1:] != space.shape:
             raise BadData(f"rows have shape {np.shape(rows)}; expected (N, {_dims(space.shape)}) like the training data")
         _check(space, array)
         return torch.from_numpy(array.astype(np.float32))
+
+    def _lined_up(self, space: Space, rows: Any) -> Masked:
+        on_grid = [SIGNALS[self.style].enter(numeric(row), self.step) for row in rows]
+        for i, row in enumerate(on_grid):
+            if not 0 < len(row) <= space.shape[0] or row.shape[1:] != space.shape[1:]:
+                raise BadData(
+                    f"sequence {i} has shape {row.shape}; expected 1 to {space.shape[0]} steps of shape {space.shape[1:]};"
+                    f" cut longer ones, as in DATA@window={space.shape[0]}"
+                )
+            _check(space, row[None])
+        return Masked.of([torch.from_numpy(row.astype(np.float32)) for row in on_grid], space.shape[0])
+
+    def _tokens(self, space: Space, rows: Any) -> Array:
+        if hasattr(rows, "shape"):
+            return numeric(rows)
+        codes = bpe.encode(self.vocabulary, "".join(rows))
+        return codes[: len(codes) // space.shape[0] * space.shape[0]].reshape(-1, space.shape[0])
 
     def _enter(self, space: Space, rows: Any) -> Array:
         array = numeric(rows)
@@ -113,7 +153,7 @@ def finite(array: Array, what: str) -> None:
 def _check(space: Space, array: Array) -> None:
     finite(array, "the new data")
     top = np.inf if space.levels is None else space.levels - 1
-    grid = np.broadcast_to(space.discrete, array.shape[1:]) if space.columns else np.full(space.shape, space.discrete)
+    grid = np.broadcast_to(space.discrete, array.shape[1:])
     off = grid & (array != array.round())
     if space.levels is not None:
         off |= (array < 0) | (array > top)

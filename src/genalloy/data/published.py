@@ -17,7 +17,9 @@ import numpy as np
 
 from genalloy.data.errors import BadData
 from genalloy.data.files import read_file
+from genalloy.data.form import Form
 from genalloy.data.images import read_folder
+from genalloy.data.published_sequences import SEQUENCES
 from genalloy.data.raw import PARTS, WHOLE, Raw, digest, digest_array
 from genalloy.data.tables import FEW_VALUES
 
@@ -47,6 +49,24 @@ def _square(rows: Array) -> Array:
     return rows.reshape(-1, side, side)
 
 
+def _pooled(path: Path) -> Raw:
+    """The bits of `_bits`, each square of 2 x 2 pixels replaced by its largest."""
+    raw = _bits(path)
+    notes = (*raw.notes, "28x28 max-pooled to 14x14: not comparable with numbers at 28x28")
+    return replace(raw, parts={part: _largest(rows) for part, rows in raw.parts.items()}, notes=notes)
+
+
+def _largest(rows: Array) -> Array:
+    return np.maximum.reduce([rows[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+
+
+def _splits(path: Path) -> Raw:
+    """Arrays train, valid, test of rows of bits."""
+    with np.load(path, allow_pickle=False) as archive:
+        parts = {part: archive[key] for part, key in zip(PARTS, ("train", "valid", "test"), strict=True)}
+    return Raw(path.stem, parts, path=str(path), sha256=_sha(path))
+
+
 # -- tables --------------------------------------------------------------------------------------------------------
 
 
@@ -62,7 +82,7 @@ def _uci(key: str, path: Path) -> Raw:
     constant = [i for i in range(table.shape[1]) if (table[:, i] == table[0, i]).all()]
     columns = {f"x{i}": _column(table[:, i]) for i in range(table.shape[1]) if i not in constant}
     notes = (f"columns {', '.join(map(str, constant))} never change and were left out",) if constant else ()
-    return Raw(path.stem, {WHOLE: pandas.DataFrame(columns)}, {}, "frame", str(path), digest_array(table), notes)
+    return Raw(path.stem, {WHOLE: pandas.DataFrame(columns)}, {}, Form("frame"), str(path), digest_array(table), notes)
 
 
 def _column(values: Array) -> Any:
@@ -108,12 +128,40 @@ UCI = {
     "yacht": "yacht",
 }
 
+BINARY = {
+    "nltcs": 16,
+    "plants": 69,
+    "baudio": 100,
+    "jester": 100,
+    "bnetflix": 100,
+    "accidents": 111,
+    "mushrooms": 112,
+    "pumsb_star": 163,
+    "dna": 180,
+    "nips": 500,
+    "moviereview": 1001,
+    "bbc": 1058,
+    "voting": 1359,
+}
+"""Name and number of variables of the binary density benchmarks (Lowd & Davis, 2010; Larochelle & Murray, 2011; and others)."""
+
 PUBLISHED = {
     "mnist": Published("mnist", read_folder, "60,000 and 10,000 grey digits, 28x28; LeCun et al., 1998"),
     "fashion-mnist": Published("fashion-mnist", read_folder, "60,000 and 10,000 grey garments, 28x28; Xiao et al., 2017"),
     "static-mnist": Published(
         "binary-mnist/static_binary_mnist.npz", _bits, "50,000/10,000/10,000 fixed binarised digits; Larochelle & Murray, 2011"
     ),
+    "static-mnist-14": Published(
+        "binary-mnist/static_binary_mnist.npz", _pooled, "static-mnist with 2x2 pixels max-pooled to one"
+    ),
+    "tiny-shakespeare": Published(
+        "text/tinyshakespeare.txt", read_file, "1,115,394 characters of plays, 65 distinct; Karpathy, 2015"
+    ),
+    **{
+        name: Published(f"binary-density/{name}.npz", _splits, f"rows of {bits} bits; Lowd & Davis, 2010, and others")
+        for name, bits in BINARY.items()
+    },
+    **{name: Published(path, read, about) for name, (path, read, about) in SEQUENCES.items()},
     "cifar10-10k": Published("cifar10/cifar10_10k.npz", read_file, "10,000/1,000/1,000 colour images, 32x32; Krizhevsky, 2009"),
     **{
         f"uci-{name}": Published("uci-small/uci_small.npz", partial(_uci, key), f"UCI table {key}; Dua & Graff, 2019")

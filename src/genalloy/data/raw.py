@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from genalloy.data.form import Form
+
 WHOLE = "all"
 PARTS = ("train", "validation", "test")
 
@@ -17,18 +19,23 @@ PARTS = ("train", "validation", "test")
 class Raw:
     """Rows in the user's own form: {"all": rows}, or the file's own {"train": ..., "validation": ..., "test": ...}.
 
-    parts:   arrays, data frames or strings, according to `style` ("array", "frame", "text").
+    parts:   arrays, data frames, strings or lists of arrays (sequences), according to `form.style`.
     labels:  one array per part, of any dtype, or empty.
+    form:    how rows are written, as far as the reader knows; what depends on the values is filled in when they are encoded.
     sha256:  of the content as it was found.
+    window:  sequences longer than this are cut where the user does not say otherwise; None: they stay whole.
+    split:   how the parts were made, where a reader or an encoder made them; in words.
     """
 
     name: str
     parts: dict[str, Any]
     labels: dict[str, Any] = field(default_factory=dict)
-    style: str = "array"
+    form: Form = Form()  # noqa: RUF009
     path: str = ""
     sha256: str = ""
     notes: tuple[str, ...] = ()
+    window: int | None = None
+    split: str = ""
 
 
 def digest(chunks: Iterable[bytes]) -> str:

@@ -51,12 +51,14 @@ class Space:
     levels:   K: every entry is an integer 0..K-1 under counting measure. None: see `columns`.
     columns:  for tables, one `Column` per entry, mixing reals, integers and categories; for text, one `Column`
               whose categories are the alphabet. Empty with ``levels=None``: reals under Lebesgue measure.
+    unequal:  rows are sequences of at most shape[0] steps; a density is of the row's own steps, given how many they are.
     """
 
     shape: tuple[int, ...]
     kind: str = "points"
     levels: int | None = None
     columns: tuple[Column, ...] = ()
+    unequal: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -87,12 +89,17 @@ class Space:
 
     @property
     def in_bits(self) -> bool:
-        """Whether densities are printed in bits per dimension: integers of more than two levels; all else is in nats."""
-        return self.levels is not None and self.levels > 2
+        """Whether densities are printed in bits per dimension: integers of more than two levels; all else is in nats.
+
+        Rows of unequal lengths are in nats too: a row's number of dimensions is its own.
+        """
+        return self.levels is not None and self.levels > 2 and not self.unequal
 
     @property
     def measure_text(self) -> str:
         """The base measure in words, to stand beside every density."""
+        if self.unequal:
+            return f"{self._one_step()}, sequences of at most {_count(self.shape[0], 'step')}, given their length"
         reals, grid = self.measure
         if self.levels is not None:
             return f"probability mass on {_count(grid, 'integer')} 0..{self.levels - 1}"
@@ -101,11 +108,17 @@ class Space:
         mass = f"probability mass on {_count(grid, 'discrete column')}"
         return mass if not reals else f"mixed: density over {_count(reals, 'real')}, {mass}"
 
+    def _one_step(self) -> str:
+        size = math.prod(self.shape[1:])
+        if self.levels is None:
+            return f"density over {_count(size, 'real')} a step"
+        return f"probability mass on {_count(size, 'integer')} 0..{self.levels - 1} a step"
+
     def comparable(self, other: Space) -> str | None:
         """Why densities on the two spaces cannot be compared; None if they can."""
         if self.dims != other.dims:
             return f"they describe {self.dims} and {other.dims} entries"
-        if self.levels != other.levels:
+        if self.levels != other.levels or self.unequal != other.unequal:
             return f"one is a {self.measure_text}, the other a {other.measure_text}"
         ours, theirs = (tuple(map(_grid, space.columns)) or (_REAL,) * space.dims for space in (self, other))
         if ours != theirs:
@@ -120,7 +133,7 @@ class Space:
     def from_json(record: dict[str, Any]) -> Space:
         """The Space that `to_json` described."""
         columns = tuple(Column(**{**c, "categories": tuple(c["categories"])}) for c in record["columns"])
-        return Space(tuple(record["shape"]), record["kind"], record["levels"], columns)
+        return Space(tuple(record["shape"]), record["kind"], record["levels"], columns, record.get("unequal", False))
 
 
 _REAL = ("real",)

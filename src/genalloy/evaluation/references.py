@@ -20,6 +20,8 @@ RIDGE = 1e-3
 
 def refusal(dataset: Dataset) -> Missing | None:
     """Why the data have no fitted Gaussian; None where they have."""
+    if dataset.lengths:
+        return Missing("the rows are of unequal lengths")
     if dataset.space.dims > MOST_DIMS:
         return Missing(f"a covariance of {dataset.space.dims:,} entries is too large here; the limit is {MOST_DIMS:,}")
     return None

@@ -7,6 +7,14 @@ A hybrid model has two likelihoods, of observations and of labels given them (Na
 .. math:: \lambda \log p(x) + \log p(y | x),
 
 which is `lam * MaximumLikelihood() + MaximumLikelihood(of=At("label_given_x"))` with the labels y as the batch's context.
+
+Rows of unequal lengths (a Masked batch) are weighted by row: the sum over a row's steps is its likelihood, and weighting by steps
+would fit another law. The value is divided by the number of steps of the padded batch, a constant of the data set,
+
+.. math:: -\frac1{BT} \sum_b \log p(x_b),
+
+so that gradients, clipping and learning rates have the scale of one step however long the rows are. Dividing by the batch's own
+count of observed steps would make a row's weight depend on the rows beside it, and shards would not add up.
 """
 
 from __future__ import annotations
@@ -27,7 +35,9 @@ def batch_density(play: Play) -> Evidence:
 
 
 class MaximumLikelihood(Objective):
-    r"""-E log p(x): minus the mean of density(x).value, nats; with `of`, -E log p(c | x) of the batch's context c.
+    r"""-E log p(x): minus the mean of density(x).value, nats (a step, where lengths are unequal).
+
+    With `of`, -E log p(c | x) of the batch's context c.
 
     of: the capability that returns p(c | x) for x (\*B, \*E), a distribution with batch (\*B).
 
@@ -40,7 +50,7 @@ class MaximumLikelihood(Objective):
         self.of = of
 
     def forward(self, play: Play) -> Tensor:
-        return -self._evidence(play).value.mean()
+        return -self._evidence(play).value.mean() / getattr(play.batch.x, "steps", 1)
 
     def check(self, play: Play) -> None:
         if self.of is not None:

@@ -12,6 +12,7 @@ from genalloy.report.cells import Shown, show
 from genalloy.report.comparison import Cell, Column, Comparison, Row
 from genalloy.report.lenses import Arrays, Lens, Passage, Picture
 from genalloy.report.scales import number
+from genalloy.report.sequences import STYLES, SequenceLens, Sound
 from genalloy.report.table import GROUPS, Line
 
 FACTS = 6
@@ -22,7 +23,7 @@ class Strip:
     """Pictures under one heading of a card."""
 
     title: str
-    pictures: Sequence[Picture | Passage]
+    pictures: Sequence[Picture | Passage | Sound]
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ def command_for(row: Row, comparison: Comparison) -> str:
     return shlex.join(words)
 
 
-def strips(arrays: Arrays, lens: Lens, who: str) -> Iterator[Strip]:
+def strips(arrays: Arrays, lens: Lens | SequenceLens, who: str) -> Iterator[Strip]:
     """The headings of a card that have pictures. An array of an unforeseen shape costs its own strip, not
     the page.
     """
     paths = "Each row goes from the code of one test row (left) to another\u2019s (right)."
     moved = "Each row moves one coordinate of one code from low to high, the rest kept."
     colder = "Rows from above: temperature 0.5, 0.7, 0.8, 0.9, 1, which multiplies the base's variance; a column is one draw."
-    wanted: tuple[tuple[str, Callable[[], Sequence[Picture | Passage]]], ...] = (
+    wanted: tuple[tuple[str, Callable[[], Sequence[Picture | Passage | Sound]]], ...] = (
         ("Samples", lambda: [*lens.samples(arrays["samples"], f"Samples of {who}"), *lens.density(arrays, who)]),
         ("Reconstructions", lambda: lens.reconstructions(arrays["reconstructions"], f"Reconstructions of {who}")),
         ("Interpolations", lambda: lens.walks(arrays["interpolations"], f"Interpolations of {who}", paths)),
@@ -82,7 +83,7 @@ def strips(arrays: Arrays, lens: Lens, who: str) -> Iterator[Strip]:
             yield Strip(title, drawn)
 
 
-def card(line: Line, directory: Path, lens: Lens | None, comparison: Comparison) -> Card:
+def card(line: Line, directory: Path, lens: Lens | SequenceLens | None, comparison: Comparison) -> Card:
     """A run's pictures, curve, numbers and command."""
     row = line.row
     arrays, problem = run_arrays(directory, row)
@@ -127,15 +128,17 @@ def run_arrays(directory: Path, row: Row) -> tuple[Arrays, str]:
     return lenses.read_arrays(path)
 
 
-def find_lens(directory: Path, comparison: Comparison, reference: Arrays) -> Lens | None:
+def find_lens(directory: Path, comparison: Comparison, reference: Arrays) -> Lens | SequenceLens | None:
     """The lens of the real data, or of the first run that has samples."""
     runs = (run_arrays(directory, row)[0].get("samples") for row in comparison.rows)
     fallback = None if "data" in reference else next((x for x in runs if x is not None), None)
     data = comparison.data
+    if data.style in STYLES:
+        return SequenceLens(data.style, data.rate)
     return lenses.lens_for(tuple(data.shape), reference, fallback, data.alphabet if data.kind == "text" else ())
 
 
-def real_data(lens: Lens | None, reference: Arrays) -> Sequence[Picture | Passage]:
+def real_data(lens: Lens | SequenceLens | None, reference: Arrays) -> Sequence[Picture | Passage | Sound]:
     """The pictures of the real data, the yardstick for all others."""
     if lens is None or "data" not in reference:
         return []

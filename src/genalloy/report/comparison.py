@@ -158,6 +158,8 @@ class Data:
     notes: list[str] = field(default_factory=list)
     optimum: float | None = None
     alphabet: list[str] = field(default_factory=list)
+    style: str = ""
+    rate: int = 0
 
 
 @dataclass(frozen=True)

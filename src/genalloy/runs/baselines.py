@@ -7,20 +7,23 @@ from typing import Any
 
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.baselines import baselines
+from genalloy.evaluation.counting import counted
 from genalloy.evaluation.generation import floors
 from genalloy.evaluation.memorisation import memorisation_controls
 from genalloy.evaluation.metric import Missing, Panel
 from genalloy.evaluation.outliers import outlier_panel
 from genalloy.evaluation.representation import probe_references
-from genalloy.runs.cells import Cell, absent, metric_cell, nats_cell
+from genalloy.runs.cells import Cell, absent, density_cell, metric_cell, nats_cell
 from genalloy.runs.evaluate import features_of
-from genalloy.runs.examine import Asked, foreign_sets
+from genalloy.runs.examine import PANELS, Asked, foreign_sets
+from genalloy.runs.score import Scores
+from genalloy.runs.sequences import cells_with_steps
 
 
 def baseline_rows(dataset: Dataset, seed: int, asked: Asked = Asked()) -> list[dict[str, Any]]:  # noqa: B008
     """Density baselines, generation floors, probes of pixels and PCA, the complexity-only outlier score: what was asked for."""
     makers: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "density": lambda: [_density_row(b, dataset) for b in baselines(dataset, seed)],
+        "density": lambda: _density_rows(dataset, seed),
         "generation": lambda: _floor_rows(floors(dataset, features_of(dataset, seed), seed)),
         "memorisation": lambda: _floor_rows(memorisation_controls(dataset, features_of(dataset, seed))),
         "representation": lambda: [
@@ -28,7 +31,8 @@ def baseline_rows(dataset: Dataset, seed: int, asked: Asked = Asked()) -> list[d
         ],
         "outliers": lambda: _complexity_row(dataset, seed, asked),
     }
-    return _joined([row for name, make in makers.items() if name in asked.panels for row in make()])
+    wanted = [name for name in makers if name in asked.panels and (PANELS[name].unequal or not dataset.lengths)]
+    return _joined([row for name in wanted for row in makers[name]()])
 
 
 def _floor_rows(made: dict[str, Panel]) -> list[dict[str, Any]]:
@@ -60,13 +64,25 @@ def generation_cells(panel: Panel) -> dict[str, Cell]:
     return cells
 
 
+def _density_rows(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
+    """Gaussians and independent entries for rows of one shape; counts for texts and sequences."""
+    rows = [] if dataset.lengths else [_density_row(b, dataset) for b in baselines(dataset, seed)]
+    for name, evidence in counted(dataset).items():
+        scores = Scores(evidence.value, evidence.kind, evidence.how)
+        cells = cells_with_steps({"density": density_cell(scores, dataset.space)}, scores, dataset)
+        rows.append(_row(name, "baseline", cells))
+    return rows
+
+
 def _density_row(baseline: Any, dataset: Dataset) -> dict[str, Any]:
     result = baseline.nats
     if isinstance(result, Missing):
         cell = absent(result.reason)
     else:
         cell = nats_cell(result.value, result.stderr, baseline.kind, result.how, result.n, dataset.space)
-    return _row(baseline.name, "baseline", {"density": cell})
+    # a window of characters has as many dimensions as characters
+    same = {"per_step": cell} if dataset.space.kind == "text" and not dataset.units else {}
+    return _row(baseline.name, "baseline", {**same, "density": cell})
 
 
 def _row(name: str, kind: str, cells: dict[str, Cell]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,16 +32,16 @@ class Order:
 
 
 class Rows(NamedTuple):
-    """Observations (N, *E), and the labels (N,) of those that a composition wants as context."""
+    """Observations (N, *E), masked where lengths are unequal, and the labels (N,) that a composition wants as context."""
 
-    x: Tensor
+    x: Any
     labels: Tensor | None
 
     @staticmethod
     def of(composition: Composition, dataset: Dataset, part: str = "train") -> Rows:
         """A part of the data as the composition is to see it. Raises ValueError where it wants labels and there are none."""
         labels = None if composition.context is None else composition.context.of(dataset, part)
-        return Rows(dataset.part(part), labels)
+        return Rows(dataset.observed(part), labels)
 
     def to(self, device: torch.device) -> Rows:
         return Rows(self.x.to(device), None if self.labels is None else self.labels.to(device))

@@ -45,7 +45,17 @@ def columns(space: Space) -> list[dict[str, Any]]:
             "draw of a flow. Equal to the first column where the density is exact.",
         ),
     ]
-    return [asdict(c) for c in (*density, *_GENERATION, *_OTHERS)]
+    return [asdict(c) for c in (*_per_step(space), *density, *_GENERATION, *_OTHERS)]
+
+
+def _per_step(space: Space) -> tuple[Column, ...]:
+    """The density per character of a text, per step of sequences of unequal lengths."""
+    ratio = "Total over total: long rows weigh more. \u00b1 is one standard error over rows."
+    if space.kind == "text":
+        note = f"Of the original text, whatever its tokens; a mass of byte-pair tokens is a LOWER bound of the text's. {ratio}"
+        return (Column("per_step", "bits per character", "density", "low", "bits/char", note),)
+    note = f"{space.measure_text}; a row's length is given, not modelled. {ratio}"
+    return (Column("per_step", "log-likelihood a time step", "density", "high", "nats/step", note),) if space.unequal else ()
 
 
 _GENERATION = (

@@ -13,11 +13,13 @@ import torch
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.evaluation.features import Features, default_features
+from genalloy.evaluation.step_features import RandomConvolutions
 from genalloy.experiments.declare import Change
 from genalloy.runs.cells import Cell
 from genalloy.runs.columns import columns
 from genalloy.runs.examine import PANELS, Asked, Cells, Examined, examine
 from genalloy.runs.pictures import write_pictures
+from genalloy.runs.sequences import strided
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import dataset_of, trained_model
 from genalloy.training.checkpoint import read_tensors, write_text
@@ -30,20 +32,29 @@ def silent(words: str) -> None:
 
 
 def evaluate_run(
-    folder: Path, data: str | None = None, asked: Asked = Asked(), told: Told = silent  # noqa: B008
+    folder: Path, data: str | None = None, asked: Asked = Asked(), told: Told = silent, stride: int | None = None  # noqa: B008
 ) -> dict[str, Any]:
-    """The row of a finished run, also written to its row.json. `data`: other rows of the same space to evaluate on."""
+    """The row of a finished run, also written to its row.json. `data`: other rows of the same space to evaluate on.
+
+    stride: of overlapping windows of text, for one more number in the density panel; see `genalloy.runs.sequences`.
+    """
     settings = RunSettings.read(folder)
-    dataset = dataset_of(settings)
+    dataset = dataset_of(settings, folder)
     if data is not None:
         dataset = _other(dataset, data, settings)
-    return _evaluate(folder, settings, dataset, asked, None, folder, told)
+    row = _evaluate(folder, settings, dataset, asked, None, folder, told)
+    if stride is not None:
+        told("measuring overlapping windows")
+        cell = strided(trained_model(folder), dataset, stride, settings.seed).to_json()
+        row["panels"].setdefault(PANELS["density"].title, {})[f"bits per character, windows every {stride}"] = cell
+        write_text(folder / "row.json", json.dumps(row))
+    return row
 
 
 def evaluate_entry(folder: Path, asked: Asked, after: Change | None, place: Path, told: Told = silent) -> dict[str, Any]:
     """The row of a finished run's model, changed by `after`; row.json and pictures.npz are written to `place`."""
     settings = RunSettings.read(folder)
-    return _evaluate(folder, settings, dataset_of(settings), asked, after, place, told)
+    return _evaluate(folder, settings, dataset_of(settings, folder), asked, after, place, told)
 
 
 def _evaluate(
@@ -63,11 +74,11 @@ def _evaluate(
         "command": settings.command(),
         "steps": sum(settings.planned),
         "seed": settings.seed,
-        "curves": _curves(facts["memory"]),
+        "curves": _curves(facts["memory"], dataset.space.shape[0] if dataset.lengths else 1),
         "columns": columns(dataset.space),
     }
     place.mkdir(parents=True, exist_ok=True)
-    write_pictures(model, dataset, it.drawn, place)
+    write_pictures(model, dataset, it.drawn, place, settings.seed)
     write_text(place / "row.json", json.dumps(row))
     return row
 
@@ -88,9 +99,13 @@ def _training_cost(memory: dict[str, Any]) -> Cells:
     }
 
 
-def _curves(memory: dict[str, Any]) -> dict[str, Any]:
-    """Training loss and validation loss: minus the validation log-density, so that both fall."""
-    return {"train": memory["train"], "validation": [[step, -value] for step, value in memory["validation"]]}
+def _curves(memory: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Training loss and validation loss: minus the validation log-density, so that both fall.
+
+    steps: of padded rows, by which the loss of rows of unequal lengths was divided; 1 for others.
+    """
+    validation = [[step, -value / steps] for step, value in memory["validation"]]
+    return {"train": memory["train"], "validation": validation}
 
 
 def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
@@ -114,7 +129,8 @@ def features_of(dataset: Dataset, seed: int) -> Features:
     """The data set's feature space, fitted once in a process."""
     key = (dataset.source.get("sha256", dataset.name), seed, len(dataset.train))
     if key not in _FITTED:
-        _FITTED[key] = default_features(dataset, seed)
+        steps = RandomConvolutions(seed).fit(dataset.train) if dataset.lengths else None
+        _FITTED[key] = steps or default_features(dataset, seed)
     return _FITTED[key]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.distribution import density
+from genalloy.distribution import Masked, density
 from genalloy.estimators.importance_weighted import importance_curve
 from genalloy.evaluation.accuracy import accuracy_panel
 from genalloy.evaluation.disentanglement import chance, disentanglement
@@ -33,6 +33,7 @@ from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
 from genalloy.runs.cost import Spent, evaluations, spend
 from genalloy.runs.labels import conditional, context_of, drawn_labels
 from genalloy.runs.score import Estimator, Scores, encode, minus_energy, sample, score
+from genalloy.runs.sequences import cells_with_steps
 
 IMPORTANCE = 64
 """Importance samples of the table's tightest bound."""
@@ -65,7 +66,7 @@ class Examined:
     @cached_property
     def one(self) -> Scores:
         """The model's own density() of the test rows."""
-        return score(self.model, self.dataset.test, seed=self.seed, context=self.context)
+        return score(self.model, self.dataset.observed("test"), seed=self.seed, context=self.context)
 
     @cached_property
     def context(self) -> Tensor | None:
@@ -88,7 +89,7 @@ class Examined:
             return Evidence(top.value, top.kind, f"{top.how}; {convergence}", top.proper, top.stderr, top.measure)
 
         try:
-            tightest = self.scores(self.dataset.test, estimator, self.context)
+            tightest = self.scores(self.dataset.observed("test"), estimator, self.context)
         except Unavailable:
             return {}
         each = {k: Scores(bound.value, bound.kind, bound.how, bound.stderr) for k, bound in found.items()}
@@ -99,7 +100,7 @@ class Examined:
         """Importance-weighted where the density is a proper bound, otherwise the density as it is."""
         return self.importance.get(self.asked.importance, self.one)
 
-    def scores(self, x: Tensor, estimator: Estimator | None = None, context: Tensor | None = None) -> Scores:
+    def scores(self, x: Tensor | Masked, estimator: Estimator | None = None, context: Tensor | None = None) -> Scores:
         """Of all rows at once where an estimator has a memory setting of its own, otherwise in chunks."""
         return score(self.model, x, estimator, len(x) if estimator else 256, self.seed, context)
 
@@ -118,7 +119,8 @@ class Examined:
     def sampling(self) -> Spent:
         """The samples and what they cost."""
         labels = drawn_labels(self.model, self.dataset, self.asked.samples, self.seed)
-        return spend(lambda: sample(self.model, self.asked.samples, seed=self.seed, context=labels))
+        lengths = self.dataset.drawn_lengths(self.asked.samples, self.seed)
+        return spend(lambda: sample(self.model, self.asked.samples, seed=self.seed, context=labels, lengths=lengths))
 
     @property
     def drawn(self) -> Tensor:
@@ -144,7 +146,8 @@ def density_panel(it: Examined) -> Cells:
     """The tightest number, the one-draw number, and the bound at each k."""
     space = it.dataset.space
     curve = {f"k = {k}": density_cell(scores, space) for k, scores in it.importance.items()}
-    return {"density": density_cell(it.tightest, space), "bound": density_cell(it.one, space), **curve}
+    cells = {"density": density_cell(it.tightest, space), "bound": density_cell(it.one, space), **curve}
+    return cells_with_steps(cells, it.tightest, it.dataset)
 
 
 def generation_panel(it: Examined) -> Cells:
@@ -259,7 +262,7 @@ def _megabytes(spent: Spent, what: str) -> Cell:
 def _density_cost(it: Examined) -> Cells:
     """Seconds for 1,000 densities as density() gives them, and its network evaluations."""
     order = torch.randperm(len(it.dataset.test), generator=torch.Generator().manual_seed(it.seed))
-    rows = it.dataset.test[order[:TIMED_ROWS]]
+    rows: Any = it.dataset.observed("test")[order[:TIMED_ROWS]]
     labels = None if it.context is None else it.context[order[:TIMED_ROWS]]
     spent = spend(lambda: it.scores(rows, None, labels))
     scores, seconds = spent.made, spent.seconds * 1000 / len(rows)
@@ -279,17 +282,20 @@ def labels_panel(it: Examined) -> Cells:
 
 
 class Described(NamedTuple):
-    """A panel's heading on the page, what makes its cells, and whether a model that takes the label can be asked."""
+    """A panel's heading on the page, what makes its cells, and whether it can be asked of a model that takes the label, and
+    of rows of unequal lengths.
+    """
 
     title: str
     make: Callable[[Examined], Cells]
     given_labels: bool = False
+    unequal: bool = False
 
 
 PANELS = {
-    "density": Described("Density", density_panel, True),
-    "generation": Described("Samples", generation_panel, True),
-    "memorisation": Described("Memorisation", memorisation_panel, True),
+    "density": Described("Density", density_panel, True, True),
+    "generation": Described("Samples", generation_panel, True, True),
+    "memorisation": Described("Memorisation", memorisation_panel, True, True),
     "representation": Described("Codes", probe_panel),
     "outliers": Described("Outliers", outliers_panel),
     "accuracy": Described("Labels", labels_panel, True),
@@ -297,7 +303,7 @@ PANELS = {
     "codes": Described("Codes, over seeds", codes_panel),
     "noise": Described("Noise scales", noise_cells),
     "annealing": Described("Annealing", annealing_panel),
-    "cost": Described("Cost", cost_panel, True),
+    "cost": Described("Cost", cost_panel, True, True),
 }
 
 
@@ -316,11 +322,18 @@ def examine(it: Examined, told: Callable[[str], None] = lambda words: None) -> d
     for name in panels_of(it.asked.panels):
         told(f"measuring {PANELS[name].title.lower()}")
         described = PANELS[name]
-        refused = conditional(it.model) and not described.given_labels
-        made[name] = {name: absent(GIVEN)} if refused else _collapsed(described.make(it))
+        refused = _refusal(described, it)
+        made[name] = {name: absent(refused)} if refused else _collapsed(described.make(it))
     return made
 
 
+def _refusal(described: Described, it: Examined) -> str:
+    if conditional(it.model) and not described.given_labels:
+        return GIVEN
+    return PADDED if it.dataset.lengths and not described.unequal else ""
+
+
+PADDED = "not measured on rows of unequal lengths"
 GIVEN = "the model takes the label as its context, which is not known here"
 
 

@@ -9,26 +9,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genalloy.data import bpe
+from genalloy.data.audio import write_wave
 from genalloy.data.load import rows
+from genalloy.data.signals import SIGNALS
+from genalloy.distribution import Masked
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.evidence import Kind, Unavailable
-from genalloy.runs.labels import conditional
-from genalloy.runs.score import Scores, encode, score
+from genalloy.runs.completion import exactness
+from genalloy.runs.labels import conditional, cycled
+from genalloy.runs.score import Scores, complete, encode, sample, score
+from genalloy.runs.sequences import TOKENS, per_step
 from genalloy.runs.start import RunData, trained_model
 
-WRITERS = (".png", ".npz", ".npy", ".csv", ".parquet", ".txt")
+WRITERS = (".png", ".npz", ".npy", ".csv", ".parquet", ".txt", ".wav")
 
 
-def write_samples(values: Tensor, facts: RunData, out: Path) -> Path:
-    """Samples (N, *E) to a picture, an array, a table or text by the file's ending. Raises ValueError on another."""
+def write_samples(values: Tensor, facts: RunData, out: Path, lengths: Tensor | None = None) -> Path:
+    """Samples (N, *E) to a picture, an array, a table, text or sound by the file's ending. Raises ValueError on another.
+
+    lengths (N,): of sequences, which are cut to them; an .npz then holds all steps in one array, and `samples_len`.
+    """
     if out.suffix not in WRITERS:
         raise ValueError(f"--out {out} ends in {out.suffix!r}; expected one of {', '.join(WRITERS)}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    restored = facts.form.restore(facts.space, values)
+    restored = facts.form.restore(facts.space, values, lengths)
     if out.suffix == ".png":
-        from genalloy.report.pictures import picture
-
-        out.write_bytes(picture(facts.space.kind, values.numpy()))
+        out.write_bytes(_picture(values, facts, lengths))
+    elif facts.form.style in SIGNALS:
+        return _write_sequences(restored, facts, out)
+    elif out.suffix == ".wav":
+        raise ValueError(f"--out {out} is for sound, and {facts.name} is none; expected one of {', '.join(WRITERS[:-1])}")
     elif out.suffix == ".npz":
         np.savez(out, samples=_array(restored))
     elif out.suffix == ".npy":
@@ -38,6 +49,47 @@ def write_samples(values: Tensor, facts: RunData, out: Path) -> Path:
     else:
         frame = _frame(restored)
         frame.to_csv(out, index=False) if out.suffix == ".csv" else frame.to_parquet(out)
+    return out
+
+
+def write_drawn(model: Any, facts: RunData, given: tuple[Tensor, Tensor] | None, n: int, out: Path | None, seed: int) -> str:
+    """`n` samples (of each given row, where there are some) to a file, and what was done in words; text goes to the words too.
+
+    given: rows (N, *E) and which of their entries (N, *E) are known.
+    """
+    lengths, how = facts.drawn_lengths(n, seed), ""
+    if given is None:
+        values = sample(model, n, seed=seed, context=cycled(model, len(facts.classes), n), lengths=lengths)
+        how = "" if lengths is None else ", lengths drawn from the training rows'"
+    else:
+        x, mask = (part.repeat_interleave(n, 0) for part in given)
+        context = cycled(model, len(facts.classes), len(x))
+        values, how = complete(model, x, mask, seed=seed, context=context), f"; {exactness(model(context), mask)}"
+    text = facts.space.kind == "text"
+    out = out or (None if text and given else Path("samples.txt" if text else "samples.png"))
+    spoken = "\n----\n".join(facts.form.restore(facts.space, values)) + "\n----\n" if text and given else ""
+    return f"{spoken}wrote {write_samples(values, facts, out, lengths)}{how}" if out else f"{spoken}{n} texts{how}"
+
+
+def _picture(values: Tensor, facts: RunData, lengths: Tensor | None) -> bytes:
+    from genalloy.report.pictures import picture
+    from genalloy.report.sequences import STYLES, drawing
+
+    style = facts.form.style
+    return drawing(style, values.numpy(), lengths) if style in STYLES else picture(facts.space.kind, values.numpy())
+
+
+def _write_sequences(rows: list[Any], facts: RunData, out: Path) -> Path:
+    """Sequences of unequal lengths: one .npz, or a .wav for each of a sound."""
+    if out.suffix == ".wav" and facts.form.style == "audio":
+        places = [out] if len(rows) == 1 else [out.with_stem(f"{out.stem}-{i:02d}") for i in range(len(rows))]
+        for place, row in zip(places, rows, strict=True):
+            write_wave(place, row, facts.form.rate)
+        return places[0]
+    if out.suffix != ".npz":
+        allowed = ".npz, .png or .wav" if facts.form.style == "audio" else ".npz or .png"
+        raise ValueError(f"--out {out} ends in {out.suffix!r}; sequences of unequal lengths go to {allowed}")
+    np.savez(out, samples=np.concatenate(rows), samples_len=np.array([len(row) for row in rows]))
     return out
 
 
@@ -54,9 +106,12 @@ def _frame(rows: Any) -> Any:
     return pd.DataFrame(flat.reshape(len(flat), -1))
 
 
-def rows_of(facts: RunData, data: str, label: str | None) -> Tensor:
-    """Rows of new data, checked against the run's space."""
-    return torch.cat([facts.form.admit(facts.space, values) for _, values, _ in rows(data, label)])
+def rows_of(facts: RunData, data: str, label: str | None) -> Tensor | Masked:
+    """Rows of new data, checked against the run's space; sequences with a mask."""
+    parts: list[Any] = [facts.form.admit(facts.space, values) for _, values, _ in rows(data, label)]
+    if facts.form.style not in SIGNALS:
+        return torch.cat(parts)
+    return Masked(torch.cat([part.x for part in parts]), torch.cat([part.mask for part in parts]))
 
 
 def write_scores(run: Path, data: str, label: str | None, out: Path, samples: int) -> str:
@@ -64,7 +119,8 @@ def write_scores(run: Path, data: str, label: str | None, out: Path, samples: in
     import pandas as pd
 
     facts, model = RunData.read_existing(run), trained_model(run)
-    scores = best_scores(model, rows_of(facts, data, label), samples, labels_of(facts, model, data, label))
+    x = rows_of(facts, data, label)
+    scores = best_scores(model, x, samples, labels_of(facts, model, data, label))
     if scores.kind is Kind.NONE:
         raise Unavailable(f"{run} has no density: {scores.how}")
     values = scores.values.double().numpy()
@@ -75,7 +131,21 @@ def write_scores(run: Path, data: str, label: str | None, out: Path, samples: in
         frame["stderr"] = scores.stderr.numpy()
     out.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(out, index_label="row")
-    return f"wrote {out}: {len(values)} rows, mean {values.mean():.5g} nats ({scores.kind.value}; {scores.how})"
+    mean = f"mean {values.mean():.5g} nats ({scores.kind.value}; {scores.how})"
+    return f"wrote {out}: {len(values)} rows, {mean}{_each_step(scores, facts, x)}"
+
+
+def _each_step(scores: Scores, facts: RunData, x: Any) -> str:
+    """The same per time step or per character, where rows have them."""
+    if facts.form.style in SIGNALS:
+        counts, unit = x.lengths, "time step"
+    elif facts.space.kind == "text":
+        counts, unit = _characters(facts, x), "character"
+    else:
+        return ""
+    kind = TOKENS.get(scores.kind, scores.kind) if facts.form.vocabulary else scores.kind
+    cell = per_step(scores.values, counts, unit, kind, scores.how)
+    return f"; {cell.text} {'bits' if unit == 'character' else 'nats'} a {unit} ({cell.kind})"
 
 
 def labels_of(facts: RunData, model: Any, data: str, label: str | None) -> Tensor | None:
@@ -93,7 +163,14 @@ def labels_of(facts: RunData, model: Any, data: str, label: str | None) -> Tenso
     return torch.tensor([codes[word] for word in words])
 
 
-def best_scores(model: Any, x: Tensor, samples: int, context: Tensor | None = None) -> Scores:
+def _characters(facts: RunData, x: Tensor) -> Tensor:
+    """Characters (N,) of windows (N, T) of characters or of tokens."""
+    if not facts.form.vocabulary:
+        return torch.full((len(x),), x.shape[1])
+    return torch.from_numpy(bpe.begun(facts.form.vocabulary))[x.long()].sum(1)
+
+
+def best_scores(model: Any, x: Tensor | Masked, samples: int, context: Tensor | None = None) -> Scores:
     """Importance-weighted where the density is a proper bound, otherwise as it is."""
     try:
         return score(model, x, ImportanceWeighted(samples), context=context)

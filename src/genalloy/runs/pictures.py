@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from genalloy.capabilities import reach
 from genalloy.data.dataset import Dataset
+from genalloy.distribution import Masked
 from genalloy.evidence import Kind, Unavailable
 from genalloy.part import tempered
 from genalloy.runs.labels import cycled
@@ -38,10 +39,19 @@ SHORTLIST = 64
 Decode = Callable[[Tensor], Tensor]
 
 
-def write_pictures(model: nn.Module, dataset: Dataset, drawn: Tensor, folder: Path) -> None:
-    """pictures.npz in the run's folder, in data units; a model that takes labels is shown one class after the other."""
+def write_pictures(model: nn.Module, dataset: Dataset, drawn: Tensor, folder: Path, seed: int = 0) -> None:
+    """pictures.npz in the run's folder, in data units; a model that takes labels is shown one class after the other.
+
+    seed: by which the lengths of `drawn` were drawn, where rows have lengths; NaN then marks what lies behind a row.
+    """
     count = SHOWN.get(dataset.space.kind, 64)
     labels = cycled(model, len(dataset.label_names), count)
+    lengths = dataset.drawn_lengths(len(drawn), seed)
+    if lengths is not None:
+        count = min(count, len(drawn))
+        shown = drawn[:count] if labels is None else sample(model, count, context=labels[:count], lengths=lengths[:count])
+        _write_sequences(shown, lengths[:count], dataset, folder)
+        return
     shown = drawn[:count] if labels is None else sample(model, count, context=labels)
     arrays: dict[str, Any] = {"samples": shown.numpy(), "neighbours": neighbours(drawn[:12], dataset.train).numpy()}
     stream = Stream()
@@ -54,6 +64,20 @@ def write_pictures(model: nn.Module, dataset: Dataset, drawn: Tensor, folder: Pa
     if dataset.space.dims == 2 and dataset.space.measure.counting == 0 and labels is None:
         arrays |= density_grid(model, dataset)
     np.savez(folder / "pictures.npz", **arrays)
+
+
+def _write_sequences(shown: Tensor, lengths: Tensor, dataset: Dataset, folder: Path) -> None:
+    """Samples, and for the first few the nearest training row as padded."""
+    few = shown[:6]
+    nearest = torch.cdist(few.flatten(1), dataset.train.flatten(1)).argmin(1)
+    beside = behind(dataset.train[nearest], dataset.lengths["train"][nearest])
+    pairs = torch.stack([behind(few, lengths[: len(few)]), beside], 1)
+    np.savez(folder / "pictures.npz", samples=behind(shown, lengths).numpy(), neighbours=pairs.numpy())
+
+
+def behind(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Rows with NaN behind their lengths."""
+    return x if lengths is None else torch.where(Masked.first(x, lengths).mask, x, torch.nan)
 
 
 def _rebuilt(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
@@ -83,7 +107,9 @@ def temperatures(model: nn.Module, count: int = 8) -> Tensor | None:
 def write_reference(dataset: Dataset, folder: Path) -> None:
     """reference.npz: real rows, and the exact log-density of a toy."""
     count = SHOWN.get(dataset.space.kind, 64)
-    arrays: dict[str, Any] = {"data": dataset.test[_spread(len(dataset.test), count)].numpy()}
+    rows = _spread(len(dataset.test), count)
+    lengths = dataset.lengths["test"][rows] if dataset.lengths else None
+    arrays: dict[str, Any] = {"data": behind(dataset.test[rows], lengths).numpy()}
     if dataset.log_density is not None and dataset.space.dims == 2:
         points, extent = grid_points(dataset)
         arrays |= {"density_grid": dataset.log_density(points).reshape(GRID, GRID).numpy(), "density_extent": extent}

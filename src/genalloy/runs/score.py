@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.capabilities import Context, reach, tree_map
-from genalloy.distribution import density
-from genalloy.evidence import Evidence, Kind
+from genalloy.data.dataset import padded_to
+from genalloy.distribution import Masked, density
+from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.training.seeding import Stream, seed_all
 
 Estimator = Callable[[TorchDistribution, Tensor], Evidence]
@@ -39,7 +41,12 @@ class Scores:
 
 @torch.no_grad()
 def score(
-    model: nn.Module, x: Tensor, estimator: Estimator | None = None, chunk: int = 256, seed: int = 0, context: Context = None
+    model: nn.Module,
+    x: Tensor | Masked,
+    estimator: Estimator | None = None,
+    chunk: int = 256,
+    seed: int = 0,
+    context: Context = None,
 ) -> Scores:
     """density(x), or estimator(model(c), x), for every row; in eval mode, from a random stream of its own.
 
@@ -58,14 +65,37 @@ def score(
 
 
 @torch.no_grad()
-def sample(model: nn.Module, count: int, chunk: int = 500, seed: int = 0, context: Context = None) -> Tensor:
-    """`count` samples (count, *E), from a random stream of their own; context: one (count, *C) for each of them."""
+def sample(
+    model: nn.Module, count: int, chunk: int = 500, seed: int = 0, context: Context = None, lengths: Tensor | None = None
+) -> Tensor:
+    """`count` samples (count, *E), from a random stream of their own; context: one (count, *C) for each of them.
+
+    lengths (count,): zeros behind so many steps; a beginning of an autoregressive sample is a sample of the beginning's law.
+    """
     with _aside(model, seed, -4):
         made = [model(c).sample(() if c is not None else (len(rows),)) for rows, c in pieces(torch.empty(count), context, chunk)]
+    return padded_to(torch.cat(made), lengths)
+
+
+@torch.no_grad()
+def complete(model: Any, x: Tensor, known: Tensor, chunk: int = 500, seed: int = 0, context: Context = None) -> Tensor:
+    """One completion of each row x (N, *E) that keeps its known (N, *E) entries. Raises Unavailable where the model has none."""
+    made = []
+    with _aside(model, seed, -4):
+        for row, c in pieces(torch.stack([x, known.to(x.dtype)], 1), context, chunk):
+            made.append(_completes(model(c))(row[:, 0], row[:, 1].bool()))
     return torch.cat(made)
 
 
-def pieces(x: Tensor, context: Context, chunk: int) -> Iterator[tuple[Tensor, Context]]:
+def _completes(distribution: Any) -> Any:
+    if not hasattr(distribution, "complete"):
+        raise Unavailable(
+            f"complete(x, known) is needed; {type(distribution).__name__} has none. Autoregressive and any-order models have it"
+        )
+    return distribution.complete
+
+
+def pieces(x: Any, context: Context, chunk: int) -> Iterator[tuple[Any, Context]]:
     """Rows in chunks, each with its own rows of the context."""
     for start in range(0, len(x), chunk):
         rows = slice(start, start + chunk)
@@ -100,7 +130,7 @@ def _aside(model: nn.Module, *key: int) -> Iterator[None]:
         model.train(was_training)
 
 
-def encode(model: nn.Module, x: Tensor, context: Context = None) -> Tensor:
+def encode(model: nn.Module, x: Tensor | Masked, context: Context = None) -> Tensor:
     """Codes (n, code size) of rows (n, *E). Raises Unavailable where the model has none."""
     parts = []
     for piece, c in pieces(x, context, 512):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from genalloy.data.dataset import Dataset
+from genalloy.data.dataset import Dataset, drawn
 from genalloy.data.form import Form
 from genalloy.data.load import load
+from genalloy.data.reading import parse
 from genalloy.data.space import Space
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.registry import find
@@ -22,9 +24,12 @@ from genalloy.training import checkpoint
 from genalloy.training.seeding import Stream, seed_all
 
 
-def dataset_of(settings: RunSettings) -> Dataset:
-    """The data set of a run, split by its seed."""
-    return load(settings.data, label=settings.label, seed=settings.split_seed, limit=settings.limit)
+def dataset_of(settings: RunSettings, folder: Path | None = None) -> Dataset:
+    """The data set of a run, split by its seed. folder: of a run that exists, whose byte-pair vocabulary is used as it is."""
+    source, reading = parse(settings.data)
+    if folder is not None and (folder / "data.json").exists():
+        reading = replace(reading, vocabulary=RunData.read(folder).form.vocabulary)
+    return load(source, label=settings.label, seed=settings.split_seed, limit=settings.limit, reading=reading)
 
 
 def build(settings: RunSettings, dataset: Dataset) -> Composition:
@@ -55,6 +60,7 @@ def start(
         settings.write(folder)
         facts = {"name": dataset.name, "space": dataset.space.to_json(), "source": dataset.source, "notes": dataset.notes}
         facts["classes"] = dataset.label_names
+        facts["lengths"] = dataset.lengths["train"].tolist() if dataset.lengths else []
         checkpoint.write_text(folder / "data.json", json.dumps(facts, indent=1, default=str))
     return trainer
 
@@ -62,12 +68,12 @@ def start(
 def continue_run(folder: Path, fabric: Any = None) -> Trainer:
     """An interrupted run, from its last checkpoint."""
     settings = RunSettings.read(folder)
-    return Trainer.resume(folder, dataset_of(settings), settings, fabric)
+    return Trainer.resume(folder, dataset_of(settings, folder), settings, fabric)
 
 
 def start_from(settings: RunSettings, folder: Path, earlier: Path, fabric: Any = None) -> Trainer:
     """A fresh run whose weights are an earlier run's (fine-tuning, or another data set of the same space)."""
-    dataset = dataset_of(settings)
+    dataset = dataset_of(settings, earlier)
     tensors, facts = checkpoint.read_tensors(earlier / "checkpoint.safetensors")
     reason = dataset.space.comparable(RunData.read(earlier).space)
     if reason is not None:
@@ -91,6 +97,11 @@ class RunData:
     form: Form
     source: dict[str, Any]
     classes: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+
+    def drawn_lengths(self, count: int, seed: int) -> Tensor | None:
+        """Lengths (count,) for samples, drawn from the training rows'; None where all rows are whole."""
+        return drawn(torch.tensor(self.lengths), count, seed) if self.lengths else None
 
     @staticmethod
     def read_existing(folder: Path) -> RunData:
@@ -103,7 +114,8 @@ class RunData:
         record = json.loads((folder / "data.json").read_text(encoding="utf-8"))
         form = Form(**record["source"].get("form", {}))
         classes = tuple(record.get("classes", ()))
-        return RunData(record["name"], Space.from_json(record["space"]), form, record["source"], classes)
+        lengths = tuple(record.get("lengths", ()))
+        return RunData(record["name"], Space.from_json(record["space"]), form, record["source"], classes, lengths)
 
 
 def trained_model(folder: Path) -> nn.Module:

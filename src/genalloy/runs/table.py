@@ -216,6 +216,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "test": len(dataset.test),
         "notes": list(dataset.notes),
         "optimum": dataset.entropy_optimum,
+        "style": dataset.form.style if dataset.space.kind == "sequence" else "",
+        "rate": dataset.form.rate,
         "alphabet": list(dataset.space.columns[0].categories) if dataset.space.kind == "text" else None,
     }
 

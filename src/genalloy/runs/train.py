@@ -154,7 +154,7 @@ class Trainer:
 
     def _scores(self) -> Scores:
         """Densities of the checked validation rows, under their labels where the model takes them."""
-        x = self.dataset.validation[self._chosen].to(self.device)
+        x = self.dataset.observed("validation")[self._chosen].to(self.device)
         labels = context_of(self.model, self.dataset, "validation")
         context = None if labels is None else labels[self._chosen].to(self.device)
         return score(self.model, x, seed=self.settings.seed, context=context)
@@ -243,7 +243,7 @@ def plan(composition: Composition, dataset: Dataset, settings: RunSettings, cap:
         cost = sum(phase.share * seconds_per_step(composition, phase, dataset) for phase in composition.each())
         began = time.monotonic()
         labels = context_of(composition.model, dataset, "validation")
-        score(composition.model, dataset.validation[:64], context=None if labels is None else labels[:64])
+        score(composition.model, dataset.observed("validation")[:64], context=None if labels is None else labels[:64])
         rows = min(len(dataset.validation), CHECKED_ROWS)
         checking = (time.monotonic() - began) * rows / min(64, rows) * CHECKS
         room = max(settings.minutes * 60 - checking, settings.minutes * 30)
