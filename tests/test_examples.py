@@ -17,6 +17,8 @@ PROMISES = {
     "likelihood_labels": ("EXACT: this is", "LOWER: log p(x) is at least", "ESTIMATE: near", "n/a: an implicit model"),
     "two_phase_latent_diffusion": ("diffusion prior:  log p(x) >=", "DenoisingScoreMatching", "(16, 1, 8, 8)"),
     "anomaly_scores": ("compressed length alone", "upside down"),
+    "complete_text": ("the cat s", "filtered by temperature 0.5: not the trained law", "5-gram counts, Witten-Bell"),
+    "inpainting": ("clamped exactly: True", "64 steps: log p(x) >=", "LOWER; 4 random steps"),
     "resume": ("stopped after step 17", "finished at step 30", "largest difference of any weight: 0.0"),
 }
 
