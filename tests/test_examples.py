@@ -19,6 +19,7 @@ PROMISES = {
     "anomaly_scores": ("compressed length alone", "upside down"),
     "complete_text": ("the cat s", "filtered by temperature 0.5: not the trained law", "5-gram counts, Witten-Bell"),
     "inpainting": ("clamped exactly: True", "64 steps: log p(x) >=", "LOWER; 4 random steps"),
+    "pixel_vae": ("PixelVAE log p(x) >=", "LOWER; importance weighted, k=64", "its code holds", "another's log p(x) ="),
     "resume": ("stopped after step 17", "finished at step 30", "largest difference of any weight: 0.0"),
 }
 

@@ -18,7 +18,7 @@ from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import all_recipes
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("guide", "systems", "flows", "comparison-format", "evaluation", "results")
+PAGES = ("guide", "systems", "flows", "autoregressive", "comparison-format", "evaluation", "results")
 DOCUMENTS = ("README.md", *(f"docs/{page}.md" for page in PAGES))
 
 

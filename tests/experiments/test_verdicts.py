@@ -105,7 +105,8 @@ def claim(experiment: Experiment) -> Check:
     return experiment.verdict
 
 
-SIGNS = {c["id"]: {"high": 1.0, "low": -1.0}.get(c["better"], 1.0) for c in columns(Space((1, 8, 8), "image", 17))}
+SPACES = (Space((8,), "text", 17), Space((1, 8, 8), "image", 17))
+SIGNS = {c["id"]: {"high": 1.0, "low": -1.0}.get(c["better"], 1.0) for space in SPACES for c in columns(space)}
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
@@ -116,7 +117,7 @@ def test_a_declaration_can_be_built(experiment: Experiment) -> None:
     for contender in experiment.contenders:
         assert set(contender.settings) <= set(find(contender.recipe).settings())
         assert {"quick", "full"} <= contender.steps.keys()
-    known = names | {"independent entries", "Gaussian after a logit", "Gaussian", "mixture of 10 Gaussians"}
+    known = names | {"independent entries", "Gaussian after a logit", "Gaussian", "mixture of 10 Gaussians", "5-gram"}
     for leaf in leaves(claim(experiment)):
         assert {leaf.a, getattr(leaf, "b", leaf.a)} <= known, leaf
         assert leaf.column in SIGNS, leaf

@@ -41,7 +41,10 @@ def dataset(request) -> Dataset:
     return DATA[request.param]()
 
 
-CHOOSY = ("gated-pixelcnn", "ebm-nce", "hybrid-flow")
+CHOOSY = (
+    "gated-pixelcnn", "image-transformer", "pixelcnn", "pixelcnn++", "pixelsnail", "row-lstm", "diagonal-bilstm", "ebm-nce",
+    "hybrid-flow", "linear-prediction",
+)
 """Recipes that refuse some kinds of data."""
 
 

@@ -9,7 +9,7 @@ from genalloy.experiments.declare import Experiment
 
 MODULES = (
     "theis", "autoregressive", "latent", "flows", "dequantisation", "images", "energy", "diffusion", "adversarial",
-    "combinations", "families", "hybrid", "uci",
+    "combinations", "families", "hybrid", "uci", "audio", "text",
 )  # fmt: skip
 
 

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genalloy.distribution import Shape
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
 from genalloy.estimators.variational_bound import VariationalBound
-from genalloy.evidence import Kind
 from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
 from genalloy.heads.gaussian import Gaussian, StandardNormal
-from genalloy.heads.head import Head
+from genalloy.heads.logistic import ContinuousLogisticMixture, Logistic
 from genalloy.heads.mixture import GaussianMixture
-from genalloy.laws.claims import Claim, Claims, exact
+from genalloy.heads.student import StudentT
+from genalloy.heads.unit import Beta, Kumaraswamy, LogitNormal
+from genalloy.laws.every_autoregressive import autoregressive_parts
 from genalloy.laws.every_transform import SMALL, Shapes, halves_coupled
-from genalloy.laws.subject import Subject
+from genalloy.laws.listed import (
+    BOUND,
+    DIFFUSION,
+    ESTIMATE,
+    LEVELS,
+    LIKELIHOOD,
+    NOTHING,
+    UNBIASED,
+    UNCONDITIONAL,
+    Listed,
+    gaussian,
+    headed,
+)
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Langevin
-from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.diffusion import Diffusion, Grid, Real
 from genalloy.models.energy import EnergyModel
 from genalloy.models.fitted import FittedGaussian, Memory, UniformLevels
@@ -35,11 +45,8 @@ from genalloy.models.mixture import Mixture
 from genalloy.models.split import Split, halves
 from genalloy.networks.critic import ResidualMLP as Critic
 from genalloy.networks.denoiser import ResidualMLP
-from genalloy.networks.entry import OneHot
 from genalloy.networks.lipschitz import LipschitzMLP
-from genalloy.networks.masked import MADE
 from genalloy.networks.mlp import MLP
-from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.networks.squash import Squash
 from genalloy.part import Embedded, Estimated, From, Tempered
 from genalloy.samplers.diffusion import AdamsBashforth
@@ -57,79 +64,6 @@ from genalloy.transforms.surjection import Extend, Order, Ordered, Reduce, Signs
 from genalloy.transforms.sylvester import Basis, Orthogonal, Sylvester
 from genalloy.transforms.univariate import Additive
 
-Make = Callable[[Shape, Shapes], nn.Module]
-LEVELS = 3
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One line of :func:`every_part`.
-
-    make: (event shape, context shapes) -> Part. claims: of density() and draw(). roles: slots of a nested model that it
-    can play. conditional: whether it can take a context. event: its shape where it cannot be any vector.
-    carries_gradient: whether its samples do. represents: whether it stands for its kind in the other slots.
-    frozen: parameters that get no gradient from density(). levels: see Subject.
-    """
-
-    name: str
-    make: Make
-    claims: Claims = field(default_factory=exact)
-    roles: tuple[str, ...] = ("prior", "likelihood", "posterior", "base", "component")
-    conditional: bool = True
-    discrete: bool = False
-    event: Shape | None = None
-    carries_gradient: bool = True
-    represents: bool = False
-    frozen: tuple[str, ...] = ()
-    levels: int = 0
-
-    @property
-    def kind(self) -> Kind:
-        """Label of density()."""
-        return self.claims.density.kind
-
-    @property
-    def event_shape(self) -> Shape:
-        return self.shape(2)
-
-    @property
-    def context_shapes(self) -> Shapes:
-        return ((3,), ()) if self.conditional else ()
-
-    def shape(self, size: int) -> Shape:
-        """The part's own event shape, or a vector of that size."""
-        return self.event or (size,)
-
-    def build(self) -> nn.Module:
-        """The part at its smallest, conditional where it can be."""
-        return self.make(self.event_shape, self.context_shapes)
-
-    def subject(self, part: nn.Module | None = None) -> Subject:
-        """For the laws; `part` may be a changed copy."""
-        return Subject(part or self.build(), self.event_shape, self.context_shapes, self.discrete, self.levels)
-
-    def points(self, shape: Shape, rows: int = 8) -> Tensor:
-        """Plausible observations (rows, *shape)."""
-        return torch.randint(0, 2, (rows, *shape)).float() if self.discrete else torch.randn(rows, *shape)
-
-
-def _from(head: Head) -> Make:
-    return lambda e, c: From(head, MLP(c, math.prod(e) * head.width, (8,)), e, c)
-
-
-def _gaussian(e: Shape, c: Shapes) -> nn.Module:
-    return _from(Gaussian())(e, c) if c else StandardNormal(e)
-
-
-def _made(head: Head, entry: OneHot | None = None) -> Make:
-    more = () if entry is None else (entry,)
-    return lambda e, c: Autoregressive(MADE(e, head.width, SMALL, None, c, *more), head, e, c)
-
-
-def _gated_pixelcnn(e: Shape, c: Shapes) -> nn.Module:
-    network = GatedPixelCNN(e, LEVELS, Stack(channels=4, layers=1, places=2), c, OneHot(LEVELS))
-    return Autoregressive(network, Categorical(LEVELS), e, c)
-
 
 def _realnvp(e: Shape, c: Shapes) -> nn.Module:
     return Flow(StandardNormal(e), [ActNorm(e), halves_coupled(e, c), halves_coupled(e, c, True)], e, c)
@@ -141,7 +75,7 @@ def _maf(e: Shape, c: Shapes) -> nn.Module:
 
 def _iaf(e: Shape, c: Shapes) -> nn.Module:
     """The usual posterior: an amortised Gaussian pushed through an inverse autoregressive flow."""
-    return Flow(_gaussian(e, c), [Inverse(masked(e[0], SMALL, None, c))], e, c)
+    return Flow(gaussian(e, c), [Inverse(masked(e[0], SMALL, None, c))], e, c)
 
 
 def _planar(e: Shape, c: Shapes) -> nn.Module:
@@ -150,7 +84,7 @@ def _planar(e: Shape, c: Shapes) -> nn.Module:
 
 def _sylvester(e: Shape, c: Shapes, basis: Basis = Orthogonal(2)) -> nn.Module:  # noqa: B008
     """As a posterior uses it: draws in closed form."""
-    return Flow(_gaussian(e, c), [Inverse(Sylvester(e[0], basis, SMALL, c))], e, c)
+    return Flow(gaussian(e, c), [Inverse(Sylvester(e[0], basis, SMALL, c))], e, c)
 
 
 def _residual(e: Shape, c: Shapes, log_det: LogDet = ExactLogDet()) -> nn.Module:  # noqa: B008
@@ -159,16 +93,16 @@ def _residual(e: Shape, c: Shapes, log_det: LogDet = ExactLogDet()) -> nn.Module
 
 
 def _vae(e: Shape, c: Shapes) -> nn.Module:
-    prior, head = StandardNormal((2,)), _from(Gaussian())
+    prior, head = StandardNormal((2,)), headed(Gaussian())
     return LatentVariable(prior, head(e, ((2,), *c)), head((2,), (e, *c)), e, c)
 
 
 def _bernoulli_vae(e: Shape, c: Shapes) -> nn.Module:
-    return LatentVariable(StandardNormal((2,)), _from(Bernoulli())(e, ((2,), *c)), _from(Gaussian())((2,), (e, *c)), e, c)
+    return LatentVariable(StandardNormal((2,)), headed(Bernoulli())(e, ((2,), *c)), headed(Gaussian())((2,), (e, *c)), e, c)
 
 
 def _vae_mixture(e: Shape, c: Shapes) -> nn.Module:
-    return Mixture([_vae(e, c), _gaussian(e, c)])
+    return Mixture([_vae(e, c), gaussian(e, c)])
 
 
 def _diffusion(e: Shape, c: Shapes) -> nn.Module:
@@ -212,7 +146,7 @@ def _dequantised(e: Shape, c: Shapes) -> nn.Module:
 
 def _continuous(e: Shape, c: Shapes, trace: Trace = ExactTrace()) -> nn.Module:  # noqa: B008
     field = Squash((e, (), *c), (8,), features=8)
-    return Flow(_gaussian(e, c), [Continuous(field, e, steps=Steps(2, 2), trace=trace)], e, c)
+    return Flow(gaussian(e, c), [Continuous(field, e, steps=Steps(2, 2), trace=trace)], e, c)
 
 
 def _noisy(e: Shape, c: Shapes) -> nn.Module:
@@ -230,7 +164,7 @@ def _augmented(e: Shape, c: Shapes) -> nn.Module:
 
 
 def _sliced(e: Shape, c: Shapes) -> nn.Module:
-    rest = _from(Gaussian())((e[0] - 1,), ((1,), *c))
+    rest = headed(Gaussian())((e[0] - 1,), ((1,), *c))
     return Flow(StandardNormal((1,)), [halves_coupled(e, c), Reduce(Slices(e, 1), rest)], e, c)
 
 
@@ -259,7 +193,7 @@ def _hybrid(e: Shape, c: Shapes) -> nn.Module:
 
 def _split(e: Shape, c: Shapes) -> nn.Module:
     deep, rest = halves(e)
-    return Split(_gaussian(deep, c), _from(Gaussian())(rest, (deep, *c)), e, c)
+    return Split(gaussian(deep, c), headed(Gaussian())(rest, (deep, *c)), e, c)
 
 
 def _tempered_nice(e: Shape, c: Shapes) -> nn.Module:
@@ -267,45 +201,30 @@ def _tempered_nice(e: Shape, c: Shapes) -> nn.Module:
     return Tempered(Flow(StandardNormal(e), [*layers, ActNorm(e)], e, c), 0.7)
 
 
-def _claims(density: Kind, draw: Kind, proper: bool) -> Claims:
-    return Claims(Claim.of(density, proper), Claim.of(draw, proper))
-
-
-BOUND = _claims(Kind.LOWER, Kind.UPPER, True)
-DIFFUSION = _claims(Kind.LOWER, Kind.ESTIMATE, False)
-UNBIASED = _claims(Kind.UNBIASED, Kind.UNBIASED, False)
-ESTIMATE = _claims(Kind.ESTIMATE, Kind.ESTIMATE, False)
-NOTHING = _claims(Kind.NONE, Kind.NONE, False)
-LIKELIHOOD = ("likelihood",)
-UNCONDITIONAL = ("prior", "base", "component")
-
-
 def every_part() -> tuple[Listed, ...]:
     """One line a part."""
     return (
-        Listed("gaussian", _gaussian, represents=True),
+        Listed("gaussian", gaussian, represents=True),
         Listed("fitted gaussian", lambda e, c: FittedGaussian.of(torch.randn(20, *e)), roles=UNCONDITIONAL, conditional=False),
         Listed(
             "uniform levels", lambda e, c: UniformLevels(LEVELS, e), roles=("component",), conditional=False, discrete=True,
             carries_gradient=False, levels=LEVELS,
         ),
         Listed("memory", _memory, roles=("component",), conditional=False, discrete=True, carries_gradient=False, levels=LEVELS),
-        Listed("tempered", lambda e, c: Tempered(_gaussian(e, c), 0.7)),
+        Listed("tempered", lambda e, c: Tempered(gaussian(e, c), 0.7)),
         Listed("tempered, constant volume", _tempered_nice),
         Listed("tempered, a heuristic", lambda e, c: Tempered(_realnvp(e, c), 0.7), NOTHING),
-        Listed("bernoulli", _from(Bernoulli()), roles=LIKELIHOOD, discrete=True, carries_gradient=False, represents=True),
-        Listed("categorical", _from(Categorical(LEVELS)), roles=LIKELIHOOD, discrete=True, carries_gradient=False),
-        Listed("logistic mixture", _from(LogisticMixture(LEVELS, 2)), roles=LIKELIHOOD, discrete=True, carries_gradient=False),
-        Listed("gaussian mixture", _from(GaussianMixture(2)), roles=("likelihood", "posterior"), carries_gradient=False),
-        Listed("made", _made(Gaussian()), represents=True),
-        Listed("made, mixture", _made(GaussianMixture(2)), carries_gradient=False),
-        Listed(
-            "made, categorical", _made(Categorical(LEVELS), OneHot(LEVELS)), roles=("likelihood", "component"), discrete=True,
-            carries_gradient=False,
-        ),
-        Listed(
-            "gated pixelcnn", _gated_pixelcnn, roles=("likelihood", "component"), discrete=True, event=(1, 2, 2), carries_gradient=False
-        ),
+        Listed("bernoulli", headed(Bernoulli()), roles=LIKELIHOOD, discrete=True, carries_gradient=False, represents=True),
+        Listed("categorical", headed(Categorical(LEVELS)), roles=LIKELIHOOD, discrete=True, carries_gradient=False),
+        Listed("logistic mixture", headed(LogisticMixture(LEVELS, 2)), roles=LIKELIHOOD, discrete=True, carries_gradient=False),
+        Listed("gaussian mixture", headed(GaussianMixture(2)), roles=("likelihood", "posterior"), carries_gradient=False),
+        Listed("logistics over reals", headed(ContinuousLogisticMixture(2)), roles=("likelihood",), carries_gradient=False),
+        Listed("logistic", headed(Logistic())),
+        Listed("student t", headed(StudentT())),
+        Listed("beta", headed(Beta()), roles=()),
+        Listed("kumaraswamy", headed(Kumaraswamy()), roles=()),
+        Listed("logit-normal", headed(LogitNormal()), roles=()),
+        *autoregressive_parts(),
         Listed("realnvp", _realnvp),
         Listed("maf", _maf, represents=True),
         Listed("iaf", _iaf),
@@ -322,7 +241,7 @@ def every_part() -> tuple[Listed, ...]:
         Listed(
             "importance weighted", lambda e, c: Estimated(_vae(e, c), ImportanceWeighted(4)), BOUND, (),
         ),
-        Listed("mixture", lambda e, c: Mixture([_realnvp(e, c), _gaussian(e, c)]), carries_gradient=False),
+        Listed("mixture", lambda e, c: Mixture([_realnvp(e, c), gaussian(e, c)]), carries_gradient=False),
         Listed("mixture with a vae", _vae_mixture, BOUND, carries_gradient=False, represents=True),
         Listed(
             "dequantised", _dequantised, BOUND, ("likelihood", "component"), discrete=True, carries_gradient=False, levels=LEVELS

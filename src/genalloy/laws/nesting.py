@@ -17,7 +17,7 @@ from genalloy.capabilities import Batch
 from genalloy.distribution import density, draw
 from genalloy.evidence import Kind, Unavailable
 from genalloy.laws.claims import Claim, Claims, of_flow, of_latent, of_mixture
-from genalloy.laws.every import Listed
+from genalloy.laws.listed import Listed
 from genalloy.laws.subject import hold, shaken
 from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from genalloy.evidence import Kind
-from genalloy.heads.discrete import Bernoulli, Categorical
+from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.head import Head
 from genalloy.models.any_order import Ancestral, AnyOrder, Parallel, RandomStep, even
 from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet, Shrinking, Trunk
@@ -42,12 +42,9 @@ def ardm(
 
 
 def _head_entry(target: Target, components: int) -> tuple[Head, OneHot | Scaled]:
-    """Letters are one-hot however many there are; bits enter as -1 and 1."""
-    levels = target.space.levels
-    if levels == 2:
+    """Bits enter as -1 and 1: what is unknown is 0."""
+    if target.space.levels == 2:
         return Bernoulli(), Scaled(0.5, 0.5)
-    if levels is not None and target.space.kind == "text":
-        return Categorical(levels), OneHot(levels)
     return head_of(target, components), entry_of(target)
 
 

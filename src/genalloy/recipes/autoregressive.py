@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from genalloy.evidence import Kind
+from genalloy.heads.discrete import Categorical
 from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.head import Head
 from genalloy.heads.mixture import GaussianMixture
@@ -25,18 +26,19 @@ FEW = 32
 
 
 def head_of(target: Target, components: int) -> Head:
-    """Mixtures of Gaussians for reals, the data's own head otherwise."""
-    if target.space.levels is not None:
-        return likelihood_head(target, components)
+    """Mixtures of Gaussians for reals, classes for letters, which have no order, otherwise the data's own head."""
+    levels = target.space.levels
+    if levels is not None:
+        return Categorical(levels) if target.space.kind == "text" else likelihood_head(target, components)
     return GaussianMixture(components) if components > 1 else Gaussian()
 
 
 def entry_of(target: Target) -> OneHot | Scaled:
-    """One-hot for few levels; many levels enter as numbers in [-1, 1], reals as they are."""
+    """One-hot for few levels and for letters; many levels enter as numbers in [-1, 1], reals as they are."""
     levels = target.space.levels
     if levels is None:
         return Scaled()
-    return OneHot(levels) if levels <= FEW else Scaled((levels - 1) / 2, (levels - 1) / 2)
+    return OneHot(levels) if levels <= FEW or target.space.kind == "text" else Scaled((levels - 1) / 2, (levels - 1) / 2)
 
 
 @recipe("made", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Germain, Gregor, Murray & Larochelle, 2015")

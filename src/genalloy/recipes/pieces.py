@@ -44,7 +44,7 @@ def standardised(target: Target, part: nn.Module, flat: bool = False) -> Preproc
     steps = [*dequantised(target), scaling(target)]
     if flat and len(target.space.shape) > 1:
         steps.append(Flatten(target.space.shape))
-    return Preprocessed(part, steps, target.space.shape)
+    return Preprocessed(part, steps, target.space.shape, getattr(part, "context_shapes", ()))
 
 
 def scaling(target: Target) -> Affine:

@@ -14,8 +14,8 @@ from genalloy.recipes.composition import Composition, Target
 
 Builder = Callable[..., Composition]
 MODULES = (
-    "autoregressive", "flows", "images", "tokens", "continuous", "residual", "surjective", "planar", "latent", "energy",
-    "denoising", "adversarial", "combinations", "hybrid",
+    "autoregressive", "transformers", "raster", "pixels", "plusplus", "any_order", "flows", "images", "tokens", "continuous",
+    "residual", "surjective", "planar", "latent", "energy", "denoising", "adversarial", "combinations", "hybrid",
 )  # fmt: skip
 
 

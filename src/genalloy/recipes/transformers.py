@@ -8,11 +8,8 @@ from torch import nn
 
 from genalloy.data.space import Space
 from genalloy.evidence import Kind
-from genalloy.heads.discrete import Categorical
-from genalloy.heads.head import Head
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.networks.causal import CausalLayer, CausalNet, Frames, Pixels, Shift, Singles
-from genalloy.networks.entry import OneHot, Scaled
 from genalloy.networks.patterns import Dense, Fixed, LocalPatches, Pattern, Strided, side
 from genalloy.networks.places import Places
 from genalloy.networks.plain_pixel import MaskedStart
@@ -37,21 +34,13 @@ def transformer(
 ) -> nn.Module:
     """A causal transformer over the data as they are, as wide as its first layer; `labels`: given their class."""
     space, width = target.space, first.width
-    head, entry = _ends(target)
+    head, entry = head_of(target, COMPONENTS), entry_of(target)
     grid, context = tokens.cut(space.shape).grid, label_shapes(labels)
     places = Places(grid, width, context, positions=not attention.rotary, spread=False)
     stack = blocks(width, math.prod(grid), layers, attention)
     net = CausalNet(space.shape, head.width, first, stack, places, tokens, entry)
     part = Autoregressive(net, head, space.shape, context)
     return observed(target, labelled(target, part, labels))
-
-
-def _ends(target: Target) -> tuple[Head, OneHot | Scaled]:
-    """What elements become, and how they enter: letters have no order, so that each is a class of its own."""
-    levels = target.space.levels
-    if target.space.kind == "text" and levels is not None:
-        return Categorical(levels), OneHot(levels)
-    return head_of(target, COMPONENTS), entry_of(target)
 
 
 def _composition(target: Target, name: str, model: nn.Module, steps: int, conditional: bool) -> Composition:

@@ -1,0 +1,145 @@
+"""Every autoregressive part of the library, small: one line each. A new causal layer adds its line here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from genalloy.distribution import Shape
+from genalloy.evidence import Kind
+from genalloy.heads.discrete import Categorical, LogisticMixture
+from genalloy.heads.filtered import Filtered, Temperature
+from genalloy.heads.gaussian import Gaussian
+from genalloy.heads.head import Head
+from genalloy.heads.mixture import GaussianMixture
+from genalloy.laws.claims import Claim, Claims
+from genalloy.laws.every_transform import SMALL, Shapes
+from genalloy.laws.listed import BOUND, LEVELS, Listed, Make, integers
+from genalloy.models.any_order import AnyOrder, EveryOrder, FixedOrder, Parallel, RandomOrder
+from genalloy.models.autoregressive import Autoregressive
+from genalloy.models.linear_prediction import LinearPrediction
+from genalloy.models.ngram import NGram
+from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet, Shrinking, Trunk
+from genalloy.networks.attention import Attentive
+from genalloy.networks.causal import CausalNet, Pixels, Shift
+from genalloy.networks.channels import SharedMixture, mixture_width
+from genalloy.networks.dilated import CausalConvolution, WaveNet
+from genalloy.networks.entry import OneHot, Scaled
+from genalloy.networks.masked import MADE
+from genalloy.networks.patterns import Strided
+from genalloy.networks.pixel import GatedPixelCNN, Stack
+from genalloy.networks.pixel_rnn import DiagonalBiLSTM, RowLSTM
+from genalloy.networks.places import Places
+from genalloy.networks.plain_pixel import MaskedStart, ResidualBlock, Size
+from genalloy.networks.plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.recurrent import GRU, LSTM, Recurrent
+from genalloy.networks.snail import Snail, SnailBlocks
+from genalloy.networks.transformer import Attention, blocks
+
+SQUARE = (1, 2, 2)
+"""The smallest image with rows and columns."""
+
+
+def _made(head: Head, entry: OneHot | None = None) -> Make:
+    more = () if entry is None else (entry,)
+    return lambda e, c: Autoregressive(MADE(e, head.width, SMALL, None, c, *more), head, e, c)
+
+
+def _gated_pixelcnn(e: Shape, c: Shapes) -> nn.Module:
+    network = GatedPixelCNN(e, LEVELS, Stack(channels=4, layers=1, places=2), c, OneHot(LEVELS))
+    return Autoregressive(network, Categorical(LEVELS), e, c)
+
+
+def _any_order(e: Shape, c: Shapes) -> AnyOrder:
+    return AnyOrder(AbsorbingMLP(e, LEVELS, Trunk(16, 1), c, OneHot(LEVELS)), Categorical(LEVELS), e, c)
+
+
+def _any_order_reals(e: Shape, c: Shapes) -> nn.Module:
+    network = AbsorbingAttention(e, 6, Attentive(4, 1, 2), c)
+    return AnyOrder(network, GaussianMixture(2), e, c, estimate=RandomOrder())
+
+
+def _any_order_image(e: Shape, c: Shapes) -> nn.Module:
+    network = AbsorbingUNet(e, LEVELS, Shrinking(8), c, OneHot(LEVELS))
+    return AnyOrder(network, Categorical(LEVELS), e, c, Parallel((1, 3)), EveryOrder())
+
+
+def _one_order(e: Shape, c: Shapes) -> nn.Module:
+    return _any_order(e, c).under(FixedOrder(tuple(reversed(range(math.prod(e))))))
+
+
+def _raster(layer: Callable[[], nn.Module], positions: bool = True) -> Make:
+    """Entries one after another through one causal layer of width 4."""
+
+    def make(e: Shape, c: Shapes) -> nn.Module:
+        places = Places((math.prod(e),), 4, c, positions, spread=positions)
+        return Autoregressive(CausalNet(e, LEVELS, Shift(4), [layer()], places, entry=OneHot(LEVELS)), Categorical(LEVELS), e, c)
+
+    return make
+
+
+def _transformer(attention: Attention) -> Make:
+    return lambda e, c: Autoregressive(_attending(attention, e, c), Categorical(LEVELS), e, c)
+
+
+def _attending(attention: Attention, e: Shape, c: Shapes) -> CausalNet:
+    size = math.prod(e)
+    places = Places((size,), 8, c, positions=not attention.rotary)
+    return CausalNet(e, LEVELS, Shift(8), blocks(8, size, 2, attention), places, entry=OneHot(LEVELS))
+
+
+def _plus_plus(e: Shape, c: Shapes) -> nn.Module:
+    head, streams = LogisticMixture(LEVELS, 2), Streams(features=4, blocks=1, resolutions=2, places=2)
+    network = PixelCNNPlusPlus(e, mixture_width(e[0], 2), streams, c, OneHot(LEVELS))
+    return Autoregressive(SharedMixture(network, head, Scaled(1.0, 1.0)), head, e, c)
+
+
+def _pixels(layer: Callable[[Size], nn.Module]) -> Make:
+    """Pixels one after another through a masked convolution and one causal layer of width 4."""
+
+    def make(e: Shape, c: Shapes) -> nn.Module:
+        size = (e[1], e[2])
+        first, places = MaskedStart(4, size, 3, wrap=True), Places(size, 4, c)
+        net = CausalNet(e, LEVELS, first, [layer(size)], places, Pixels(), OneHot(LEVELS))
+        return Autoregressive(net, Categorical(LEVELS), e, c)
+
+    return make
+
+
+def _ngram(e: Shape, c: Shapes) -> nn.Module:
+    return NGram.of(torch.randint(0, LEVELS, (5, *e)).float(), LEVELS, 2)
+
+
+def autoregressive_parts() -> tuple[Listed, ...]:
+    """One line a part."""
+    fixed = ("component",)
+    return (
+        Listed("made", _made(Gaussian()), represents=True),
+        Listed("made, mixture", _made(GaussianMixture(2)), carries_gradient=False),
+        integers("made, categorical", _made(Categorical(LEVELS), OneHot(LEVELS))),
+        integers("made, filtered", _made(Filtered(Categorical(LEVELS), (Temperature(0.7),)), OneHot(LEVELS))),
+        integers("gated pixelcnn", _gated_pixelcnn, event=SQUARE),
+        integers("pixelcnn", _pixels(lambda size: ResidualBlock(4, size)), event=SQUARE),
+        integers("pixelcnn++", _plus_plus, event=SQUARE),
+        integers("pixelsnail", _pixels(lambda size: SnailBlocks(4, size, Snail(1, 1, size=2))), event=SQUARE),
+        integers("row lstm", _pixels(lambda size: RowLSTM(4, size)), event=SQUARE),
+        integers("diagonal bilstm", _pixels(lambda size: DiagonalBiLSTM(4, size)), event=SQUARE),
+        integers("raster cnn", _raster(lambda: CausalConvolution(4, 2, 2))),
+        integers("raster lstm", _raster(lambda: Recurrent(4, LSTM()))),
+        integers("raster gru", _raster(lambda: Recurrent(4, GRU(), 3))),
+        integers("wavenet", _raster(lambda: WaveNet(4, (1, 2)), positions=False)),
+        integers("transformer", _transformer(Attention(2, rotary=True))),
+        integers("sparse transformer", _transformer(Attention(2, Strided(2, heads=True))), event=SQUARE),
+        integers("any order", _any_order, Claims(Claim.of(Kind.LOWER, False), Claim.of(Kind.UPPER, True))),
+        Listed("any order, reals", _any_order_reals, BOUND, carries_gradient=False),
+        integers("any order, fixed", _one_order),
+        integers("any order, enumerated", _any_order_image, event=SQUARE),
+        Listed("n-gram", _ngram, roles=fixed, conditional=False, discrete=True, carries_gradient=False, levels=LEVELS),
+        Listed(
+            "linear prediction", lambda e, c: LinearPrediction(e, LEVELS, 2), roles=fixed, conditional=False, discrete=True,
+            carries_gradient=False, levels=LEVELS,
+        ),
+    )
