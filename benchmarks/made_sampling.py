@@ -47,7 +47,7 @@ def main() -> None:
         for _ in range(wanted.passes):
             part.network(x)
         slow = (time.process_time() - start) * 784 / wanted.passes
-        print(f"784 bits, hidden {widths}, {wanted.draws} draws: cached {fast:.2f} CPU-s, naive {slow:.1f}, {slow / fast:.0f} times")
+        print(f"784 bits, {widths}, {wanted.draws} draws: cached {fast:.2f} CPU-s, naive {slow:.1f}, {slow / fast:.0f} times")
 
 
 if __name__ == "__main__":

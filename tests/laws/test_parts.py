@@ -9,10 +9,10 @@ from genalloy.distribution import density, draw
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
 from genalloy.laws.every import every_part
-from genalloy.laws.listed import Listed
 from genalloy.laws.every_transform import ListedTransform, every_transform
 from genalloy.laws.gradients import gradients
 from genalloy.laws.invertible import SCALES, invertible, layers_invert
+from genalloy.laws.listed import Listed
 from genalloy.laws.shapes import shapes
 from genalloy.laws.stepwise import cached_equals_naive
 from genalloy.laws.storing import stores
