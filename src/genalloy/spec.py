@@ -315,6 +315,10 @@ class Reader:
         holder = module.get_submodule(owner)
         current = getattr(holder, leaf)
         stored = self.tensors[key]
+        if isinstance(current, nn.Parameter) and current.shape != stored.shape:
+            found, expected = tuple(stored.shape), tuple(current.shape)
+            kind = type(module).__name__
+            raise ValueError(f"found {name} of shape {found}, expected {expected}: saved by another version of {kind}")
         if current is None or current.shape != stored.shape:
             holder.register_buffer(leaf, stored.clone())
         elif isinstance(current, nn.Parameter):

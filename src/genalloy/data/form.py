@@ -93,7 +93,7 @@ class Form:
         """
         if self.style in SIGNALS:
             return self._lined_up(space, rows)
-        styles = {"array": self._enter, "frame": _frame, "text": _codes, "tokens": self._tokens}
+        styles = {"array": self.enter, "frame": _frame, "text": _codes, "tokens": self._tokens}
         array = styles[self.style](space, rows)
         if array.shape[1:] != space.shape:
             raise BadData(f"rows have shape {np.shape(rows)}; expected (N, {_dims(space.shape)}) like the training data")
@@ -117,7 +117,8 @@ class Form:
         codes = bpe.encode(self.vocabulary, "".join(rows))
         return codes[: len(codes) // space.shape[0] * space.shape[0]].reshape(-1, space.shape[0])
 
-    def _enter(self, space: Space, rows: Any) -> Array:
+    def enter(self, space: Space, rows: Any) -> Array:
+        """Rows in the user's layout as (N, *E); rows that already are stay as they are."""
         array = numeric(rows)
         if array.shape[1:] == space.shape:
             return array

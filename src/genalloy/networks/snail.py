@@ -4,7 +4,7 @@ With the network's input x (the strict first layer's output), the place map c an
 block is `repeats` gated residuals with a masked convolution (mask B), attention over all pixels so far, and one more gated
 residual:
 
-.. math:: h \leftarrow h + a \odot \sigma(b), \quad (a, b) = W_2\, \phi(W_1 * \phi(h)) + V c, \\
+.. math:: h \leftarrow h + a \odot \sigma(b), \quad (a, b) = W_2\, \phi(W_1 * \phi(h)), \\
           q_t = Q [h_t, c_t], \quad k_s = K [x_s, h_s, c_s], \quad v_s = V [x_s, h_s, c_s], \quad
           m_t = \sum_{s \le t} \text{softmax}_s(q_t \cdot k_s / \sqrt{d})\, v_s, \\
           h \leftarrow h + a \odot \sigma(b), \quad (a, b) = W_4\, \phi(W_3 \phi(h) + W_5 \phi(m)).
@@ -35,7 +35,7 @@ class Snail(Value):
     blocks: int = 2
     repeats: int = 2
     kernel: int = 3
-    heads: int = 1
+    heads: int = 2
     size: int = 16
     dropout: float = 0.0
 
@@ -46,34 +46,35 @@ def doubled(h: Tensor) -> Tensor:
 
 
 class GatedState(NamedTuple):
-    """Cache of a gated convolution: of the convolution; weight of the gates."""
+    """Cache of a gated convolution: of the convolution; weight and bias of the gates."""
 
     near: RowState
-    gates: Tensor
+    gates: tuple[Tensor, Tensor]
 
 
 class GatedConv(Module):
-    """h + a sigmoid(b), (a, b) = W_2 phi(W_1 * phi(h)) + V c; h (N, H, W, width), c (N or 1, H, W, width)."""
+    """h + a sigmoid(b), (a, b) = W_2 phi(W_1 * phi(h)); (N, H, W, width)."""
 
     def __init__(self, width: int, kernel: int = 3, dropout: float = 0.0) -> None:
         super().__init__()
         self.width, self.kernel, self.dropout = width, kernel, dropout
         self.near = MaskedConv(2 * width, width, kernel)
-        self.gates, self.place = nn.Linear(2 * width, 2 * width, bias=False), nn.Linear(width, 2 * width)
+        self.gates = nn.Linear(2 * width, 2 * width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        return h + F.glu(self.gates(self.drop(doubled(self.near(doubled(h))))) + self.place(c))
+    def forward(self, h: Tensor) -> Tensor:
+        return h + F.glu(self.gates(self.drop(doubled(self.near(doubled(h))))))
 
     def init_state(self, n: int, size: Size, like: Tensor) -> GatedState:
-        return GatedState(self.near.init_state(n, size, like), self.gates.weight.t())
+        return GatedState(self.near.init_state(n, size, like), (self.gates.weight.t(), self.gates.bias))
 
-    def step(self, state: GatedState, h: Tensor, i: int, j: int, c: Tensor) -> Tensor:
+    def step(self, state: GatedState, h: Tensor, i: int, j: int) -> Tensor:
         """Output (N, width) at (i, j) from the input there."""
         if j == 0:
             self.near.begin(state.near, i)
         self.near.store(state.near, doubled(h).t(), i, j)
-        return h + F.glu(torch.addmm(self.place(c), doubled(self.near.read(state.near, i, j).t()), state.gates))
+        weight, bias = state.gates
+        return h + F.glu(torch.addmm(bias, doubled(self.near.read(state.near, i, j).t()), weight))
 
 
 class Attended(NamedTuple):
@@ -130,9 +131,9 @@ class SnailBlock(Module):
         self.drop = nn.Dropout(snail.dropout)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        image, places = h.unflatten(1, self.grid), c.unflatten(1, self.grid)
+        image = h.unflatten(1, self.grid)
         for layer in self.near:
-            image = layer(image, places)
+            image = layer(image)
         h = image.flatten(1, 2)
         return self._joined(h, self.far(x, h, c))
 
@@ -150,7 +151,7 @@ class SnailBlock(Module):
         i, j = divmod(t, self.grid[1])
         layers: list[GatedConv] = list(self.near)  # type: ignore[arg-type]
         for layer, cache in zip(layers, state[0], strict=True):
-            h = layer.step(cache, h, i, j, c)
+            h = layer.step(cache, h, i, j)
         return self._joined(h, self.far.step(state[1], x, h, t, c))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.data import bpe
-from genalloy.data.form import LAYOUTS, spell
+from genalloy.data.form import spell
 from genalloy.evidence import Unavailable
 from genalloy.heads.filtered import Filter, Filtered, Temperature, TopK, TopP
 from genalloy.runs.start import RunData
@@ -75,7 +75,7 @@ def given(facts: RunData, file: Path, known: Path | None) -> tuple[Tensor, Tenso
     if mask.shape not in (x.shape, x.shape[1:]):
         raise ValueError(f"{known} has shape {mask.shape}, the rows {x.shape}; expected one of them, or one row's {x.shape[1:]}")
     mask = np.broadcast_to(mask, x.shape)
-    entered = LAYOUTS[facts.form.layout].enter(mask)
+    entered = facts.form.enter(facts.space, mask)
     return facts.form.admit(facts.space, np.where(mask, x, 0)), torch.from_numpy(np.array(entered))
 
 
