@@ -9,7 +9,6 @@ Usage: python benchmarks/flow_speed.py [--draws 1000] [--batch 200] [--repeats 3
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +24,7 @@ from nflows.transforms.autoregressive import (
 from nflows.transforms.base import CompositeTransform
 from nflows.transforms.permutations import ReversePermutation
 from torch import Tensor, nn
+from turns import in_turn
 
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
@@ -90,16 +90,8 @@ def stepper(model: nn.Module, density: Density, x: Tensor) -> Callable[[], None]
 
 
 def least(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Least processor time of each call, in turn, after one to warm up."""
-    times = {name: float("inf") for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            times[name] = min(times[name], time.process_time() - start)
-    return times
+    """Least processor time of each call."""
+    return {name: min(times) for name, times in in_turn(calls, repeats).items()}
 
 
 def line(what: str, times: Mapping[str, float]) -> str:

@@ -8,12 +8,12 @@ Usage: python benchmarks/log_determinant.py [--most 512] [--out docs/images/log_
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from turns import in_turn
 
 from genalloy.laws.subject import shaken
 from genalloy.networks.lipschitz import LipschitzMLP
@@ -60,13 +60,7 @@ def layers(dims: int) -> dict[str, Callable[[Tensor], object]]:
 
 def milliseconds(call: Callable[[], object], repeats: int) -> float:
     """Least processor time of a call, after one to warm up."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return 1e3 * min(times)
+    return 1e3 * min(in_turn({"": call}, repeats)[""])
 
 
 def draw(table: dict[str, list[float]], sizes: list[int], file: Path) -> None:

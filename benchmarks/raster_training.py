@@ -17,6 +17,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from turns import in_turn
 
 from genalloy.heads.discrete import Categorical
 from genalloy.models.autoregressive import Autoregressive
@@ -119,14 +120,12 @@ def ours(length: int, width: int, layers: list[CausalLayer], local: bool = False
     return Autoregressive(net, Categorical(LEVELS), (length,), context)
 
 
-def step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], float]:
-    """One forward and backward pass, in seconds of process time."""
+def step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """One forward and backward pass."""
 
-    def run() -> float:
+    def run() -> None:
         model.zero_grad()
-        start = time.process_time()
         loss().backward()
-        return time.process_time() - start
 
     return run
 
@@ -138,11 +137,10 @@ def compare(name: str, model: Autoregressive, plain: nn.Module, x: Tensor, conte
     def plainly() -> Tensor:
         return F.cross_entropy(plain(x, *given).flatten(0, 1), x.long().flatten(), reduction="sum") / len(x)
 
-    pair = step(model, lambda: -model(context).density(x).value.mean()), step(plain, plainly)
-    pair[0](), pair[1]()
-    times = [(pair[0](), pair[1]()) for _ in range(rounds)]
-    mine, other = (median(t) for t in zip(*times, strict=True))
-    ratio = median(b / a for a, b in times)
+    pair = {"ours": step(model, lambda: -model(context).density(x).value.mean()), "plain": step(plain, plainly)}
+    times = in_turn(pair, rounds)
+    mine, other = (median(t) for t in times.values())
+    ratio = median(b / a for a, b in zip(times["ours"], times["plain"], strict=True))
     sizes = [sum(p.numel() for p in m.parameters()) for m in (model, plain)]
     shape = f"{len(x)} x {x.shape[1]:,}"
     print(f"{name:<34} {shape:>12} {1e3 * mine:9.1f} {1e3 * other:9.1f} {ratio:7.2f}   {sizes[0]:,} and {sizes[1]:,} parameters")
@@ -150,9 +148,8 @@ def compare(name: str, model: Autoregressive, plain: nn.Module, x: Tensor, conte
 
 def passes(name: str, model: Autoregressive, x: Tensor, rounds: int) -> None:
     """One parallel training step against T steps (without gradients) for the same rows."""
-    run = step(model, lambda: -model().density(x).value.mean())
-    run()
-    parallel = median(run() for _ in range(rounds))
+    steps = in_turn({"ours": step(model, lambda: -model().density(x).value.mean())}, rounds)
+    parallel = median(steps["ours"])
     start = time.process_time()
     model().sample((len(x),))
     stepped = time.process_time() - start

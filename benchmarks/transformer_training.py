@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from turns import in_turn
 
 from genalloy.heads.discrete import Categorical
 from genalloy.models.autoregressive import Autoregressive
@@ -85,7 +85,7 @@ def gpt2(size: Size) -> nn.Module | None:
 
 
 def stepper(model: nn.Module, loss: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
-    """One training step as a function; warmed up."""
+    """One training step as a function."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
 
     def step() -> None:
@@ -93,7 +93,6 @@ def stepper(model: nn.Module, loss: Callable[[Tensor], Tensor], x: Tensor) -> Ca
         loss(x).backward()
         optimizer.step()
 
-    step()
     return step
 
 
@@ -113,12 +112,7 @@ def main() -> None:
     if peer is not None:
         models["transformers GPT-2"] = peer
         steps["transformers GPT-2"] = stepper(peer, lambda x: peer(input_ids=x, labels=x).loss, x)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(options.rounds):
-        for name, step in steps.items():
-            start = time.process_time()
-            step()
-            times[name].append(time.process_time() - start)
+    times = in_turn(steps, options.rounds)
     print(f"{size}, one thread, float32: CPU milliseconds of a training step, median of {options.rounds}")
     ours = statistics.median(times["genalloy"])
     for name, found in times.items():
