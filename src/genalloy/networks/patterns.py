@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -37,16 +38,15 @@ Shape = tuple[int, ...]
 Place = slice | Tensor
 
 
-class Pattern(Value, ABC):
+class Pattern(Protocol):
     """What each layer of a transformer looks at."""
 
-    @abstractmethod
     def factors(self, layer: int) -> tuple[Factor, ...]:
         """What a layer looks at: one answer for all heads, or one for each equal share of them."""
 
 
-class Factor(Pattern):
-    """One set of places for each place."""
+class Factor(Value, ABC):
+    """One set of places for each place: a pattern by itself."""
 
     def factors(self, layer: int) -> tuple[Factor, ...]:
         return (self,)
@@ -85,23 +85,26 @@ class Plan(NamedTuple):
     back: Tensor | None
 
 
-class Blocked(Factor):
-    """Places in blocks; a block's queries meet the keys that any of them sees, and no others."""
+class Blocked(Hashable, Protocol):
+    """Places in blocks."""
 
-    @abstractmethod
     def blocks(self, length: int) -> list[list[int]]:
         """All places, block by block."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        plan = _plan(self, q.shape[1])
-        many = len(plan.mask)
-        queries, keys, values = (
-            part.index_select(1, index.to(q.device)).unflatten(1, (many, -1)).transpose(2, 3)
-            for part, index in ((q * q.shape[-1] ** -0.5, plan.queries), (k, plan.keys), (v, plan.keys))
-        )  # (N, blocks, heads, Q or K, D)
-        weights = (queries @ keys.transpose(-1, -2) + plan.mask.to(q)).softmax(-1)
-        mixed = (weights @ values).transpose(2, 3).flatten(1, 2)
-        return mixed[:, : q.shape[1]] if plan.back is None else mixed.index_select(1, plan.back.to(q.device))
+    def seen(self, t: int) -> Place: ...
+
+
+def _blockwise(pattern: Blocked, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """A block's queries meet the keys that any of them sees, and no others."""
+    plan = _plan(pattern, q.shape[1])
+    many = len(plan.mask)
+    queries, keys, values = (
+        part.index_select(1, index.to(q.device)).unflatten(1, (many, -1)).transpose(2, 3)
+        for part, index in ((q * q.shape[-1] ** -0.5, plan.queries), (k, plan.keys), (v, plan.keys))
+    )  # (N, blocks, heads, Q or K, D)
+    weights = (queries @ keys.transpose(-1, -2) + plan.mask.to(q)).softmax(-1)
+    mixed = (weights @ values).transpose(2, 3).flatten(1, 2)
+    return mixed[:, : q.shape[1]] if plan.back is None else mixed.index_select(1, plan.back.to(q.device))
 
 
 @lru_cache(maxsize=32)
@@ -136,7 +139,7 @@ def _cut(length: int, size: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Local(Blocked):
+class Local(Factor):
     """The last `window` places, t itself among them."""
 
     window: int
@@ -147,12 +150,15 @@ class Local(Blocked):
     def blocks(self, length: int) -> list[list[int]]:
         return _cut(length, self.window)
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return _blockwise(self, q, k, v)
+
     def seen(self, t: int) -> Place:
         return slice(max(0, t - self.window + 1), t + 1)
 
 
 @dataclass(frozen=True)
-class LocalBlocks(Blocked):
+class LocalBlocks(Factor):
     """Blocks of `query` places; each sees its block so far and `memory` places before the block. Parmar et al., 2018."""
 
     query: int
@@ -164,12 +170,15 @@ class LocalBlocks(Blocked):
     def blocks(self, length: int) -> list[list[int]]:
         return _cut(length, self.query)
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return _blockwise(self, q, k, v)
+
     def seen(self, t: int) -> Place:
         return slice(max(0, t - t % self.query - self.memory), t + 1)
 
 
 @dataclass(frozen=True)
-class LocalPatches(Blocked):
+class LocalPatches(Factor):
     """Rectangles of `query` (h, w) places of an image of `columns` columns, row by row. Parmar et al., 2018, 2-D.
 
     A place sees what comes before it in its rectangle enlarged by `memory` (rows above, columns on either side). Places keep
@@ -190,6 +199,9 @@ class LocalPatches(Blocked):
             i, j = divmod(t, self.columns)
             rows.setdefault(i // self.query[0] * across + j // self.query[1], []).append(t)
         return [rows[b] for b in sorted(rows)]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return _blockwise(self, q, k, v)
 
     def seen(self, t: int) -> Place:
         return _patch(self, t)
@@ -272,7 +284,7 @@ def _positive(pattern: Factor, *numbers: int) -> None:
 
 
 @dataclass(frozen=True)
-class Strided(Pattern):
+class Strided(Value):
     """The last `stride` places, and every stride-th one: for data whose rows have that length. heads: each takes half of them."""
 
     stride: int
@@ -283,7 +295,7 @@ class Strided(Pattern):
 
 
 @dataclass(frozen=True)
-class Fixed(Pattern):
+class Fixed(Value):
     """The own block of `stride` places, and the last `summary` places of every block: for text. heads: each takes half."""
 
     stride: int
