@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.capabilities import Context
+from genalloy.networks.activation import concat_elu
 from genalloy.networks.convolution import ConvNet, Filters
 from genalloy.spec import Module, Value
 
@@ -34,11 +35,6 @@ class Attentive(Value):
     dropout: float = 0.0
 
 
-def doubled(h: Tensor) -> Tensor:
-    """elu of h and of -h: both signs pass."""
-    return F.elu(torch.cat([h, -h], -1))
-
-
 class GatedConvolution(Module):
     """(N, H, W, C) -> the same; see the module's text. Starts half open."""
 
@@ -50,8 +46,8 @@ class GatedConvolution(Module):
         self.drop, self.norm = nn.Dropout(dropout), nn.LayerNorm(channels)
 
     def forward(self, h: Tensor) -> Tensor:
-        near = self.near(doubled(h).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.norm(h + F.glu(self.gates(self.drop(doubled(near)))))
+        near = self.near(concat_elu(h).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.norm(h + F.glu(self.gates(self.drop(concat_elu(near)))))
 
 
 class GatedAttention(Module):

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.capabilities import Context
+from genalloy.networks.activation import concat_elu
 from genalloy.networks.entry import OneHot, Scaled
 from genalloy.networks.pixel import CausalConv
 from genalloy.networks.places import Places
@@ -45,11 +46,6 @@ class Streams(Value):
     resolutions: int = 2
     dropout: float = 0.0
     places: int = 8
-
-
-def concat_elu(x: Tensor) -> Tensor:
-    """elu([x, -x]) along the channels, axis 1."""
-    return F.elu(torch.cat([x, -x], 1))
 
 
 class Row(NamedTuple):
@@ -73,7 +69,7 @@ class Column(NamedTuple):
     def __call__(self, x: Tensor, i: int, j: int, skip: Tensor | None = None) -> Tensor:
         """The block at one pixel: x and its shortcut (features, N)."""
         window = _seen(self.first, x, j)
-        window = window if skip is None else torch.cat([window, F.elu(torch.cat([skip, -skip]))])
+        window = window if skip is None else torch.cat([window, concat_elu(skip, 0)])
         r = torch.addmm(self.across[j], self.weights[0], window)
         v, w = torch.addmm(self.place[i, j], self.weights[1], _seen(self.second, r, j)).chunk(2)
         return x + v * torch.sigmoid(w)
@@ -105,17 +101,17 @@ class Block(Module):
             self.second.weight.mul_(0.3)  # blocks start near the identity
 
     def forward(self, x: Tensor, place: Tensor, u: Tensor | None = None, skip: Tensor | None = None) -> Tensor:
-        r = self.first(concat_elu(x))
-        r = r if u is None else r + self.across(concat_elu(u))
-        r = r if skip is None else r + self.skip(concat_elu(skip))
-        v, w = (self.second(self.dropout(concat_elu(r))) + self.place(place)).chunk(2, 1)
+        r = self.first(concat_elu(x, 1))
+        r = r if u is None else r + self.across(concat_elu(u, 1))
+        r = r if skip is None else r + self.skip(concat_elu(skip, 1))
+        v, w = (self.second(self.dropout(concat_elu(r, 1))) + self.place(place)).chunk(2, 1)
         return x + v * torch.sigmoid(w)
 
     def row(self, x: Tensor, cache: Row, i: int, skip: Tensor | None = None) -> Tensor:
         """A row (N, features, 1, W) of the down stream."""
-        r = _below(self.first, cache.first, concat_elu(x))
-        r = r if skip is None else r + self.skip(concat_elu(skip))
-        v, w = (_below(self.second, cache.second, concat_elu(r)) + cache.place[:, :, i : i + 1]).chunk(2, 1)
+        r = _below(self.first, cache.first, concat_elu(x, 1))
+        r = r if skip is None else r + self.skip(concat_elu(skip, 1))
+        v, w = (_below(self.second, cache.second, concat_elu(r, 1)) + cache.place[:, :, i : i + 1]).chunk(2, 1)
         return x + v * torch.sigmoid(w)
 
     def row_cache(self, place: Tensor, n: int) -> Row:
@@ -134,7 +130,7 @@ class Block(Module):
 
     def begin(self, cache: Column, u: Tensor) -> None:
         """A row of the downright stream begins beside the row u of the down stream."""
-        across = F.conv2d(concat_elu(u), self.across.weight, self.first.bias)
+        across = F.conv2d(concat_elu(u, 1), self.across.weight, self.first.bias)
         cache.across.copy_(across[:, :, 0].permute(2, 1, 0))
         for window in (cache.first, cache.second):
             window[0] = window[1]

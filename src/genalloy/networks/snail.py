@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genalloy.networks.activation import concat_elu
 from genalloy.networks.causal import CausalLayer
 from genalloy.networks.plain_pixel import MaskedConv, RowState, Size
 from genalloy.spec import Module, Value
@@ -38,11 +39,6 @@ class Snail(Value):
     heads: int = 2
     size: int = 16
     dropout: float = 0.0
-
-
-def doubled(h: Tensor) -> Tensor:
-    """elu of h and of -h: both signs pass."""
-    return F.elu(torch.cat([h, -h], -1))
 
 
 class GatedState(NamedTuple):
@@ -63,7 +59,7 @@ class GatedConv(Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, h: Tensor) -> Tensor:
-        return h + F.glu(self.gates(self.drop(doubled(self.near(doubled(h))))))
+        return h + F.glu(self.gates(self.drop(concat_elu(self.near(concat_elu(h))))))
 
     def init_state(self, n: int, size: Size, like: Tensor) -> GatedState:
         return GatedState(self.near.init_state(n, size, like), (self.gates.weight.t(), self.gates.bias))
@@ -72,9 +68,9 @@ class GatedConv(Module):
         """Output (N, width) at (i, j) from the input there."""
         if j == 0:
             self.near.begin(state.near, i)
-        self.near.store(state.near, doubled(h).t(), i, j)
+        self.near.store(state.near, concat_elu(h).t(), i, j)
         weight, bias = state.gates
-        return h + F.glu(torch.addmm(bias, doubled(self.near.read(state.near, i, j).t()), weight))
+        return h + F.glu(torch.addmm(bias, concat_elu(self.near.read(state.near, i, j).t()), weight))
 
 
 class Attended(NamedTuple):
@@ -138,8 +134,8 @@ class SnailBlock(Module):
         return self._joined(h, self.far(x, h, c))
 
     def _joined(self, h: Tensor, m: Tensor) -> Tensor:
-        inner = self.join(torch.cat([doubled(h), doubled(m)], -1))
-        return h + F.glu(self.gates(self.drop(doubled(inner))))
+        inner = self.join(torch.cat([concat_elu(h), concat_elu(m)], -1))
+        return h + F.glu(self.gates(self.drop(concat_elu(inner))))
 
     def init_state(self, n: int, like: Tensor) -> BlockState:
         layers: list[GatedConv] = list(self.near)  # type: ignore[arg-type]
