@@ -119,6 +119,9 @@ class Frames(Value):
         return Pixels().cut(event_shape)
 
 
+Tokens = Singles | Pixels | Frames
+
+
 class Leave(Module):
     r"""(h (\*B, T, width), features of the elements (\*B, T, G, entry)) -> parameters (\*B, T, G, per_element).
 
@@ -192,7 +195,7 @@ class CausalNet(Module):
         first: nn.Module,
         layers: list[nn.Module],
         places: Places,
-        tokens: Singles | Pixels | Frames = Singles(),
+        tokens: Tokens = Singles(),
         entry: Scaled | OneHot | Clamped = Scaled(),
     ) -> None:
         super().__init__()

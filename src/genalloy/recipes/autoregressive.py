@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -12,12 +14,13 @@ from genalloy.heads.head import Head
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.mixture import Mixture
+from genalloy.networks.causal import CausalLayer, CausalNet, Tokens
 from genalloy.networks.entry import OneHot, Scaled
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.networks.pixel import GatedPixelCNN, Stack
-from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import label_shapes, labelled, likelihood_head, observed
+from genalloy.networks.places import Places
+from genalloy.recipes.composition import Composition, Target
+from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes, labelled, likelihood_head, observed
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
@@ -39,6 +42,15 @@ def entry_of(target: Target) -> OneHot | Scaled:
     if levels is None:
         return Scaled()
     return OneHot(levels) if levels <= FEW or target.space.kind == "text" else Scaled((levels - 1) / 2, (levels - 1) / 2)
+
+
+def causal(
+    target: Target, head: Head, first: CausalLayer, layers: Sequence[nn.Module], places: Places, tokens: Tokens
+) -> nn.Module:
+    """A causal network over the data as they are; given the label where the places are."""
+    shape, context = target.space.shape, places.context_shapes
+    net = CausalNet(shape, head.width, first, list(layers), places, tokens, entry_of(target))
+    return observed(target, labelled(target, Autoregressive(net, head, shape, context), bool(context)))
 
 
 @recipe("made", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Germain, Gregor, Murray & Larochelle, 2015")
@@ -64,9 +76,8 @@ def made(
     members: list[nn.Module] = [_member(target, hidden, components, i, conditional) for i in range(orders)]
     part = members[0] if orders == 1 else Mixture(members)
     model = observed(target, labelled(target, part, conditional))
-    labels = target.labels("made") if conditional else None
     training = Training(Adam(rate, weight_decay=decay), ema=0.99, clip=100.0)
-    return Composition(model, [Phase(MaximumLikelihood(), training)], steps or (1500 if reals else 500), labels)
+    return by_likelihood(target, "made", model, training, 128, steps or (1500 if reals else 500), conditional)
 
 
 def _member(target: Target, hidden: Hidden, components: int, index: int, conditional: bool) -> Autoregressive:
@@ -92,11 +103,9 @@ def gated_pixelcnn(
 
     conditional: on the label. Raises ValueError where the data are not images.
     """
-    if target.space.kind != "image":
-        raise ValueError(f"gated-pixelcnn needs images (C, H, W); found {target.space.kind} {target.space.shape}; try made")
-    labels = target.labels("gated-pixelcnn") if conditional else None
+    image_size(target, "gated-pixelcnn")
     head, given, stack = head_of(target, components), label_shapes(conditional), Stack(channels, layers, dropout=dropout)
     network = GatedPixelCNN(target.space.shape, head.width, stack, given, entry_of(target))
     part = Autoregressive(network, head, target.space.shape, given)
-    phase = Phase(MaximumLikelihood(), Training(Adam(6e-3), ema=0.998, clip=100.0), batch=32)
-    return Composition(observed(target, labelled(target, part, conditional)), [phase], steps, labels)
+    model, training = observed(target, labelled(target, part, conditional)), Training(Adam(6e-3), ema=0.998, clip=100.0)
+    return by_likelihood(target, "gated-pixelcnn", model, training, 32, steps, conditional)

@@ -10,8 +10,10 @@ from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.head import Head
 from genalloy.models.flow import Preprocessed
 from genalloy.networks.labels import LabelEmbedding
+from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.part import Embedded
-from genalloy.recipes.composition import Target
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.training.options import Training
 from genalloy.transforms.layer import Layer, Transform
 from genalloy.transforms.observation import Affine, Dequantise, Flatten
 
@@ -71,6 +73,14 @@ def observed(target: Target, model: nn.Module) -> nn.Module:
     return model if target.space.levels is not None else standardised(target, model)
 
 
+def image_size(target: Target, name: str, instead: str = "made") -> tuple[int, int]:
+    """(height, width). Raises ValueError, naming the recipe and one that takes the data, where they are not images."""
+    space = target.space
+    if space.kind != "image":
+        raise ValueError(f"{name} needs images (C, H, W); found {space.kind} of shape {space.shape}; try {instead}")
+    return space.shape[1], space.shape[2]
+
+
 def label_shapes(conditional: bool) -> tuple[tuple[int, ...], ...]:
     """Context shapes of a part inside :func:`labelled`."""
     return ((LABEL,),) if conditional else ()
@@ -79,3 +89,11 @@ def label_shapes(conditional: bool) -> tuple[tuple[int, ...], ...]:
 def labelled(target: Target, part: nn.Module, conditional: bool) -> nn.Module:
     """The part given learned features of the row's label, where `conditional`."""
     return Embedded(part, LabelEmbedding(target.classes, LABEL), ((),)) if conditional else part
+
+
+def by_likelihood(
+    target: Target, name: str, model: nn.Module, options: Training, batch: int, steps: int, conditional: bool
+) -> Composition:
+    """Maximum likelihood; `conditional`: given the label. Raises ValueError, naming the recipe, where there are no labels."""
+    labels = target.labels(name) if conditional else None
+    return Composition(model, [Phase(MaximumLikelihood(), options, batch=batch)], steps, labels)

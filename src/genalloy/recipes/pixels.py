@@ -5,35 +5,21 @@ from __future__ import annotations
 from torch import nn
 
 from genalloy.evidence import Kind
-from genalloy.models.autoregressive import Autoregressive
-from genalloy.networks.causal import CausalLayer, CausalNet, Pixels
-from genalloy.networks.labels import LabelEmbedding
+from genalloy.networks.causal import CausalLayer, Pixels
 from genalloy.networks.pixel_rnn import DiagonalBiLSTM, RowLSTM
 from genalloy.networks.places import Places
-from genalloy.networks.plain_pixel import MaskedStart, ResidualBlock, Size
+from genalloy.networks.plain_pixel import MaskedStart, ResidualBlock
 from genalloy.networks.snail import Snail, SnailBlocks
-from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import Embedded
-from genalloy.recipes.autoregressive import entry_of, head_of
-from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import observed
+from genalloy.recipes.autoregressive import TASKS, causal, head_of
+from genalloy.recipes.composition import Composition, Target
+from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
-TASKS = ("sample", "score")
 COMPONENTS = 5
 """Of mixtures, where the data call for one."""
-LABEL = 16
-"""Features of a label."""
 PLENTY = 10_000
 """Rows from which on these small networks do not overfit in the default number of steps."""
-
-
-def _size(target: Target, name: str) -> Size:
-    if target.space.kind != "image":
-        raise ValueError(f"{name} needs images (C, H, W); found {target.space.kind} of shape {target.space.shape}; try made")
-    _, height, width = target.space.shape
-    return height, width
 
 
 def _dropout(target: Target, dropout: float | None) -> float:
@@ -45,18 +31,13 @@ def _dropout(target: Target, dropout: float | None) -> float:
 
 def _model(target: Target, start: MaskedStart, layers: list[CausalLayer], labels: bool) -> nn.Module:
     """The pixels in raster order, their channels in turn; `labels`: given their class."""
-    space, head, context = target.space, head_of(target, COMPONENTS), ((LABEL,),) if labels else ()
-    places = Places(start.size, start.width, context)
-    every: list[nn.Module] = list(layers)
-    net = CausalNet(space.shape, head.width, start, every, places, Pixels(), entry_of(target))
-    part = Autoregressive(net, head, space.shape, context)
-    return observed(target, Embedded(part, LabelEmbedding(target.classes, LABEL), ((),)) if labels else part)
+    places = Places(start.size, start.width, label_shapes(labels))
+    return causal(target, head_of(target, COMPONENTS), start, layers, places, Pixels())
 
 
 def _composition(target: Target, name: str, model: nn.Module, lr: float, steps: int, conditional: bool) -> Composition:
-    labels = target.labels(name) if conditional else None
     options = Training(Adam(lr, betas=(0.9, 0.99)), ema=0.998, clip=10.0)
-    return Composition(model, [Phase(MaximumLikelihood(), options, batch=32)], steps, labels)
+    return by_likelihood(target, name, model, options, 32, steps, conditional)
 
 
 @recipe("pixelcnn", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "van den Oord, Kalchbrenner & Kavukcuoglu, 2016")
@@ -75,7 +56,7 @@ def pixelcnn(
     conditional: on the label.
     Raises ValueError where the data are not images.
     """
-    size, width = _size(target, "pixelcnn"), 2 * channels
+    size, width = image_size(target, "pixelcnn"), 2 * channels
     blocks: list[CausalLayer] = [ResidualBlock(width, size, kernel, _dropout(target, dropout)) for _ in range(layers)]
     model = _model(target, MaskedStart(width, size), blocks, conditional)
     return _composition(target, "pixelcnn", model, 3e-3, steps, conditional)
@@ -96,7 +77,7 @@ def pixelsnail(
     blocks of `repeats` convolutions and one attention each. dropout None: 0.1 on fewer than 10,000 rows, otherwise none.
     conditional: on the label. Raises ValueError where the data are not images.
     """
-    size = _size(target, "pixelsnail")
+    size = image_size(target, "pixelsnail")
     snail = Snail(blocks, repeats, dropout=_dropout(target, dropout))
     model = _model(target, MaskedStart(width, size, wrap=True), [SnailBlocks(width, size, snail)], conditional)
     return _composition(target, "pixelsnail", model, 3e-3, steps, conditional)
@@ -110,7 +91,7 @@ def row_lstm(
 
     hidden: units, on twice as many features. conditional: on the label. Raises ValueError where the data are not images.
     """
-    size, width = _size(target, "row-lstm"), 2 * hidden
+    size, width = image_size(target, "row-lstm"), 2 * hidden
     rows: list[CausalLayer] = [RowLSTM(width, size, kernel) for _ in range(layers)]
     model = _model(target, MaskedStart(width, size), rows, conditional)
     return _composition(target, "row-lstm", model, 5e-3, steps, conditional)
@@ -125,7 +106,7 @@ def diagonal_bilstm(
     hidden: units of each, on twice as many features; published are 1 layer of 32 and 7 of 16. conditional: on the label.
     Raises ValueError where the data are not images.
     """
-    size, width = _size(target, "diagonal-bilstm"), 2 * hidden
+    size, width = image_size(target, "diagonal-bilstm"), 2 * hidden
     diagonals: list[CausalLayer] = [DiagonalBiLSTM(width, size) for _ in range(layers)]
     model = _model(target, MaskedStart(width, size, wrap=True), diagonals, conditional)
     return _composition(target, "diagonal-bilstm", model, 5e-3, steps, conditional)

@@ -12,16 +12,16 @@ from genalloy.models.autoregressive import Autoregressive
 from genalloy.networks.channels import LinearLogits, SharedMixture, logits_width, mixture_width
 from genalloy.networks.entry import Scaled
 from genalloy.networks.plusplus import PixelCNNPlusPlus, Streams
-from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.autoregressive import TASKS, entry_of
-from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import label_shapes, labelled, observed
+from genalloy.recipes.composition import Composition, Target
+from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes, labelled, observed
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
 COARSEST = 4
 """Pixels on the shorter side below which images are not halved further."""
-COMPONENTS, RATE = 5, 8e-3
+COMPONENTS = 5
+OPTIONS = Training(Adam(8e-3), ema=0.998, clip=100.0)
 
 
 @recipe("pixelcnn++", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Salimans, Karpathy, Chen & Kingma, 2017")
@@ -39,15 +39,11 @@ def pixelcnn_plus_plus(
     resolutions 0: up to three, while the shorter side keeps four pixels. conditional: on the label. Raises ValueError where
     the data are not images.
     """
-    if target.space.kind != "image":
-        raise ValueError(f"pixelcnn++ needs images (C, H, W); found {target.space.kind} of shape {target.space.shape}; try made")
-    halvings = max(0, math.floor(math.log2(min(target.space.shape[1:]) / COARSEST)))
+    halvings = max(0, math.floor(math.log2(min(image_size(target, "pixelcnn++")) / COARSEST)))
     streams = Streams(features, blocks, resolutions or 1 + min(2, halvings), dropout)
-    labels = target.labels("pixelcnn++") if conditional else None
     part = _part(target, streams, label_shapes(conditional))
     model = observed(target, labelled(target, part, conditional))
-    phase = Phase(MaximumLikelihood(), Training(Adam(RATE), ema=0.998, clip=100.0), batch=32)
-    return Composition(model, [phase], steps, labels)
+    return by_likelihood(target, "pixelcnn++", model, OPTIONS, 32, steps, conditional)
 
 
 def _part(target: Target, streams: Streams, contexts: tuple[Shape, ...]) -> Autoregressive:

@@ -11,20 +11,17 @@ from torch import nn
 from genalloy.evidence import Kind
 from genalloy.heads.discrete import Categorical, LogisticMixture
 from genalloy.heads.head import Head
-from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.linear_prediction import EvenGrid, LinearPrediction, MuLawGrid
-from genalloy.networks.causal import CausalLayer, CausalNet, Frames, Pixels, Shift, Singles
+from genalloy.networks.causal import CausalLayer, Frames, Pixels, Shift, Singles
 from genalloy.networks.dilated import CausalConvolution, WaveNet, doubling
 from genalloy.networks.places import Places
 from genalloy.networks.recurrent import GRU, LSTM, Recurrent
-from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.recipes.autoregressive import entry_of, head_of
-from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import label_shapes, labelled, observed
+from genalloy.recipes.autoregressive import TASKS, causal, head_of
+from genalloy.recipes.composition import Composition, Target
+from genalloy.recipes.pieces import by_likelihood, label_shapes
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
-TASKS = ("sample", "score")
 COMPONENTS = 10
 """Of mixtures, where the data or the setting call for one."""
 FEW = 4
@@ -55,8 +52,7 @@ def raster_cnn(
     conditional: on the label.
     """
     stack: list[CausalLayer] = [CausalConvolution(width, kernel, 1, dropout) for _ in range(layers)]
-    part = _part(target, width, stack, Singles(), head_of(target, COMPONENTS), conditional)
-    return _composition(target, "raster-cnn", part, conditional, steps)
+    return _raster(target, "raster-cnn", width, stack, conditional, steps)
 
 
 @recipe("raster-rnn", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Hochreiter & Schmidhuber, 1997; Graves, 2013")
@@ -75,8 +71,7 @@ def raster_rnn(
     """
     chosen = _named(CELLS, cell, "cell")
     stack: list[CausalLayer] = [Recurrent(width, chosen, dropout=dropout) for _ in range(layers)]
-    part = _part(target, width, stack, Singles(), head_of(target, COMPONENTS), conditional)
-    return _composition(target, "raster-rnn", part, conditional, steps)
+    return _raster(target, "raster-rnn", width, stack, conditional, steps)
 
 
 @recipe("wavenet", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "van den Oord et al., 2016 (WaveNet)")
@@ -96,13 +91,14 @@ def wavenet(
     Raises ValueError on another head.
     """
     tokens = Frames() if len(target.space.shape) == 2 and target.space.shape[1] > FEW else _tokens(target)
-    length = math.prod(tokens.cut(target.space.shape).grid)
-    dilations = doubling(min(depth, max(1, (length - 1).bit_length())), repeats)
+    grid = tokens.cut(target.space.shape).grid
+    dilations = doubling(min(depth, max(1, (math.prod(grid) - 1).bit_length())), repeats)
     levels, make = target.space.levels, _named(HEADS, head, "head")
     ends = head_of(target, COMPONENTS) if levels is None or levels == 2 else make(levels)
     layer = WaveNet(width, dilations, conditioned=conditional)
-    part = _part(target, width, [layer], tokens, ends, conditional, positions=False)
-    return _composition(target, "wavenet", part, conditional, steps)
+    places = Places(grid, width, label_shapes(conditional), positions=False, spread=False)
+    model = causal(target, ends, Shift(width), [layer], places, tokens)
+    return _composition(target, "wavenet", model, conditional, steps)
 
 
 @recipe("linear-prediction", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Atal & Hanauer, 1971")
@@ -128,28 +124,19 @@ def _tokens(target: Target) -> Singles | Pixels:
     return Pixels() if len(target.space.shape) == 2 else Singles()
 
 
-def _part(
-    target: Target,
-    width: int,
-    layers: list[CausalLayer],
-    tokens: Singles | Pixels | Frames,
-    head: Head,
-    conditional: bool,
-    positions: bool = True,
-) -> nn.Module:
-    """The model over the data as they are; `conditional`: given the label, the same features at every place."""
-    shape, context = target.space.shape, label_shapes(conditional)
-    places = Places(tokens.cut(shape).grid, width, context, positions, spread=False)
-    every: list[nn.Module] = list(layers)
-    net = CausalNet(shape, head.width, Shift(width), every, places, tokens, entry_of(target))
-    return observed(target, labelled(target, Autoregressive(net, head, shape, context), conditional))
+def _raster(target: Target, name: str, width: int, layers: list[CausalLayer], conditional: bool, steps: int) -> Composition:
+    """One element after another, whatever their shape; the label's features are the same at every place."""
+    tokens = Singles()
+    places = Places(tokens.cut(target.space.shape).grid, width, label_shapes(conditional), spread=False)
+    model = causal(target, head_of(target, COMPONENTS), Shift(width), layers, places, tokens)
+    return _composition(target, name, model, conditional, steps)
 
 
-def _composition(target: Target, name: str, part: nn.Module, conditional: bool, steps: int) -> Composition:
-    labels, dims = target.labels(name) if conditional else None, target.space.dims
+def _composition(target: Target, name: str, model: nn.Module, conditional: bool, steps: int) -> Composition:
+    dims = target.space.dims
     options = Training(Adam(4e-3, betas=(0.9, 0.99)), ema=0.998, clip=float(max(100, dims)))
     batch = max(2, min(BATCH, ELEMENTS // dims))
-    return Composition(part, [Phase(MaximumLikelihood(), options, batch=batch)], steps, labels)
+    return by_likelihood(target, name, model, options, batch, steps, conditional)
 
 
 def _named(known: dict[str, Any], name: str, setting: str) -> Any:

@@ -8,47 +8,38 @@ from torch import nn
 
 from genalloy.data.space import Space
 from genalloy.evidence import Kind
-from genalloy.models.autoregressive import Autoregressive
-from genalloy.networks.causal import CausalLayer, CausalNet, Frames, Pixels, Shift, Singles
+from genalloy.networks.causal import CausalLayer, Frames, Pixels, Shift, Singles, Tokens
 from genalloy.networks.patterns import Dense, Fixed, LocalPatches, Pattern, Strided, side
 from genalloy.networks.places import Places
 from genalloy.networks.plain_pixel import MaskedStart
 from genalloy.networks.transformer import Attention, blocks
-from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.recipes.autoregressive import entry_of, head_of
-from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import label_shapes, labelled, observed
+from genalloy.recipes.autoregressive import TASKS, causal, head_of
+from genalloy.recipes.composition import Composition, Target
+from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
-TASKS = ("sample", "score")
 COMPONENTS = 10
 HEADS = 4
 IN_TURN = 8
 """Entries of a sequence's row that are still generated one after another."""
-Tokens = Singles | Pixels | Frames
 
 
 def transformer(
     target: Target, first: CausalLayer, layers: int, attention: Attention, tokens: Tokens, labels: bool = False
 ) -> nn.Module:
     """A causal transformer over the data as they are, as wide as its first layer; `labels`: given their class."""
-    space, width = target.space, first.width
-    head, entry = head_of(target, COMPONENTS), entry_of(target)
-    grid, context = tokens.cut(space.shape).grid, label_shapes(labels)
-    places = Places(grid, width, context, positions=not attention.rotary, spread=False)
+    width, grid = first.width, tokens.cut(target.space.shape).grid
+    places = Places(grid, width, label_shapes(labels), positions=not attention.rotary, spread=False)
     stack = blocks(width, math.prod(grid), layers, attention)
-    net = CausalNet(space.shape, head.width, first, stack, places, tokens, entry)
-    part = Autoregressive(net, head, space.shape, context)
-    return observed(target, labelled(target, part, labels))
+    return causal(target, head_of(target, COMPONENTS), first, stack, places, tokens)
 
 
 def _composition(target: Target, name: str, model: nn.Module, steps: int, conditional: bool) -> Composition:
     """steps 0: 9000 on text, 1400 otherwise."""
     text = target.space.kind == "text"
     options, batch = (TEXT, 8) if text else (OTHERS, 16)
-    labels = target.labels(name) if conditional else None
-    return Composition(model, [Phase(MaximumLikelihood(), options, batch=batch)], steps or (9000 if text else 1400), labels)
+    return by_likelihood(target, name, model, options, batch, steps or (9000 if text else 1400), conditional)
 
 
 def _tokens(space: Space) -> Tokens:
@@ -73,11 +64,9 @@ def image_transformer(
     near: width of the masked convolution that pixels enter through; 0: each place is given the pixel before alone, as published.
     conditional: on the label. steps 0: 1400. Raises ValueError where the data are not images.
     """
-    space = target.space
-    if space.kind != "image":
-        raise ValueError(f"image-transformer needs images (C, H, W); found {space.kind} {space.shape}; try transformer-lm")
-    pattern: Pattern = LocalPatches(space.shape[2], (block, block), (block // 2, block // 2)) if block else Dense()
-    first = MaskedStart(width, (space.shape[1], space.shape[2]), near) if near else Shift(width)
+    size = image_size(target, "image-transformer", "transformer-lm")
+    pattern: Pattern = LocalPatches(size[1], (block, block), (block // 2, block // 2)) if block else Dense()
+    first = MaskedStart(width, size, near) if near else Shift(width)
     model = transformer(target, first, layers, Attention(HEADS, pattern), Pixels(), conditional)
     return _composition(target, "image-transformer", model, steps, conditional)
 
