@@ -16,12 +16,12 @@ from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.baselines import independent
+from genalloy.evaluation.entries import independent_entries
 from genalloy.evaluation.metric import Metric, Missing
 from genalloy.evaluation.outliers import (
     MODEL_KEYS,
     complexity,
     foreign,
-    independent_entries,
     mutated,
     outlier_panel,
     outlier_sets,
@@ -162,10 +162,10 @@ def test_energies_and_models_without_any_number(normal: Dataset) -> None:
 
 def test_background_is_the_independent_baseline(images: Dataset, normal: Dataset) -> None:
     for data in (images, normal):
-        everything = replace(data, train=torch.cat([data.train, data.validation]))
+        everything = torch.cat([data.train, data.validation])
         truth = independent(data).nats
         assert isinstance(truth, Metric)
-        assert independent_entries(everything)(data.test).mean().item() == pytest.approx(truth.value, rel=1e-3)
+        assert independent_entries(data.space, everything)(data.test).mean().item() == pytest.approx(truth.value, rel=1e-3)
 
 
 def test_background_of_a_mixed_table() -> None:
@@ -174,7 +174,7 @@ def test_background_of_a_mixed_table() -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"height": rng.normal(size=400), "count": rng.integers(2, 5, 400), "kind": rng.choice(["a", "b"], 400)})
     data = load(frame)
-    log_p = independent_entries(data)
+    log_p = independent_entries(data.space, data.train)
     counts = torch.arange(2.0, 5).repeat_interleave(2)
     kinds = torch.tensor([0.0, 1.0]).repeat(3)
     grid = torch.stack([torch.zeros(6), counts, kinds], 1)

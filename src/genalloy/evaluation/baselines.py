@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
+from genalloy.evaluation.entries import Score, independent_entries
 from genalloy.evaluation.metric import Missing, Result, mean_of
 from genalloy.evidence import Kind
 
@@ -35,7 +35,6 @@ MIXTURE_DIMS = 128
 MIXTURE_ROWS = 10_000
 GAUSSIAN_DIMS = 4096
 
-Score = Callable[[Tensor], Tensor]
 Fit = Callable[[Tensor, Tensor, int], Score]
 
 
@@ -58,10 +57,6 @@ def baselines(dataset: Dataset, seed: int = 0) -> list[Baseline]:
     if dataset.space.levels is not None:
         made += [_density(f"{name} after a logit", fit, dataset, seed, logit=True) for name, fit in fits]
     return [*made, independent(dataset)]
-
-
-def _fitting_rows(dataset: Dataset) -> Tensor:
-    return torch.cat([dataset.train, dataset.validation]).flatten(1).double()
 
 
 def _grid(space: Space) -> Tensor:
@@ -144,30 +139,8 @@ def _some(rows: Tensor, most: int, seed: int) -> Tensor:
 
 def independent(dataset: Dataset) -> Baseline:
     """Each entry on its own: histogram with add-one smoothing on a grid, a normal density over the reals. EXACT."""
-    train, test = (rows.T.contiguous().numpy() for rows in (_fitting_rows(dataset), dataset.test.flatten(1).double()))
-    scores = [_entry(dataset.space, i)(train[i], test[i]) for i in range(dataset.space.dims)]
+    rows = torch.cat([dataset.train, dataset.validation])
+    log_p = independent_entries(dataset.space, rows, correction=0)(dataset.test)
     words = {True: "histograms, add-one smoothing", False: "normal densities"}
     how = " and ".join(words[kind] for kind in sorted({bool(g) for g in _grid(dataset.space)}, reverse=True))
-    log_p: Tensor = torch.from_numpy(np.sum(scores, 0))
-    return Baseline("independent entries", Kind.EXACT, mean_of(log_p, f"{how}, fitted to {train.shape[1]:,} rows"))
-
-
-Entry = Callable[[Any, Any], Any]
-
-
-def _entry(space: Space, i: int) -> Entry:
-    if space.levels is not None:
-        return partial(_histogram, 0, space.levels)
-    if space.columns and space.columns[i].discrete:
-        low, high = space.columns[i].low, space.columns[i].high
-        return partial(_histogram, int(low), int(high - low) + 1)
-    return _normal
-
-
-def _histogram(low: int, levels: int, train: Any, test: Any) -> Any:
-    counts = np.bincount(train.astype(int) - low, minlength=levels) + 1.0
-    return np.log(counts / counts.sum())[test.astype(int) - low]
-
-
-def _normal(train: Any, test: Any) -> Any:
-    return -0.5 * ((test - train.mean()) / train.std()) ** 2 - math.log(train.std()) - 0.5 * math.log(2 * math.pi)
+    return Baseline("independent entries", Kind.EXACT, mean_of(log_p, f"{how}, fitted to {len(rows):,} rows"))

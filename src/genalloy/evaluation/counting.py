@@ -7,13 +7,11 @@ All EXACT.
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor
 
 from genalloy.data.dataset import Dataset
 from genalloy.distribution import Masked, density
+from genalloy.evaluation.entries import log_frequencies, log_normal
 from genalloy.evidence import Evidence
 from genalloy.models.ngram import LARGEST, NGram
 
@@ -41,18 +39,9 @@ def _steps_alone(dataset: Dataset) -> Evidence:
     train, test = (Masked.first(dataset.part(part), dataset.lengths[part]) for part in ("train", "test"))
     seen = train.x.flatten(2)[train.mask.flatten(2).any(-1)] if train.x.dim() > 2 else train.x[train.mask][:, None]
     x = test.x.reshape(*test.x.shape[:2], -1)
-    each = _normal(seen, x) if dataset.space.levels is None else _histogram(seen.long(), x.long(), dataset.space.levels)
+    if dataset.space.levels is None:
+        each = log_normal(seen)(x)
+    else:
+        each = log_frequencies(seen.long(), dataset.space.levels)[torch.arange(x.shape[-1]), x.long()]
     value = (each * test.mask.reshape(x.shape)).sum((1, 2))
     return Evidence.exact(value, f"the same law at every step, counted over {len(seen):,} steps")
-
-
-def _histogram(seen: Tensor, x: Tensor, levels: int) -> Tensor:
-    """log of add-one smoothed frequencies of each of the F entries; seen (M, F), x (N, T, F)."""
-    columns = [(torch.bincount(column, minlength=levels) + 1.0).double() for column in seen.T]
-    tables = torch.stack([(column / column.sum()).log() for column in columns])
-    return torch.stack([table[x[..., i]] for i, table in enumerate(tables)], -1)
-
-
-def _normal(seen: Tensor, x: Tensor) -> Tensor:
-    mean, spread = seen.double().mean(0), seen.double().std(0)
-    return -0.5 * ((x - mean) / spread).square() - spread.log() - 0.5 * math.log(2 * math.pi)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,12 +28,9 @@ import torch
 from torch import Tensor
 
 from genalloy.data.dataset import Dataset
-from genalloy.data.space import Column
 from genalloy.evaluation.auroc import FEWEST, auroc
+from genalloy.evaluation.entries import Score, independent_entries
 from genalloy.evaluation.metric import Missing, Panel, Result
-
-Score = Callable[[Tensor], Tensor]
-"""Rows (N, *E) -> (N,)."""
 
 TOGETHER = 10
 MODEL_KEYS = ("auroc", "typicality", f"typicality_{TOGETHER}", "likelihood_ratio", "complexity_corrected")
@@ -117,36 +113,6 @@ def complexity(x: Tensor, levels: int) -> Tensor:
     return torch.tensor([len(zlib.compress(row.tobytes(), 9)) for row in array], dtype=torch.float64)
 
 
-def independent_entries(dataset: Dataset) -> Score:
-    """log p0 (N,) of rows whose entries ignore each other, fitted to the training rows: the default background.
-
-    Levels and grid columns: counts plus one (an unseen value outside the range counts as seen once); reals: normal.
-    """
-    space, train = dataset.space, dataset.train.flatten(1).double()
-    if space.levels is not None:
-        table = _log_counts(train.long(), space.levels)
-        return lambda x: table[torch.arange(space.dims), x.flatten(1).long()].sum(1)
-    columns = [_column(column, train[:, i]) for i, column in enumerate(space.columns or (Column("x"),) * space.dims)]
-    return lambda x: torch.stack([score(x.flatten(1)[:, i].double()) for i, score in enumerate(columns)]).sum(0)
-
-
-def _log_counts(x: Tensor, levels: int) -> Tensor:
-    """log of (counts + 1), normalised over levels: rows (N, D) of integers -> (D, levels)."""
-    places = x + levels * torch.arange(x.shape[1])
-    table = torch.bincount(places.flatten(), minlength=levels * x.shape[1]).reshape(-1, levels).double() + 1
-    return table.log() - table.sum(1, keepdim=True).log()
-
-
-def _column(column: Column, train: Tensor) -> Score:
-    if not column.discrete:
-        mean, spread = train.mean(), train.std().clamp_min(1e-12)
-        return torch.distributions.Normal(mean, spread, validate_args=False).log_prob
-    low, size = int(column.low), int(column.high - column.low) + 1
-    table = _log_counts(train.long().unsqueeze(1) - low, size)[0]
-    unseen = -math.log(len(train) + size)
-    return lambda x: torch.where((x < low) | (x > column.high), unseen, table[(x.long() - low).clamp(0, size - 1)])
-
-
 # -- the panel -----------------------------------------------------------------------------------------------------
 
 
@@ -172,12 +138,12 @@ def outlier_panel(
     log_p:       (N, *E) -> (N,), high for typical rows, up to a constant: a log-density, its bound, or minus an energy. None
                  where there is none: only "complexity" and `scores` are then filled.
     outliers:    name -> rows, array, frame or Dataset of the same space; `outlier_sets` by default.
-    background:  log p0 of the likelihood ratio; `independent_entries` by default.
+    background:  log p0 of the likelihood ratio; independent entries of the training rows by default.
     scores:      further scores by name, larger for foreign rows: reconstruction errors, norms of a score.
     Raises ValueError for a set of another space.
     """
     made = outlier_sets(dataset, seed) if outliers is None else {n: foreign(dataset, n, rows) for n, rows in outliers.items()}
-    ratio = ("log-density of independent entries", independent_entries(dataset))
+    ratio = ("log-density of independent entries", independent_entries(dataset.space, dataset.train))
     how, base = ("the given background", background) if background else ratio
     look = _Look(dataset, log_p, how, base, log_p(dataset.validation).double() if log_p else torch.empty(0))
     own, more = look.facts(dataset.test), scores or {}
