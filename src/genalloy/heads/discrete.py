@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from genalloy.distribution import Shape, leading
 from genalloy.evidence import Evidence
-from genalloy.heads.head import Factorised, Head, chosen, collapsed, uniform
+from genalloy.heads.head import Factorised, Head, chosen, collapsed, component, spread_out, uniform
 
 
 class Bernoulli(Head):
@@ -171,7 +171,7 @@ class CategoricalDistribution(Factorised):
         index = x.long().unsqueeze(-1)
         shape = torch.broadcast_shapes(index.shape[:-1], logits.shape[:-1])
         found = logits.expand(*shape, -1).gather(-1, index.expand(*shape, 1).clamp(0, logits.shape[-1] - 1)).squeeze(-1)
-        return found.masked_fill((x != x.round()) | (x < 0) | (x > logits.shape[-1] - 1), -torch.inf)
+        return found.masked_fill(not_levels(x, logits.shape[-1]), -torch.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return chosen(self.logits, (*sample_shape, *self.logits.shape)).squeeze(-1).to(self.logits.dtype)
@@ -181,6 +181,22 @@ def _kept(logits: Tensor, keep: Callable[[Tensor], Tensor], event_dims: int) -> 
     """The values (last axis) that stay, renormalised; the others have no mass."""
     log_mass = logits.log_softmax(-1)
     return CategoricalDistribution(log_mass.masked_fill(~keep(log_mass), -torch.inf), event_dims)
+
+
+def not_levels(x: Tensor, levels: int) -> Tensor:
+    """Whether an entry is none of 0..levels-1."""
+    return (x != x.round()) | (x < 0) | (x > levels - 1)
+
+
+def logistic_log_mass(x: Tensor, levels: int, edges: tuple[Tensor, Tensor], width: Tensor) -> Tensor:
+    """log(sigmoid(u) - sigmoid(l)) of level x between its edges (l, u), standardised, as is their width u - l.
+
+    The outermost levels take the tails.
+    """
+    lower, upper = edges
+    # log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)) is stable in both tails
+    middle = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
+    return torch.where(x < 0.5, F.logsigmoid(upper), torch.where(x > levels - 1.5, F.logsigmoid(-lower), middle))
 
 
 class LogisticMixture(Head):
@@ -195,8 +211,7 @@ class LogisticMixture(Head):
         super().__init__()
         self.levels, self.components, self.spread = levels, components, spread
         self.width = 3 * components
-        places = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
-        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("places", spread_out(components, spread), persistent=False)
 
     def forward(self, parameters: Tensor, event_dims: int) -> LogisticMixtureDistribution:
         weights, centre, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
@@ -240,22 +255,15 @@ class LogisticMixtureDistribution(Factorised):
     def joint_log_prob(self, x: Tensor) -> Tensor:
         r"""log pi_m + log p_m(x) of every component, (\*B, \*E, M); x an integer of the range."""
         x = x.unsqueeze(-1)
-        upper = (x + 0.5 - self.centre) / self.scale
-        lower = (x - 0.5 - self.centre) / self.scale
-        # log(sigmoid(u) - sigmoid(l)) = log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)), stable in both tails
-        middle = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-1.0 / self.scale))
-        mass = torch.where(x < 0.5, F.logsigmoid(upper), torch.where(x > self.levels - 1.5, F.logsigmoid(-lower), middle))
-        return self.weights.log_softmax(-1) + mass
+        lower, upper = ((x + side - self.centre) / self.scale for side in (-0.5, 0.5))
+        return self.weights.log_softmax(-1) + logistic_log_mass(x, self.levels, (lower, upper), 1.0 / self.scale)
 
     def element_log_prob(self, x: Tensor) -> Tensor:
-        outside = (x != x.round()) | (x < 0) | (x > self.levels - 1)
-        return self.joint_log_prob(x).logsumexp(-1).masked_fill(outside, -torch.inf)
+        return self.joint_log_prob(x).logsumexp(-1).masked_fill(not_levels(x, self.levels), -torch.inf)
 
     @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        shape = (*sample_shape, *self.centre.shape)
-        index = chosen(self.weights, shape)
-        centre, scale = (p.expand(shape).gather(-1, index).squeeze(-1) for p in (self.centre, self.scale))
+        centre, scale = component(self.weights, sample_shape, self.centre, self.scale)
         u = uniform(centre, tuple(centre.shape))
         value = centre + scale * (u.log() - torch.log1p(-u))
         return value.round().clamp(0, self.levels - 1)

@@ -6,12 +6,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from genalloy.capabilities import Context
 from genalloy.distribution import Shape, sum_event
 from genalloy.evidence import Evidence
-from genalloy.heads.head import RAW_ONE, Factorised, Head
+from genalloy.heads.head import Factorised, Head, positive
 from genalloy.part import Part
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -28,7 +27,7 @@ class Gaussian(Head):
 
     def forward(self, parameters: Tensor, event_dims: int) -> GaussianDistribution:
         mean, raw = parameters.unbind(-1)
-        return GaussianDistribution(mean, F.softplus(raw + RAW_ONE) + self.floor, event_dims)
+        return GaussianDistribution(mean, positive(raw, self.floor), event_dims)
 
 
 class GaussianDistribution(Factorised):

@@ -13,13 +13,14 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from genalloy.distribution import Distribution, Shape, leading, sum_event
 from genalloy.evidence import Evidence, Measure, Unavailable
 from genalloy.spec import Module
 
 RAW_ONE = 0.5413248546
-"""softplus(RAW_ONE) = 1: scales start at one where the features are zero."""
+"""softplus(RAW_ONE) = 1."""
 
 
 class Head(Module, ABC):
@@ -35,6 +36,11 @@ class Head(Module, ABC):
     @abstractmethod
     def forward(self, parameters: Tensor, event_dims: int) -> Factorised:
         r"""(\*B, \*E, width) -> distribution with batch B and event E of `event_dims` axes."""
+
+
+def positive(raw: Tensor, floor: float) -> Tensor:
+    """floor + softplus(raw + 0.54), what scales are made by: about one where the features are zero."""
+    return F.softplus(raw + RAW_ONE) + floor
 
 
 def collapsed(x: Tensor, axes: int) -> Tensor:
@@ -108,3 +114,15 @@ def chosen(logits: Tensor, shape: Shape) -> Tensor:
     """One index a row of logits (..., M) expanded to `shape` (..., M), by the Gumbel trick: (..., 1)."""
     gumbel = -torch.empty(shape, dtype=logits.dtype, device=logits.device).exponential_().log()
     return (logits + gumbel).argmax(-1, keepdim=True)
+
+
+def spread_out(components: int, spread: float) -> Tensor:
+    """Where the components of a mixture lie at zero features, (M,): over [-spread, spread], a single one at zero."""
+    return torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
+
+
+def component(weights: Tensor, sample_shape: Shape, *parameters: Tensor) -> tuple[Tensor, ...]:
+    r"""Parameters (\*B, \*E, M) of one component an element, drawn by its weight (logits of that shape): each (\*S, \*B, \*E)."""
+    shape = (*sample_shape, *parameters[0].shape)
+    index = chosen(weights, shape)
+    return tuple(p.expand(shape).gather(-1, index).squeeze(-1) for p in parameters)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genalloy.distribution import Shape
-from genalloy.heads.head import RAW_ONE, Factorised, Head, chosen, uniform
+from genalloy.heads.head import Factorised, Head, component, positive, spread_out, uniform
 
 
 class Logistic(Head):
@@ -27,7 +27,7 @@ class Logistic(Head):
 
     def forward(self, parameters: Tensor, event_dims: int) -> LogisticDistribution:
         loc, raw = parameters.unbind(-1)
-        return LogisticDistribution(loc, F.softplus(raw + RAW_ONE) + self.floor, event_dims)
+        return LogisticDistribution(loc, positive(raw, self.floor), event_dims)
 
 
 class LogisticDistribution(Factorised):
@@ -65,13 +65,11 @@ class ContinuousLogisticMixture(Head):
         super().__init__()
         self.components, self.floor, self.spread = components, floor, spread
         self.width = 3 * components
-        places = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
-        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("places", spread_out(components, spread), persistent=False)
 
     def forward(self, parameters: Tensor, event_dims: int) -> ContinuousLogisticMixtureDistribution:
         weights, loc, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
-        scale = F.softplus(raw + RAW_ONE) + self.floor
-        return ContinuousLogisticMixtureDistribution(weights, loc + self.places, scale, event_dims)
+        return ContinuousLogisticMixtureDistribution(weights, loc + self.places, positive(raw, self.floor), event_dims)
 
 
 class ContinuousLogisticMixtureDistribution(Factorised):
@@ -96,7 +94,5 @@ class ContinuousLogisticMixtureDistribution(Factorised):
 
     @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        shape = (*sample_shape, *self.locs.shape)
-        index = chosen(self.weights, shape)
-        loc, scale = (p.expand(shape).gather(-1, index).squeeze(-1) for p in (self.locs, self.scales))
+        loc, scale = component(self.weights, sample_shape, self.locs, self.scales)
         return loc + scale * torch.logit(uniform(loc, tuple(loc.shape)))

@@ -5,16 +5,12 @@ r"""Mixture of Gaussians for one real element: with MADE, the model "MADE-MoG" o
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from genalloy.distribution import Shape
-from genalloy.heads.head import RAW_ONE, Factorised, Head, chosen
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+from genalloy.heads.gaussian import HALF_LOG_2PI
+from genalloy.heads.head import Factorised, Head, component, positive, spread_out
 
 
 class GaussianMixture(Head):
@@ -24,13 +20,11 @@ class GaussianMixture(Head):
         super().__init__()
         self.components, self.floor, self.spread = components, floor, spread
         self.width = 3 * components
-        places = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
-        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("places", spread_out(components, spread), persistent=False)
 
     def forward(self, parameters: Tensor, event_dims: int) -> GaussianMixtureDistribution:
         weights, mean, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
-        scale = F.softplus(raw + RAW_ONE) + self.floor
-        return GaussianMixtureDistribution(weights, mean + self.places, scale, event_dims)
+        return GaussianMixtureDistribution(weights, mean + self.places, positive(raw, self.floor), event_dims)
 
 
 class GaussianMixtureDistribution(Factorised):
@@ -56,7 +50,5 @@ class GaussianMixtureDistribution(Factorised):
 
     @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        shape = (*sample_shape, *self.means.shape)
-        index = chosen(self.weights, shape)
-        mean, scale = (p.expand(shape).gather(-1, index).squeeze(-1) for p in (self.means, self.scales))
+        mean, scale = component(self.weights, sample_shape, self.means, self.scales)
         return mean + scale * torch.randn_like(mean)

@@ -14,7 +14,7 @@ from torch.distributions import Chi2
 from torch.nn import functional as F
 
 from genalloy.distribution import Shape
-from genalloy.heads.head import RAW_ONE, Factorised, Head
+from genalloy.heads.head import Factorised, Head, positive
 
 RAW_DF = 3.0
 """About four degrees of freedom at zero features."""
@@ -37,7 +37,7 @@ class StudentT(Head):
 
     def forward(self, parameters: Tensor, event_dims: int) -> StudentTDistribution:
         loc, raw_scale, raw_df = parameters.unbind(-1)
-        scale = F.softplus(raw_scale + RAW_ONE) + self.floor
+        scale = positive(raw_scale, self.floor)
         return StudentTDistribution(loc, scale, F.softplus(raw_df + RAW_DF) + self.lowest, event_dims)
 
 

@@ -14,11 +14,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.distributions import Beta as TorchBeta
-from torch.nn import functional as F
 
 from genalloy.distribution import Shape
 from genalloy.heads.gaussian import HALF_LOG_2PI
-from genalloy.heads.head import RAW_ONE, Factorised, Head
+from genalloy.heads.head import Factorised, Head, positive
 
 
 def _on_unit(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -45,7 +44,7 @@ class Beta(Head):
         self.floor = floor
 
     def forward(self, parameters: Tensor, event_dims: int) -> BetaDistribution:
-        a, b = (F.softplus(parameters + RAW_ONE) + self.floor).unbind(-1)
+        a, b = positive(parameters, self.floor).unbind(-1)
         return BetaDistribution(a, b, event_dims)
 
 
@@ -81,7 +80,7 @@ class Kumaraswamy(Head):
         self.floor = floor
 
     def forward(self, parameters: Tensor, event_dims: int) -> KumaraswamyDistribution:
-        a, b = (F.softplus(parameters + RAW_ONE) + self.floor).unbind(-1)
+        a, b = positive(parameters, self.floor).unbind(-1)
         return KumaraswamyDistribution(a, b, event_dims)
 
 
@@ -124,7 +123,7 @@ class LogitNormal(Head):
 
     def forward(self, parameters: Tensor, event_dims: int) -> LogitNormalDistribution:
         loc, raw = parameters.unbind(-1)
-        return LogitNormalDistribution(loc, F.softplus(raw + RAW_ONE) + self.floor, event_dims)
+        return LogitNormalDistribution(loc, positive(raw, self.floor), event_dims)
 
 
 class LogitNormalDistribution(Factorised):

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from genalloy.capabilities import Context, both
 from genalloy.distribution import Masked, Shape
 from genalloy.heads.audio import mu_law_decode, mu_law_encode
+from genalloy.heads.discrete import logistic_log_mass, not_levels
 from genalloy.heads.head import Factorised, Head
 from genalloy.models.autoregressive import Autoregressive, AutoregressiveDistribution
 from genalloy.part import Part
@@ -91,11 +92,9 @@ class GridLogisticDistribution(Factorised):
 
     def element_log_prob(self, x: Tensor) -> Tensor:
         low, high = (self.grid.decode(x + side, self.levels) for side in (-0.5, 0.5))
-        upper, lower = (high - self.centre) / self.scale, (low - self.centre) / self.scale
-        # log(sigmoid(u) - sigmoid(l)) = log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)), stable in both tails
-        middle = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-(high - low) / self.scale))
-        mass = torch.where(x < 0.5, F.logsigmoid(upper), torch.where(x > self.levels - 1.5, F.logsigmoid(-lower), middle))
-        return mass.masked_fill((x != x.round()) | (x < 0) | (x > self.levels - 1), -torch.inf)
+        edges = (low - self.centre) / self.scale, (high - self.centre) / self.scale
+        mass = logistic_log_mass(x, self.levels, edges, (high - low) / self.scale)
+        return mass.masked_fill(not_levels(x, self.levels), -torch.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         u = torch.rand((*sample_shape, *self.centre.shape), dtype=self.centre.dtype, device=self.centre.device)
