@@ -114,7 +114,7 @@ class NGramDistribution(Distribution):
     def density(self, x: Any) -> Evidence:
         """EXACT, of rows or of their beginnings. Raises Unavailable where a missing symbol comes before an observed one."""
         if type(x) is Masked:
-            if bool((x.mask[..., 1:] & ~x.mask[..., :-1]).any()):
+            if not _is_beginning(x.mask):
                 raise Unavailable("found a missing symbol before an observed one; n-grams have the density of a beginning alone")
             return self._summed(torch.where(x.mask, self._each(x.x.where(x.mask, 0.0)), 0.0), x.x)
         return self._summed(self._each(x), x)
@@ -153,4 +153,8 @@ class NGramDistribution(Distribution):
 
     def completes_exactly(self, known: Tensor) -> bool:
         """Whether the known symbols are a beginning."""
-        return not bool((known[..., 1:] & ~known[..., :-1]).any())
+        return _is_beginning(known)
+
+
+def _is_beginning(known: Tensor) -> bool:
+    return not bool((known[..., 1:] & ~known[..., :-1]).any())

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from genalloy.capabilities import Context, both
 from genalloy.networks.attention import AttentionNet, Attentive
 from genalloy.networks.denoiser import Conditioning, ModulatedBlock
-from genalloy.networks.entry import Clamped, OneHot, Scaled
+from genalloy.networks.entry import Entry, Scaled, as_planes
 from genalloy.networks.unet import UNet
 from genalloy.spec import Module, Value
 
 Shape = tuple[int, ...]
-Entry = Scaled | Clamped | OneHot
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _aligned(shape: Shape, event_shape: Shape) -> bool:
 def _planes(features: Tensor, event_shape: Shape) -> Tensor:
     r"""(\*B, \*E, F) -> (\*B, C F, H, W)."""
     lead = features.shape[: features.dim() - 1 - len(event_shape)]
-    return features.reshape(*lead, *as_image(event_shape), -1).movedim(-1, -3).flatten(-4, -3)
+    return as_planes(features.reshape(*lead, *as_image(event_shape), -1))
 
 
 def _entries(planes: Tensor, event_shape: Shape) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.capabilities import Context
-from genalloy.networks.entry import Clamped, OneHot, Scaled
+from genalloy.networks.entry import Entry, Scaled
 from genalloy.networks.places import Places
 from genalloy.spec import Module, Value
 
@@ -196,7 +196,7 @@ class CausalNet(Module):
         layers: list[nn.Module],
         places: Places,
         tokens: Tokens = Singles(),
-        entry: Scaled | OneHot | Clamped = Scaled(),
+        entry: Entry = Scaled(),
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.tokens, self.entry = tuple(event_shape), width, tokens, entry

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from genalloy.capabilities import Context
+from genalloy.networks.causal import Pixels
 from genalloy.networks.entry import Scaled
 from genalloy.spec import Module
 
@@ -72,9 +73,8 @@ class Channels(Module, ABC):
         super().__init__()
         self.network, self.width = network, width
         self.event_shape: Shape = tuple(network.event_shape)
-        self.channels, height, columns = self.event_shape
-        area = height * columns
-        self.sequence = tuple(c * area + p for p in range(area) for c in range(self.channels))
+        self.channels = self.event_shape[0]
+        self.sequence = tuple(Pixels().cut(self.event_shape).order.flatten().tolist())
         if network.width != needed:
             raise ValueError(f"found a network of {network.width} parameters a pixel, expected {needed} for {self.event_shape}")
 

@@ -65,3 +65,11 @@ class OneHot(Value):
         number = x.unsqueeze(-1) * (2 / max(self.levels - 1, 1)) - 1
         hot = index.unsqueeze(-1) == torch.arange(self.levels, device=x.device)
         return torch.cat([hot.to(x.dtype), number], -1)
+
+
+Entry = Scaled | Clamped | OneHot
+
+
+def as_planes(features: Tensor) -> Tensor:
+    r"""Features of an image's elements as its channels: (\*B, C, H, W, F) -> (\*B, C F, H, W)."""
+    return features.movedim(-1, -3).flatten(-4, -3)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.capabilities import Context, join
-from genalloy.networks.entry import Clamped, OneHot, Scaled
+from genalloy.networks.entry import Entry, Scaled
 from genalloy.spec import Module, Value
 
 Shape = tuple[int, ...]
@@ -113,7 +113,7 @@ class MADE(Module):
         hidden: Hidden = Hidden(),
         order: tuple[int, ...] | None = None,
         context_shapes: tuple[Shape, ...] = (),
-        entry: Scaled | Clamped | OneHot = Scaled(),
+        entry: Entry = Scaled(),
         linear: bool = True,
     ) -> None:
         super().__init__()

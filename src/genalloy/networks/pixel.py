@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.capabilities import Context
-from genalloy.networks.entry import OneHot, Scaled
-from genalloy.networks.places import Places
+from genalloy.networks.causal import Pixels
+from genalloy.networks.entry import OneHot, Scaled, as_planes
+from genalloy.networks.places import Places, batched
 from genalloy.spec import Module, Value
 
 Shape = tuple[int, ...]
@@ -172,8 +173,7 @@ class GatedPixelCNN(Module):
         channels, height, columns = self.event_shape
         if stack.channels < channels or stack.kernel % 2 == 0:
             raise ValueError(f"found {stack}, expected an odd kernel and at least {channels} channels for {event_shape} images")
-        area = height * columns
-        self.sequence = tuple(c * area + p for p in range(area) for c in range(channels))
+        self.sequence = tuple(Pixels().cut(self.event_shape).order.flatten().tolist())
         f, reach, inputs = stack.channels, stack.kernel // 2, channels * entry.features
         own, seen = groups_of(f, channels), groups_of(inputs, channels)
         self.start_v = CausalConv(inputs, f, reach + 1, (reach, reach), up=1)
@@ -186,10 +186,8 @@ class GatedPixelCNN(Module):
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         place = self.places(context)
         lead = torch.broadcast_shapes(x.shape[:-3], place.shape[:-3])
-        if place.dim() > 3:
-            place = place.expand(*lead, *place.shape[-3:])
-        place = place.reshape(-1, *place.shape[-3:])
-        features = self._features(x.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape))
+        place = batched(place, lead)
+        features = as_planes(self.entry(x.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape)))
         v, h = self.start_v(features), self.start_h(features)
         for layer in self.layers:
             v, h = layer(v, h, place)
@@ -197,19 +195,12 @@ class GatedPixelCNN(Module):
         out = out.unflatten(1, (self.event_shape[0], self.width)).movedim(2, -1)
         return out.reshape(*lead, *self.event_shape, self.width)
 
-    def _features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C * features, H, W)."""
-        return self.entry(x).movedim(-1, 2).flatten(1, 2)
-
     @torch.no_grad()
     def init_state(self, shape: Shape, context: Context = None) -> PixelState:
         r"""Empty cache for images (\*shape, C, H, W); the context's batch broadcasts to `shape`."""
-        place = self.places(context)
+        place = batched(self.places(context), shape)
         n, f, reach, new = math.prod(shape), self.stack.channels, self.stack.kernel // 2, place.new_zeros
         _, height, width = self.event_shape
-        if place.dim() > 3:
-            place = place.expand(*shape, *place.shape[-3:])
-        place = place.reshape(-1, *place.shape[-3:])
         depth, inputs = range(self.stack.layers), self.start_v.inputs
         blocks: Any = self.layers
         return PixelState(

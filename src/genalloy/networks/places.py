@@ -77,6 +77,11 @@ class Places(Module):
         return tuple(s for s, on in zip(self.context_shapes, self.aligned, strict=True) if not on)
 
 
+def batched(place: Tensor, lead: Shape) -> Tensor:
+    r"""A map over an image (\*B, features, H, W) as (N, features, H, W), N = prod(lead), or (1, ...) where it has no batch."""
+    return place.unsqueeze(0) if place.dim() == 3 else place.expand(*lead, *place.shape[-3:]).reshape(-1, *place.shape[-3:])
+
+
 def _on(shape: Shape, grid: Shape) -> bool:
     """Whether a context of this shape lies on the grid, or on a coarser one of more than a single place."""
     sides = shape[1:]

@@ -26,9 +26,9 @@ from torch.nn import functional as F
 
 from genalloy.capabilities import Context
 from genalloy.networks.activation import concat_elu
-from genalloy.networks.entry import OneHot, Scaled
+from genalloy.networks.entry import OneHot, Scaled, as_planes
 from genalloy.networks.pixel import CausalConv
-from genalloy.networks.places import Places
+from genalloy.networks.places import Places, batched
 from genalloy.spec import Module, Value
 
 Shape = tuple[int, ...]
@@ -364,21 +364,17 @@ class PixelCNNPlusPlus(Module):
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         place = self.places(context)
         lead = torch.broadcast_shapes(x.shape[:-3], place.shape[:-3])
-        place = _flat(place, lead)
-        image = self._features(x.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape).to(place.dtype))
+        place = batched(place, lead)
+        image = as_planes(self.entry(x.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape).to(place.dtype)))
         h = self.start_h(image) + F.pad(self.left(image), (1, -1))
         _, h = self.level(self.start_u(image), h, place)
         out = self.leave(F.elu(h)).movedim(1, -1)
         return out.reshape(*lead, *out.shape[1:])
 
-    def _features(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C * features, H, W)."""
-        return self.entry(x).movedim(-1, 2).flatten(1, 2)
-
     @torch.no_grad()
     def init_state(self, shape: Shape, context: Context = None) -> PlusState:
         r"""Empty cache for images (\*shape, C, H, W); the context's batch broadcasts to `shape`."""
-        place, n = _flat(self.places(context), shape), math.prod(shape)
+        place, n = batched(self.places(context), shape), math.prod(shape)
         width, inputs, new = self.event_shape[2], self.start_u.inputs, place.new_zeros
         left, leave = self.left.weight.flatten(1), (self.leave.weight.flatten(1), _bias(self.leave))
         image, above = new(n, inputs, 3, width + 2), new(width, self.streams.features, n)
@@ -416,8 +412,3 @@ class PixelCNNPlusPlus(Module):
         above = F.conv2d(image[:, :, 1:2], start.weight, start.bias)
         state.above.copy_(above[:, :, 0].permute(2, 1, 0))
         self.level.row(state.level, F.conv2d(image[:, :, :2], self.start_u.weight, self.start_u.bias), i)
-
-
-def _flat(place: Tensor, lead: Shape) -> Tensor:
-    """A place map (\\*B, places, H, W) as (N, places, H, W), N = prod(lead), or (1, ...) where it has no batch."""
-    return place.unsqueeze(0) if place.dim() == 3 else place.expand(*lead, *place.shape[-3:]).reshape(-1, *place.shape[-3:])
