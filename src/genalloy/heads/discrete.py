@@ -1,5 +1,9 @@
 r"""Heads for integers 0..K-1, stored as floats: Bernoulli, categorical, and discretised logistic mixtures.
 
+.. math:: P(x) = \sigma(l)^x\, (1 - \sigma(l))^{1 - x}, \qquad P(k) = \frac{e^{l_k}}{\sum_j e^{l_j}}, \qquad
+          P(k) = \sum_m \pi_m \Bigl[\sigma\Bigl(\frac{k + \frac12 - \mu_m}{s_m}\Bigr) -
+          \sigma\Bigl(\frac{k - \frac12 - \mu_m}{s_m}\Bigr)\Bigr].
+
 Discretised logistic (Salimans et al., 2017): the mass of level k is the logistic's mass between k - 1/2 and k + 1/2, the
 two outermost levels taking the tails, so the masses sum to one.
 """
@@ -132,7 +136,7 @@ def _folded(p: Tensor, depth: float) -> Tensor:
 
 
 class Categorical(Head):
-    """K logits an element."""
+    """K logits an element, the mass of k their softmax; values other than 0..K-1 have density -inf."""
 
     discrete = True
 
@@ -202,6 +206,7 @@ def logistic_log_mass(x: Tensor, levels: int, edges: tuple[Tensor, Tensor], widt
 class LogisticMixture(Head):
     """Mixture of `components` discretised logistics over `levels` integers; width 3 x components.
 
+    From (weight, centre, raw scale): mu = h (1 + centre) with h = (K - 1) / 2, s = softplus(raw) K / 8 + 0.01, both in levels.
     spread: at zero features the centres lie over [-spread, spread], -1 the lowest level and 1 the highest.
     """
 

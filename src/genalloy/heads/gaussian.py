@@ -1,4 +1,8 @@
-"""Gaussian heads and the standard normal Part."""
+r"""Gaussian heads and the standard normal Part.
+
+.. math:: \log N(x; \mu, s^2) = -\frac{(x - \mu)^2}{2 s^2} - \log s - \tfrac12 \log 2\pi, \qquad
+          KL(N(\mu, s^2)\, \|\, N(\mu', s'^2)) = \log\frac{s'}{s} + \frac{s^2 + (\mu - \mu')^2}{2 s'^2} - \tfrac12.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,10 @@ def collapsed(x: Tensor, axes: int) -> Tensor:
 
 
 class Factorised(Distribution):
-    """Independent elements; subclasses give one element's log-density, sample and mean."""
+    r"""Independent elements, :math:`\log p(x) = \sum_d \log p_d(x_d)` in nats, a sum over the event's axes.
+
+    Subclasses give one element's log-density, sample and mean.
+    """
 
     discrete = False
     law = ""
@@ -111,7 +114,10 @@ def uniform(like: Tensor, shape: Shape) -> Tensor:
 
 
 def chosen(logits: Tensor, shape: Shape) -> Tensor:
-    """One index a row of logits (..., M) expanded to `shape` (..., M), by the Gumbel trick: (..., 1)."""
+    """One index a row of logits l (..., M) expanded to `shape` (..., M): (..., 1).
+
+    argmax_m (l_m + g_m) with Gumbel noise g has the law softmax(l) (Gumbel, 1954; Maddison, Tarlow & Minka, 2014).
+    """
     gumbel = -torch.empty(shape, dtype=logits.dtype, device=logits.device).exponential_().log()
     return (logits + gumbel).argmax(-1, keepdim=True)
 
@@ -122,7 +128,7 @@ def spread_out(components: int, spread: float) -> Tensor:
 
 
 def component(weights: Tensor, sample_shape: Shape, *parameters: Tensor) -> tuple[Tensor, ...]:
-    r"""Parameters (\*B, \*E, M) of one component an element, drawn by its weight (logits of that shape): each (\*S, \*B, \*E)."""
+    r"""Parameters (\*B, \*E, M) of one component an element, drawn by its weight (logits, the same shape): (\*S, \*B, \*E)."""
     shape = (*sample_shape, *parameters[0].shape)
     index = chosen(weights, shape)
     return tuple(p.expand(shape).gather(-1, index).squeeze(-1) for p in parameters)

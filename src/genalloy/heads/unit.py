@@ -113,7 +113,7 @@ class KumaraswamyDistribution(Factorised):
 
 
 class LogitNormal(Head):
-    """Features (mean, raw scale) of logit x; scale = floor + softplus (Atchison & Shen, 1980). Samples carry gradients."""
+    """Features (mean, raw scale) of logit x; scale = floor + softplus (Aitchison & Shen, 1980). Samples carry gradients."""
 
     width = 2
 

@@ -1,7 +1,8 @@
 r"""Autoregressive models: :math:`p(x | c) = \prod_i p(x_{o_i} | x_{o_{<i}}, c)` with one network for all factors.
 
-The network (MADE, PixelCNN, ...) maps x to the parameters of every factor in one pass and offers the same numbers one
-element after another through an explicit cache:
+The chain rule of probability, exact for any order o of the entries (Bengio & Bengio, 2000; Uria et al., 2016). The network
+(MADE, PixelCNN, ...) maps x to the parameters of every factor in one pass and offers the same numbers one element after
+another through an explicit cache:
 
 * ``network(x, context)`` -> (\*B, \*E, width);
 * ``network.sequence``, flat event indices in order of generation;

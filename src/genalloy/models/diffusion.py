@@ -1,6 +1,8 @@
 r"""Diffusion models: one network, four values (path, parameterisation, weight, time distribution) and an observation.
 
-The network sees :math:`x_t/\sqrt{\alpha^2+\sigma^2}` and :math:`-\lambda/4` and its output becomes the denoiser
+Data are noised, :math:`x_t = \alpha_t y + \sigma_t \epsilon`, and samples made by undoing it (Sohl-Dickstein, Weiss,
+Maheswaranathan & Ganguli, 2015; Ho, Jain & Abbeel, 2020; Song et al., 2021). The network sees
+:math:`x_t/\sqrt{\alpha^2+\sigma^2}` and :math:`-\lambda/4` and its output becomes the denoiser
 :math:`D(x_t, t) \approx E[y|x_t]` by the parameterisation. Sampler and estimator are carried along as values, so that a nested
 density() is never ambiguous.
 

@@ -1,4 +1,4 @@
-r"""Energy-based models: a network tilts a base, and nothing normalises the result.
+r"""Energy-based models (LeCun, Chopra, Hadsell, Ranzato & Huang, 2006): a network tilts a base, nothing normalises the result.
 
 .. math:: p(x|c) = \frac{b(x|c)\, e^{-f(x, c)}}{Z(c)}, \qquad E(x) = f(x, c) - \log b(x|c)
 

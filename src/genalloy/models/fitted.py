@@ -71,7 +71,7 @@ class FittedGaussianDistribution(Distribution):
 
 
 class UniformLevels(Part):
-    """Every entry independent and uniform on 0..levels-1: noise on integers."""
+    """Every entry independent and uniform on 0..levels-1, p(x) = levels^-D: noise on integers."""
 
     def __init__(self, levels: int, event_shape: Shape) -> None:
         super().__init__()
@@ -86,7 +86,8 @@ class Memory(Part):
 
     .. math:: p(x) = \frac1N \sum_n \prod_d \left[(1 - \eta)\,1[x_d = x_{nd}] + \eta / K\right].
 
-    Perfect samples, hardly a likelihood: the positive control of memorisation tests. rows (N, \*E) on levels 0..K-1.
+    A kernel density of Aitchison & Aitken (1976). Perfect samples, hardly a likelihood: the positive control of memorisation
+    tests. rows (N, \*E) on levels 0..K-1; noise: eta. Raises ValueError unless 0 < noise <= 1.
     """
 
     rows: Tensor

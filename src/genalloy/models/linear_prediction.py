@@ -36,7 +36,7 @@ from genalloy.spec import Module, Value
 
 @dataclass(frozen=True)
 class MuLawGrid(Value):
-    """Levels are mu-law codes of amplitudes in [-1, 1]."""
+    """Levels are mu-law codes of amplitudes in [-1, 1] (ITU-T G.711); see :mod:`genalloy.heads.audio`."""
 
     def decode(self, codes: Tensor, levels: int) -> Tensor:
         """Amplitudes, also of places between two codes."""
@@ -49,7 +49,7 @@ class MuLawGrid(Value):
 
 @dataclass(frozen=True)
 class EvenGrid(Value):
-    """Levels are evenly spaced amplitudes from -1 to 1."""
+    """Levels are evenly spaced amplitudes from -1 to 1, 2 k / (K - 1) - 1."""
 
     def decode(self, codes: Tensor, levels: int) -> Tensor:
         """Amplitudes, also of places between two codes."""
@@ -61,7 +61,10 @@ class EvenGrid(Value):
 
 
 class GridLogistic(Head):
-    """A logistic over amplitudes, discretised onto a grid's levels; width 2: its centre and the logarithm of its scale."""
+    """A logistic over amplitudes, discretised onto a grid's levels, P(x_t = k) of the module's text.
+
+    width 2: its centre and the logarithm of its scale, not below -12.
+    """
 
     discrete = True
     width = 2

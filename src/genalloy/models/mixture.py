@@ -19,7 +19,10 @@ from genalloy.part import Part
 
 
 class Mixture(Part):
-    """components: Parts over the same events; weights are learned logits, uniform at the start."""
+    """p(x | c) = sum_i w_i p_i(x | c), w the softmax of learned logits, uniform at the start.
+
+    components: Parts over the same events.
+    """
 
     def __init__(self, components: Sequence[nn.Module]) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ LARGEST = 2**62
 
 
 class NGram(Part):
-    """p(x) of rows (T,) of symbols 0..levels-1 by counts. Takes no context.
+    """p(x) = prod_t p(x_t | the order - 1 symbols before) of rows (T,) of symbols 0..levels-1, by counts. Takes no context.
 
     grams: codes of every counted gram, all orders one after the other, each sorted; counts: of each; sizes: grams of each order.
     Raises ValueError where levels^order does not fit into an integer.

@@ -68,7 +68,10 @@ class GatedAttention(Module):
 
 
 class Blocks(Module):
-    r"""Images (\*B, C, H, W) with each `side` x `side` block of pixels as channels: (\*B, side^2 C, H / side, W / side)."""
+    r"""Images (\*B, C, H, W) with each `side` x `side` block of pixels as channels: (\*B, side^2 C, H / side, W / side).
+
+    The squeeze of Dinh, Sohl-Dickstein & Bengio (2017).
+    """
 
     def __init__(self, side: int) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from genalloy.spec import Module
 class ResidualMLP(Module):
     r"""Context parts of shapes `inputs` -> features (\*B, outputs): `blocks` residual blocks of `width`.
 
+    A block is h + W_2 phi(W_1 phi(h)), W_2 zero at the start. zero: start at outputs of 0.
     activation: LeakyReLU for critics and generators, SiLU for energies (chains need a smooth gradient).
     """
 

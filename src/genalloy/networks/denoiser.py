@@ -17,7 +17,7 @@ from genalloy.spec import Module
 
 
 class LevelEmbedding(Module):
-    r"""c (\*B) -> sines and cosines of geometrically spaced frequencies, (\*B, width) (Vaswani et al., 2017)."""
+    r"""c (\*B) -> [sin w_j c, cos w_j c], frequencies w_j spaced geometrically, (\*B, width) (Vaswani et al., 2017)."""
 
     frequencies: Tensor
 
@@ -50,7 +50,10 @@ class Conditioning(Module):
 
 
 class ModulatedBlock(Module):
-    """h + W2 drop(silu(W1 norm(h) (1 + scale(c)) + shift(c))), the last layer zero at the start."""
+    r"""h + W2 drop(silu(W1 norm(h) (1 + scale(c)) + shift(c))), the last layer zero at the start.
+
+    h (\*B, width), c (\*B, conditioning); scale and shift are linear (Perez, Strub, de Vries, Dumoulin & Courville, 2018).
+    """
 
     def __init__(self, width: int, conditioning: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -15,7 +15,8 @@ from genalloy.spec import Module
 class Dense(Module):
     r"""Context parts of shapes `inputs` -> features (\*B, outputs).
 
-    Skip connections, where asked for, join hidden layers of equal width. `zero`: start with all outputs zero.
+    h' = drop(phi(W h + b)), and h + h' in its place where skip connections are asked for and the widths are equal; the outputs
+    are linear in the last h. zero: start at outputs of 0.
     """
 
     def __init__(self, inputs: tuple[tuple[int, ...], ...], outputs: int, hidden: Hidden = Hidden(), zero: bool = False) -> None:

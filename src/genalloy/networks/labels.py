@@ -11,7 +11,7 @@ from genalloy.spec import Module
 class LabelEmbedding(Module):
     r"""A learned vector for each label 0..classes-1: (\*B) floats or integers -> (\*B, width).
 
-    Raises ValueError where a label lies outside the range.
+    Vectors start as draws of N(0, I). Raises ValueError where a label lies outside the range.
     """
 
     def __init__(self, classes: int, width: int) -> None:

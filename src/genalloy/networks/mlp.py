@@ -12,7 +12,7 @@ from genalloy.spec import Module
 
 
 class MLP(Module):
-    r"""Context parts of shapes `inputs` -> features (\*B, outputs).
+    r"""Context parts of shapes `inputs` -> features (\*B, outputs): h' = drop(phi(W h + b)), the outputs linear in the last h.
 
     inputs: event shapes of the context's parts, e.g. ((16,),) or ((1, 8, 8), ()); hidden: widths; activation: a torch.nn
     class. shift, scale: the joined input is first mapped to (input - shift) / scale.

@@ -62,7 +62,7 @@ class Factor(Value, ABC):
 
 @dataclass(frozen=True)
 class Dense(Factor):
-    """Every place up to its own."""
+    """Every place up to its own: S_t = {0, ..., t}. Vaswani et al., 2017."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
@@ -140,7 +140,7 @@ def _cut(length: int, size: int) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Local(Factor):
-    """The last `window` places, t itself among them."""
+    """The last `window` places, S_t = {t - window + 1, ..., t}. Raises ValueError where it is below 1."""
 
     window: int
 
@@ -159,7 +159,10 @@ class Local(Factor):
 
 @dataclass(frozen=True)
 class LocalBlocks(Factor):
-    """Blocks of `query` places; each sees its block so far and `memory` places before the block. Parmar et al., 2018."""
+    """Blocks of `query` places; each sees its block so far and `memory` places before the block. Parmar et al., 2018.
+
+    Raises ValueError where `query` is below 1 or `memory` below 0.
+    """
 
     query: int
     memory: int = 0
@@ -182,7 +185,7 @@ class LocalPatches(Factor):
     """Rectangles of `query` (h, w) places of an image of `columns` columns, row by row. Parmar et al., 2018, 2-D.
 
     A place sees what comes before it in its rectangle enlarged by `memory` (rows above, columns on either side). Places keep
-    the order of the rows; in the paper they are generated rectangle by rectangle.
+    the order of the rows; in the paper they are generated rectangle by rectangle. Raises ValueError as LocalBlocks does.
     """
 
     columns: int
@@ -223,7 +226,10 @@ def _patch(pattern: LocalPatches, t: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Columns(Factor):
-    """Every `stride`-th place, back from t: each remainder is a short dense sequence of its own."""
+    """Every `stride`-th place, back from t, S_t = {j <= t: j = t mod stride}: each remainder is a dense sequence of its own.
+
+    Raises ValueError where the stride is below 1.
+    """
 
     stride: int
 
@@ -244,7 +250,10 @@ class Columns(Factor):
 
 @dataclass(frozen=True)
 class Summaries(Factor):
-    """The last `summary` places of every block of `stride` places, and t itself, which the paper leaves to the other factor."""
+    """The last `summary` places of every block of `stride` places, and t itself, which the paper leaves to the other factor.
+
+    S_t = {j < t: j mod stride >= stride - summary} and t. Raises ValueError unless 1 <= summary <= stride.
+    """
 
     stride: int
     summary: int = 1
@@ -285,7 +294,10 @@ def _positive(pattern: Factor, *numbers: int) -> None:
 
 @dataclass(frozen=True)
 class Strided(Value):
-    """The last `stride` places, and every stride-th one: for data whose rows have that length. heads: each takes half of them."""
+    """The last `stride` places, and every stride-th one: for data whose rows have that length (Child et al., 2019).
+
+    heads: each factor takes half of them, in every layer; otherwise the two take turns.
+    """
 
     stride: int
     heads: bool = False
@@ -296,7 +308,10 @@ class Strided(Value):
 
 @dataclass(frozen=True)
 class Fixed(Value):
-    """The own block of `stride` places, and the last `summary` places of every block: for text. heads: each takes half."""
+    """The own block of `stride` places, and the last `summary` places of every block: for text (Child et al., 2019).
+
+    heads: each factor takes half of them, in every layer; otherwise the two take turns.
+    """
 
     stride: int
     summary: int = 1

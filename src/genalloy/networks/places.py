@@ -23,8 +23,9 @@ Shape = tuple[int, ...]
 class Places(Module):
     r"""context -> (\*B, features, \*grid), grid (T,) or (H, W); see the module's text.
 
-    positions: whether places have learned features of their own. spread: whether vectors and labels become a map (True) or
-    the same features at every place (False: for long sequences). Raises ValueError where the context is not as declared.
+    positions: whether places have learned features of their own (positional embeddings). spread: whether vectors and labels
+    become a map (True) or the same features at every place (False: for long sequences). Raises ValueError where the context
+    is not as declared.
     """
 
     def __init__(

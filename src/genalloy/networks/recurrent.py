@@ -31,7 +31,10 @@ Memory = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class LSTM(Value):
-    """forget: the forget gate's bias at the start, so that a new layer remembers about exp(forget) tokens."""
+    """A long short-term memory; see the module's text.
+
+    forget: the forget gate's bias at the start, so that a new layer remembers about exp(forget) tokens.
+    """
 
     forget: float = 2.0
 
@@ -54,7 +57,7 @@ class LSTM(Value):
 
 @dataclass(frozen=True)
 class GRU(Value):
-    """A gated recurrent unit."""
+    """A gated recurrent unit; see the module's text."""
 
     def module(self, width: int, hidden: int) -> nn.GRU:
         """torch's layer, (N, T, width) -> (N, T, hidden)."""

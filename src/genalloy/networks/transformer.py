@@ -35,7 +35,7 @@ DENSE = Dense()
 
 @dataclass(frozen=True)
 class Attention(Value):
-    """Options of a transformer's blocks.
+    """Options of a transformer's blocks, whose heads give softmax(q k^T / sqrt(d)) v over the places that a pattern allows.
 
     heads: divide the width. pattern: which places each looks at. rotary: positions by turning queries and keys.
     dropout: of what a block adds. expansion: units of the dense layer for each feature.

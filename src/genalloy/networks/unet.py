@@ -18,7 +18,10 @@ from genalloy.spec import Module
 
 
 class ConvBlock(Module):
-    """Two 3x3 convolutions around a modulation by the noise level; a residual, zero at the start."""
+    """h + K2 * drop(silu(norm(K1 * silu(norm(h))) (1 + scale(c)) + shift(c))), K of 3x3; zero at the start.
+
+    h (N, channels, H, W), c (N, conditioning), features of the noise level.
+    """
 
     def __init__(self, channels: int, conditioning: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -39,7 +42,10 @@ class ConvBlock(Module):
 
 
 class GlobalBlock(Module):
-    """h + W2 silu(W1 h (1 + scale(c)) + shift(c)) on the whole grid as one vector: layout in one step; zero at the start."""
+    """h + W2 drop(silu(W1 norm(h) (1 + scale(c)) + shift(c))) on the whole grid as one vector: layout in one step.
+
+    Zero at the start.
+    """
 
     def __init__(self, size: int, conditioning: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()
