@@ -10,7 +10,7 @@ from genalloy.distribution import density
 from genalloy.evidence import Kind
 from genalloy.laws.invertible import layers_invert
 from genalloy.laws.subject import Subject, shaken
-from genalloy.networks.convolution import Filters
+from genalloy.networks.convolution import ConvNet, Filters
 from genalloy.part import Tempered
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.flows import realnvp
@@ -18,6 +18,7 @@ from genalloy.recipes.images import glow, nice
 from genalloy.recipes.multiscale import Glow, Nice, RealNVP, Steps, image_flow, possible
 from genalloy.transforms.coupling import Coupling, checkerboard
 from genalloy.transforms.image import Shuffle
+from genalloy.transforms.linear import ActNorm
 
 KINDS = {"nice": Nice, "realnvp": RealNVP, "glow": Glow}
 RECIPES = {"nice": nice, "realnvp": realnvp, "glow": glow}
@@ -77,6 +78,18 @@ def test_realnvp_parts_by_checkerboard_first_and_by_rows_then() -> None:
     assert torch.equal(squeeze.decode(back.encode(z)[0])[0], boards)
     stays = [m.parting.second for m in layers if type(m) is Coupling]
     assert stays == [False, True, False, True] and layers.index(back) == 4
+
+
+def test_glow_starts_as_the_realnvp_of_the_same_weights() -> None:
+    glow_, realnvp_ = image_flow(IMAGE, Glow(4, Filters(4)), 2), shaken(image_flow(IMAGE, RealNVP(4, Filters(4)), 2), 0.1)
+    of_glow, of_realnvp = ([m for m in flow.modules() if isinstance(m, ConvNet | ActNorm)] for flow in (glow_, realnvp_))
+    assert len(of_glow) == len(of_realnvp)
+    for mine, theirs in zip(of_glow, of_realnvp, strict=True):
+        mine.load_state_dict(theirs.state_dict())
+    x = torch.randn(5, *IMAGE)
+    torch.testing.assert_close(density(glow_(), x).value, density(realnvp_(), x).value)
+    mixed = shaken(glow_, 0.1)
+    assert (density(mixed(), x).value - density(realnvp_(), x).value).abs().min() > 1e-3
 
 
 def test_how_many_scales_an_image_admits() -> None:

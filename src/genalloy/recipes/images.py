@@ -13,7 +13,7 @@ from genalloy.networks.masked import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, halves, seen
-from genalloy.recipes.multiscale import Glow, Nice, image_flow, pixels, possible
+from genalloy.recipes.multiscale import Glow, Nice, few, image_flow, pixels, possible
 from genalloy.recipes.registry import recipe
 from genalloy.transforms.coupling import coupling
 from genalloy.transforms.layer import Transform
@@ -62,12 +62,14 @@ def glow(
 ) -> Composition:
     """Glow: ActNorm, an invertible 1x1 convolution (on vectors a matrix) and an affine coupling in turn.
 
+    The convolutions start at RealNVP's partings: of pixels where they have few levels, otherwise of their Haar wavelets.
     scales: at most so many on images with even sides, 0 for dense couplings. layers 0: 4 couplings a scale; dense, 10 on
     integers and 12 on reals. width: channels, three times as wide where dense. dropout: where dense, on integers.
     """
     shape, dims = target.space.shape, target.space.dims
     if count := possible(shape, scales):
-        return fitted(target, pixels(target, image_flow(shape, Glow(layers or 4, Filters(width)), count)), steps)
+        kind = Glow(layers or 4, Filters(width), wavelets=not few(target))
+        return fitted(target, pixels(target, image_flow(shape, kind, count)), steps)
     hidden = dense(target, "glow", 3 * width, dropout)
     layers = layers or (12 if target.space.levels is None else 10)
     couplings: list[Transform] = []

@@ -2,8 +2,11 @@ r"""Multi-scale flows of images, by nesting: squeeze, a few couplings, split hal
 
 Three kinds of step, with the same number of couplings and the same networks: additive couplings of channels in fixed random
 orders (NICE: Dinh, Krueger & Bengio, 2015), affine ones by checkerboards and then by channels (RealNVP: Dinh, Sohl-Dickstein &
-Bengio, 2017), and affine ones by channels between invertible 1x1 convolutions (Glow: Kingma & Dhariwal, 2018). ActNorm stands
-where RealNVP had batch normalisation.
+Bengio, 2017), and the same behind invertible 1x1 convolutions, which learn what to part (Glow: Kingma & Dhariwal, 2018). ActNorm
+stands where RealNVP had batch normalisation.
+
+Glow's 1x1 convolutions start at the identity, on the pixels of a block or on their Haar wavelets: a random rotation, the
+published start, first has to find partings as good as checkerboards again, and does not within a thousand steps.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from genalloy.part import From
 from genalloy.recipes.composition import Target
 from genalloy.recipes.pieces import dequantised, standardised
 from genalloy.transforms.coupling import ByChannel, Coupling
-from genalloy.transforms.image import InvertibleConvolution, Shuffle, Squeeze
+from genalloy.transforms.image import Haar, InvertibleConvolution, Shuffle, Squeeze
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import ActNorm
 from genalloy.transforms.observation import Logit
@@ -87,7 +90,7 @@ class RealNVP(Steps):
     """
 
     def scale(self, shape: Shape) -> list[Transform]:
-        squeeze = Squeeze(shape)
+        squeeze = self.squeeze(shape)
         small, boards = squeeze.out_shape(shape), self.couplings // 2
         colours = torch.tensor(COLOURS)[:, None].mul(shape[0]).add(torch.arange(shape[0])).flatten()
         there, back = Shuffle(colours), Shuffle(colours.argsort())
@@ -96,26 +99,32 @@ class RealNVP(Steps):
     def _alternating(self, shape: Shape, count: int) -> list[Transform]:
         steps: list[Transform] = []
         for i in range(count):
-            steps += [ActNorm(shape, True), self.by_channel(shape, Affine(), bool(i % 2))]
+            steps += [*self.before(shape), self.by_channel(shape, Affine(), bool(i % 2))]
         return steps
+
+    def squeeze(self, shape: Shape) -> Transform:
+        """Blocks of pixels to channels."""
+        return Squeeze(shape)
+
+    def before(self, shape: Shape) -> list[Transform]:
+        """What stands before every coupling."""
+        return [ActNorm(shape, True)]
 
     def rest(self, left: Shape, deep: Shape) -> nn.Module:
         return self.gaussian(left, deep)
 
 
 @dataclass(frozen=True)
-class Glow(Steps):
-    """ActNorm, 1x1 convolution, coupling."""
+class Glow(RealNVP):
+    """The same, a learned 1x1 convolution before every coupling. wavelets: what it first parts, otherwise pixels."""
 
-    def scale(self, shape: Shape) -> list[Transform]:
-        steps: list[Transform] = [Squeeze(shape)]
-        small = steps[0].out_shape(shape)
-        for _ in range(self.couplings):
-            steps += [ActNorm(small, True), InvertibleConvolution(small[0]), self.by_channel(small, Affine(), False)]
-        return steps
+    wavelets: bool = False
 
-    def rest(self, left: Shape, deep: Shape) -> nn.Module:
-        return self.gaussian(left, deep)
+    def squeeze(self, shape: Shape) -> Transform:
+        return Haar(shape) if self.wavelets else super().squeeze(shape)
+
+    def before(self, shape: Shape) -> list[Transform]:
+        return [*super().before(shape), InvertibleConvolution(shape[0], tuple(range(shape[0])))]
 
 
 def image_flow(shape: Shape, steps: Steps, scales: int) -> Flow:
@@ -142,11 +151,16 @@ def possible(shape: Shape, scales: int) -> int:
     return count
 
 
+def few(target: Target) -> bool:
+    """Whether entries have so few levels that each is seen in the density of the dequantised."""
+    return target.space.levels is not None and target.space.levels <= FEW
+
+
 def pixels(target: Target, flow: Flow) -> Preprocessed:
     """The flow over images as they are: integers dequantised and taken through a logit, reals standardised."""
     levels, shape = target.space.levels, target.space.shape
     if levels is None:
         return standardised(target, flow)
     # a single black among 256 levels would be a spike after a blunt logit; among few levels it is wide as it is
-    alpha = 0.01 if levels <= FEW else 1e-6
+    alpha = 0.01 if few(target) else 1e-6
     return Preprocessed(flow, [*dequantised(target), Logit(float(levels), alpha, len(shape))], shape)

@@ -12,7 +12,7 @@ An invertible 1x1 convolution (Kingma & Dhariwal, 2018) mixes the channels of ea
 .. math:: W = P L (U + \mathrm{diag}(\sigma e^{s})), \qquad \log|\det dz/dx| = H\,W\, \textstyle\sum_i s_i,
 
 with a fixed permutation P and fixed signs :math:`\sigma`, unit-triangular L, strictly triangular U. It starts at a random
-rotation, whose factors P and :math:`\sigma` are kept as buffers; its inverse is two triangular solves.
+rotation or at a given order of the channels; P and :math:`\sigma` are kept as buffers. Its inverse is two triangular solves.
 """
 
 from __future__ import annotations
@@ -107,17 +107,17 @@ class Shuffle(Transform):
 class InvertibleConvolution(Transform):
     r"""z = W x at every pixel of an image (\*B, C, H, W); see the module's text.
 
-    channels: C. rotated: whether W starts at a random rotation, otherwise at a random permutation.
+    channels: C. order: in which W puts the channels at first; empty for a random rotation.
     """
 
     event_dims = 3
     constant = True
 
-    def __init__(self, channels: int, rotated: bool = True) -> None:
+    def __init__(self, channels: int, order: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.channels, self.rotated = channels, rotated
-        start = torch.randn(channels, channels, dtype=torch.float64)
-        start = torch.linalg.qr(start)[0] if rotated else torch.eye(channels, dtype=torch.float64)[torch.randperm(channels)]
+        self.channels, self.order = channels, tuple(order)
+        eye = torch.eye(channels, dtype=torch.float64)
+        start = eye[list(self.order)] if self.order else torch.linalg.qr(torch.randn_like(eye))[0]
         permutation, lower, upper = torch.linalg.lu(start)
         self.register_buffer("permutation", permutation.argmax(1))
         self.register_buffer("signs", upper.diagonal().sign().float())
