@@ -29,7 +29,7 @@ from genalloy.transforms.planar import Planar
 def trained(energy: Energy, layers: int, steps: int, seed: int, path: bool) -> Flow:
     """A planar flow that draws in closed form, on a Gaussian with learned mean and scales."""
     torch.manual_seed(seed)
-    planes = [Inverse(Planar(2)) for _ in range(layers)]
+    planes = [Inverse(Planar(2, size=0.01)) for _ in range(layers)]
     flow = Flow(StandardNormal((2,)), [*planes, Inverse(ActNorm((2,)))], (2,))
     objective = ReverseKL(energy, path=path, beta=Linear(0.01, 1.0, steps // 2))
     batches = (Batch(torch.zeros(256, 2)) for _ in range(steps))

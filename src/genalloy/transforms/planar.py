@@ -74,18 +74,24 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 class Planar(Transform):
     r"""z = x + u tanh(w.x + b) on vectors (\*B, D), near the identity at the start; its `Inverse` draws in closed form.
 
-    hidden: of the network that moves (u, w, b) with the context. floor: smallest slope, w.u > floor - 1.
+    hidden: of the network that moves (u, w, b) with the context. floor: smallest slope, w.u > floor - 1. size: of the random
+    (u, w, b) at the start; small ones let an annealed target say where the planes go, on data they learn too slowly.
     Decoding raises NotConverged where a root is not found to the dtype's precision.
     """
 
     def __init__(
-        self, dims: int, hidden: Hidden = Hidden(), context_shapes: tuple[Shape, ...] = (), floor: float = SLOPE
+        self,
+        dims: int,
+        hidden: Hidden = Hidden(),
+        context_shapes: tuple[Shape, ...] = (),
+        floor: float = SLOPE,
+        size: float = 1.0,
     ) -> None:
         super().__init__()
-        self.dims, self.hidden, self.floor = dims, hidden, floor
+        self.dims, self.hidden, self.floor, self.size = dims, hidden, floor, size
         self.context_shapes = tuple(tuple(s) for s in context_shapes)
         start = torch.cat([0.1 * torch.randn(dims), torch.randn(dims) * math.sqrt(2 / dims), torch.randn(1)])
-        self.coefficients = Coefficients(start, hidden, context_shapes)
+        self.coefficients = Coefficients(size * start, hidden, context_shapes)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         u, w, b, kappa = self._plane(context)
