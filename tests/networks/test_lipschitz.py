@@ -10,7 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genalloy.laws.subject import shaken
-from genalloy.networks.lipschitz import BoundedConv, BoundedLinear, Contraction, Elu, LipschitzConv, LipschitzMLP, LipSwish
+from genalloy.networks.lipschitz import (
+    BoundedConv,
+    BoundedLinear,
+    ConcatenatedLipSwish,
+    Contraction,
+    Elu,
+    LipschitzConv,
+    LipschitzMLP,
+    LipSwish,
+)
 from genalloy.spec import from_spec, to_spec
 
 IMAGE = (2, 3, 4)
@@ -26,9 +35,11 @@ def networks(lipschitz: float = 0.9) -> dict[str, Contraction]:
     return {
         "dense": LipschitzMLP((3,), (16, 16), lipschitz=lipschitz),
         "dense, elu": LipschitzMLP((3,), (16, 16), (), Elu(), lipschitz),
+        "dense, concatenated": LipschitzMLP((3,), (16, 16), (), ConcatenatedLipSwish(), lipschitz),
         "dense, context": LipschitzMLP((3,), (16,), CONTEXT, lipschitz=lipschitz),
         "dense, image": LipschitzMLP(IMAGE, (16,), lipschitz=lipschitz),
         "conv": LipschitzConv(IMAGE, (8, 8), (3, 1, 3), lipschitz=lipschitz),
+        "conv, concatenated": LipschitzConv(IMAGE, (8, 8), activation=ConcatenatedLipSwish(), lipschitz=lipschitz),
         "conv, context": LipschitzConv(IMAGE, (8,), (3, 3), CONTEXT, lipschitz=lipschitz),
     }
 
@@ -80,7 +91,7 @@ def test_weights_are_shrunk_to_the_operator_norm_of_the_whole_map(make) -> None:
     with torch.no_grad():
         layer.weight.mul_(30)
         weight = layer.within(0.8, 1e-6)
-        matrix = layer.apply_weight(torch.eye(layer.v.numel()).reshape(-1, *event), weight)
+        matrix = layer.apply_weight(torch.eye(layer.v[0].numel()).reshape(-1, *event), weight)
         layer.weight.mul_(1e-4)
         assert torch.equal(layer.within(0.8, 1e-6), layer.weight), "a small map is left as it is"
     assert float(torch.linalg.matrix_norm(matrix.flatten(1), 2)) == pytest.approx(0.8, abs=1e-3)
@@ -96,9 +107,20 @@ def test_a_convolution_s_norm_is_not_that_of_its_kernel() -> None:
 @pytest.mark.parametrize("make", MAPS)
 def test_adjoints(make) -> None:
     layer = make()
-    x, y = torch.randn_like(layer.v), torch.randn_like(layer.u)
+    x = torch.randn_like(layer.v)
+    y = torch.randn_like(layer.apply_weight(x, layer.weight))
     left = (layer.apply_weight(x, layer.weight) * y).sum()
     torch.testing.assert_close(left, (x * layer.adjoint(y, layer.weight)).sum())
+
+
+def test_a_singular_value_that_overtakes_another_is_noticed() -> None:
+    """One direction of power iteration would stay with the former largest, and leave a norm of 4 / 3 of the limit."""
+    layer = BoundedLinear(8, 8)
+    for stretch in (torch.arange(8, 0, -1.0), torch.tensor([6.0, 8, 1, 1, 1, 1, 1, 1]), torch.tensor([6.0, 6, 8, 1, 1, 1, 1, 1])):
+        layer.weight.data = stretch.diag()
+        for _ in range(3):
+            weight = layer.within(0.8, 1e-4)
+        assert float(torch.linalg.matrix_norm(weight.detach(), 2)) == pytest.approx(0.8, rel=5e-3)
 
 
 @pytest.mark.parametrize("activation", [LipSwish(), Elu()])
@@ -108,6 +130,20 @@ def test_activations_have_the_slope_that_they_say(activation) -> None:
         value, slope = activation(h, learned.double())
         torch.testing.assert_close(slope, torch.autograd.grad(value.sum(), h)[0])
         assert float(slope.detach().abs().max()) <= 1.0
+
+
+def test_concatenated_lipswish_has_slopes_of_norm_one() -> None:
+    """Side by side the slopes keep nearly all of the norm, everywhere; one LipSwish keeps half of it at 0."""
+    h = torch.linspace(-50, 50, 4001, dtype=torch.float64).reshape(1, 1, -1).requires_grad_()
+    for learned in (torch.tensor(-2.0), torch.tensor(0.5), torch.tensor(4.0)):
+        value, slope = ConcatenatedLipSwish()(h, learned.double())
+        assert value.shape == slope.shape == (1, 2, 4001)
+        for side in (0, 1):
+            torch.testing.assert_close(slope[:, side], torch.autograd.grad(value[:, side].sum(), h, retain_graph=True)[0][:, 0])
+        norm = slope.detach().norm(dim=1)
+        assert float(norm.min()) > 0.64 and 0.999 < float(norm.max()) <= 1.0
+        up = LipSwish()(h, learned.double())[0]
+        torch.testing.assert_close(value[:, :1], up / 1.004)
 
 
 def test_lipswish_is_the_published_function() -> None:
@@ -169,7 +205,7 @@ def test_gradients_survive_a_second_forward_pass() -> None:
     first = network(x).square().sum()
     with torch.no_grad():
         for layer in network.maps:
-            layer.u.copy_(torch.randn_like(layer.u))
+            layer.v.copy_(torch.randn_like(layer.v))
     first.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 

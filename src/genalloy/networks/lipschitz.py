@@ -6,13 +6,16 @@ A chain of linear maps and activations of slope at most 1 has :math:`\mathrm{Lip
 
 so that :math:`\mathrm{Lip}(g) \le c < 1` over L maps (Miyato, Kataoka, Koyama & Yoshida, 2018; Behrmann, Grathwohl, Chen,
 Duvenaud & Jacobsen, 2019). :math:`\sigma` is the operator norm of the map itself; of a convolution, on images of its own size
-with their borders, not of its reshaped kernel. Power iteration, from the singular vectors u, v that are kept as buffers, runs
-until :math:`\sigma` grows by less than a tolerance, a looser one in training. Vectors that already satisfy it are left alone:
-the same weights give the same numbers twice, and averaged or loaded weights get a norm of their own. The buffers are written in
-training under gradients only.
+with their borders, not of its reshaped kernel. Power iteration, from directions v that are kept as a buffer, runs until
+:math:`\sigma` grows by less than a tolerance, a looser one in training. Four directions are followed at once: while weights
+move, one singular value overtakes another, and a single direction stays with the former largest, at two thirds of the norm.
+Directions that already satisfy the tolerance are left alone: the same weights give the same numbers twice, and averaged or
+loaded weights get a norm of their own. The buffer is written in training under gradients only.
 
 LipSwish (Chen, Behrmann, Duvenaud & Jacobsen, 2019) is :math:`x\,\mathrm{sigmoid}(\beta x) / 1.1` with a learned
-:math:`\beta > 0`: its slope stays below 1, and unlike ReLU's it has a derivative to learn from.
+:math:`\beta > 0`: its slope stays below 1, and unlike ReLU's it has a derivative to learn from. Of h and -h side by side, over
+1.004 (Perugachi-Diaz, Tomczak & Bhulai, 2021), the two slopes together have a norm near 1 everywhere: bounded networks then put
+their bound to use, where otherwise every activation costs them about half.
 
 The context is added to the first map's output through a free linear map: g is a contraction in x for every context, and
 arbitrary in the context.
@@ -25,7 +28,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,18 +41,24 @@ Shape = tuple[int, ...]
 Tangent = Callable[[Tensor], Tensor]
 r"""T (K, N, \*E) -> J T of the same shape, J the Jacobian at the N points."""
 MOST_ITERATIONS = 500
+FOLLOWED = 4
+"""Directions of power iteration."""
 LOOSER = 10.0
 """In training weights move on at once, and nothing is inverted: the tolerance is that much looser."""
 
 
 class Activation(Value, ABC):
-    """Elementwise, slope in [-1, 1]. start: first value of its learned number, one a layer; None where it has none."""
+    """Elementwise, Lipschitz constant 1. start: first value of its learned number, one a layer; None where it has none.
+
+    copies: how many numbers it makes of one; they lie behind each other on axis 1.
+    """
 
     start: float | None = None
+    copies = 1
 
     @abstractmethod
     def __call__(self, h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(value, slope), both of h's shape."""
+        """(values, slopes) of h (N, C, ...), both (N, copies C, ...)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,17 @@ class LipSwish(Activation):
 
 
 @dataclass(frozen=True)
+class ConcatenatedLipSwish(LipSwish):
+    """(LipSwish(h), LipSwish(-h)) / 1.004: slopes that halve no gradient, where one LipSwish does on one side."""
+
+    copies = 2
+
+    def __call__(self, h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
+        (up, rise), (down, fall) = super().__call__(h, learned), super().__call__(-h, learned)
+        return torch.cat([up, down], 1) / 1.004, torch.cat([rise, -fall], 1) / 1.004
+
+
+@dataclass(frozen=True)
 class Elu(Activation):
     """h where positive, e^h - 1 below: the activation of i-ResNets."""
 
@@ -80,13 +100,13 @@ class Elu(Activation):
 
 
 class Bounded(Module, ABC):
-    """A linear map without bias whose operator norm is known: `weight`, and singular vectors u, v as buffers."""
+    """A linear map without bias whose operator norm is known: `weight`, and the directions v that it stretches most."""
 
-    def __init__(self, weight: Tensor, output: Shape, event: Shape) -> None:
+    def __init__(self, weight: Tensor, event: Shape) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
-        self.register_buffer("u", F.normalize(torch.randn(output).flatten(), dim=0).reshape(1, *output))
-        self.register_buffer("v", F.normalize(torch.randn(event).flatten(), dim=0).reshape(1, *event))
+        size = math.prod(event)
+        self.register_buffer("v", _orthonormal(torch.randn(min(FOLLOWED, size), *event)))
 
     @abstractmethod
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -103,32 +123,57 @@ class Bounded(Module, ABC):
         return self.weight / (sigma / limit).clamp(min=1.0)
 
     def _singular(self, tolerance: float) -> tuple[Tensor, Tensor]:
+        """The pair (u, v) of the largest singular value, (1, ...) each."""
         keep = self.training and torch.is_grad_enabled()
         with torch.no_grad():
-            u, v = self._iterate(LOOSER * tolerance if keep else tolerance)
-            if keep and u is not self.u:
-                self.u.copy_(u)
+            v, found = self._iterate(LOOSER * tolerance if keep else tolerance)
+            if keep and v is not self.v:
                 self.v.copy_(v)
-        return (u.clone(), v.clone()) if keep else (u, v)  # later updates must not reach what autograd saved
+        return found.u, found.v
 
-    def _iterate(self, tolerance: float) -> tuple[Tensor, Tensor]:
-        u, v, tiny = self.u, self.v, torch.finfo(self.u.dtype).tiny
+    def _iterate(self, tolerance: float) -> tuple[Tensor, _Stretched]:
+        v, found = self.v, self._stretched(self.v)
         for _ in range(MOST_ITERATIONS):
-            out = self.apply_weight(v, self.weight)
-            next_u = F.normalize(out.flatten(), dim=0, eps=tiny).reshape(out.shape)
-            back = self.adjoint(next_u, self.weight)
-            sigma = torch.linalg.vector_norm(back)
-            if float(sigma - torch.dot(u.flatten(), out.flatten())) <= tolerance * float(sigma):
+            next_v = _orthonormal(self.adjoint(found.image, self.weight))
+            next_found = self._stretched(next_v)
+            if float(next_found.sigma - found.sigma) <= tolerance * float(next_found.sigma):
                 break
-            u, v = next_u, back / sigma
-        return u, v
+            v, found = next_v, next_found
+        return v, found
+
+    def _stretched(self, v: Tensor) -> _Stretched:
+        """The combination of orthonormal v that is stretched most."""
+        image = self.apply_weight(v, self.weight)
+        rows = image.flatten(1)
+        squares, mixes = torch.linalg.eigh(rows @ rows.t())
+        sigma, mix = squares[-1].clamp(min=torch.finfo(v.dtype).tiny).sqrt(), mixes[:, -1]
+        return _Stretched(image, sigma, _mixed(mix, image) / sigma, _mixed(mix, v))
+
+
+class _Stretched(NamedTuple):
+    """The image of several directions, and the largest singular value with its pair that they show."""
+
+    image: Tensor
+    sigma: Tensor
+    u: Tensor
+    v: Tensor
+
+
+def _orthonormal(v: Tensor) -> Tensor:
+    """Orthonormal directions (K, ...) with the span of v."""
+    return torch.linalg.qr(v.flatten(1).t())[0].t().reshape(v.shape)
+
+
+def _mixed(weights: Tensor, v: Tensor) -> Tensor:
+    """The weighted sum of (K, ...), as (1, ...)."""
+    return torch.tensordot(weights, v, 1).unsqueeze(0)
 
 
 class BoundedLinear(Bounded):
     """A matrix on vectors."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(_orthogonal((outputs, inputs)), (outputs,), (inputs,))
+        super().__init__(_orthogonal((outputs, inputs)), (inputs,))
         self.inputs, self.outputs = inputs, outputs
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -142,9 +187,7 @@ class BoundedConv(Bounded):
     """A convolution of odd kernel size on images (C, H, W) with zeros around them; the size is kept."""
 
     def __init__(self, event_shape: Shape, outputs: int, kernel: int) -> None:
-        inputs, *size = event_shape
-        weight = _orthogonal((outputs, inputs, kernel, kernel))
-        super().__init__(weight, (outputs, *size), tuple(event_shape))
+        super().__init__(_orthogonal((outputs, event_shape[0], kernel, kernel)), tuple(event_shape))
         self.event_shape, self.outputs, self.kernel = tuple(event_shape), outputs, kernel
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -221,10 +264,15 @@ class Contraction(Module, ABC):
             for i, layer in enumerate(self.maps):
                 t = layer.apply_weight(t, weights[i])
                 if i < count - 1:
-                    t = (t.unflatten(0, (k, n)) * slopes[i]).flatten(0, 1)
+                    t = (self._copied(t).unflatten(0, (k, n)) * slopes[i]).flatten(0, 1)
             return t.reshape(k, n, *self.event_shape)
 
         return h.reshape(x.shape), tangent
+
+    def _copied(self, t: Tensor) -> Tensor:
+        """Tangents (N, C, ...) as often as the activation copies what they move."""
+        copies = self.activation.copies
+        return t if copies == 1 else torch.cat([t] * copies, 1)
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         r"""g(x; context), (\*B, \*E)."""
@@ -239,6 +287,11 @@ class Contraction(Module, ABC):
     @abstractmethod
     def _placed(self, bias: Tensor) -> Tensor:
         r"""(\*, width) in a shape that adds to the maps' outputs."""
+
+
+def _links(sizes: tuple[int, ...], activation: Activation) -> list[tuple[int, int]]:
+    """(inputs, outputs) of each map between layers of these sizes; all but the first take what an activation gives."""
+    return [(a * activation.copies if i else a, b) for i, (a, b) in enumerate(pairwise(sizes))]
 
 
 class LipschitzMLP(Contraction):
@@ -259,7 +312,8 @@ class LipschitzMLP(Contraction):
     ) -> None:
         dims = math.prod(event_shape)
         sizes = (dims, *widths, dims)
-        super().__init__([BoundedLinear(a, b) for a, b in pairwise(sizes)], sizes[1:], activation, lipschitz)
+        maps: list[Bounded] = [BoundedLinear(a, b) for a, b in _links(sizes, activation)]
+        super().__init__(maps, sizes[1:], activation, lipschitz)
         self.event_shape, self.widths, self.tolerance = tuple(event_shape), tuple(widths), tolerance
         self._context(context_shapes, sizes[1])
 
@@ -291,7 +345,8 @@ class LipschitzConv(Contraction):
             raise ValueError(f"found kernels {kernels} for channels {channels}, expected {len(channels) + 1} odd sizes")
         sizes = (event_shape[0], *channels, event_shape[0])
         size = tuple(event_shape[1:])
-        maps: list[Bounded] = [BoundedConv((a, *size), b, k) for (a, b), k in zip(pairwise(sizes), kernels, strict=True)]
+        links = _links(sizes, activation)
+        maps: list[Bounded] = [BoundedConv((a, *size), b, k) for (a, b), k in zip(links, kernels, strict=True)]
         super().__init__(maps, sizes[1:], activation, lipschitz)
         self.event_shape, self.tolerance = tuple(event_shape), tolerance
         self.channels, self.kernels = tuple(channels), tuple(kernels)
