@@ -15,7 +15,7 @@ from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.hybrid import Hybrid
 from genalloy.networks.convolution import ConvNet, Filters
 from genalloy.networks.dense import Dense
-from genalloy.networks.lipschitz import LipschitzConv, LipschitzMLP
+from genalloy.networks.lipschitz import ConcatenatedLipSwish, LipschitzConv, LipschitzMLP
 from genalloy.networks.masked import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.ports import At
@@ -32,20 +32,29 @@ from genalloy.transforms.residual import Residual, Roulette, StochasticResidual
 
 TASKS = ("sample", "score", "encode", "classify")
 SCALES = 2
+DENSE = 128
+"""Units of the dense networks behind convolutions."""
+BENT = ConcatenatedLipSwish(5.0)
 Shape = tuple[int, ...]
-Block = Callable[[Shape, int], list[Step]]
-"""(shape of the events, width) -> the layers of one block."""
+Block = Callable[[Shape, int, bool], list[Step]]
+"""(shape of the events, width, whether its number is odd) -> the layers of one block."""
 
 
 @recipe("hybrid-flow", "flow", Kind.UNBIASED, Kind.LOWER, TASKS, "Nalisnick et al., 2019; Chen et al., 2019")
 def hybrid_flow(
-    target: Target, kind: str = "residual", lam: float | None = None, blocks: int = 0, width: int = 0, steps: int = 0
+    target: Target,
+    kind: str = "residual",
+    lam: float | None = None,
+    blocks: int = 0,
+    width: int = 0,
+    dense: int = 4,
+    steps: int = 0,
 ) -> Composition:
     """Hybrid flow: lam log p(x) + log p(label | x), with a linear classifier of the code; needs labels.
 
-    kind: residual, conv1x1 (couplings behind 1x1 convolutions) or coupling. lam: None is 1 / D. blocks: at each scale, 0: 4.
-    width: of the networks, 0: 32 channels, or 128 units. Pictures of even sides are squeezed, twice at most, and stay pictures;
-    all else is flattened. steps 0: 1000 on pictures, 2000 otherwise.
+    kind: of a block: residual, coupling, or conv1x1, a coupling behind a 1x1 convolution. lam: None is 1 / D. blocks: at each
+    scale, 0: 4. width: of their networks, 0: 32 channels, or 128 units. dense: on pictures, blocks of all entries behind these.
+    Pictures of even sides are squeezed, twice at most; all else is flattened. steps 0: 1000 on pictures, 2000 otherwise.
     """
     if kind not in KINDS:
         raise ValueError(f"hybrid-flow has no kind {kind!r}; expected one of {', '.join(KINDS)}")
@@ -53,11 +62,11 @@ def hybrid_flow(
     if dims < 2 and kind != "residual":
         raise ValueError("hybrid-flow needs at least two entries to couple; found one; try --set kind=residual")
     pictures = _evenly(target.space.shape)
-    flow = _flow(target, KINDS[kind], blocks or 4, width or (32 if pictures else 128))
+    flow = _pictures(target, kind, (blocks or 4, width or 32), dense) if pictures else _vectors(target, kind, blocks or 4, width)
     classifier = From(Categorical(labels.classes), nn.Linear(dims, labels.classes), (), ((dims,),))
     objective = (1 / dims if lam is None else lam) * MaximumLikelihood() + MaximumLikelihood(of=At("label_given_x"))
     # the last averaged weights are kept: the best density is not the best of both
-    phase = Phase(objective, Training(Adam(5e-3), ema=0.995, clip=10.0), batch=64 if pictures else 128, select=False)
+    phase = Phase(objective, Training(Adam(1e-2), ema=0.995, clip=10.0), batch=64 if pictures else 128, select=False)
     return Composition(Hybrid(flow, classifier), [phase], steps or (1000 if pictures else 2000), labels)
 
 
@@ -66,56 +75,65 @@ def _evenly(shape: Shape) -> bool:
     return len(shape) == 3 and shape[1] % 2 == 0 and shape[2] % 2 == 0
 
 
-def _flow(target: Target, block: Block, blocks: int, width: int) -> Preprocessed:
-    """Preprocessing, then blocks at each scale on N(0, I)."""
-    shape, steps = target.space.shape, list[Step]()
-    inner, pictures = (shape, True) if _evenly(shape) else ((target.space.dims,), False)
-    start = inner
-    for _ in range(SCALES if pictures else 1):
-        if pictures and _evenly(inner):
+def _chain(block: Block, shape: Shape, width: int, count: int) -> list[Step]:
+    return [layer for index in range(count) for layer in block(shape, width, index % 2 == 1)]
+
+
+def _pictures(target: Target, kind: str, sizes: tuple[int, int], dense: int) -> Preprocessed:
+    """Blocks at each scale, then on all entries, on N(0, I). sizes: blocks, width."""
+    inner, steps = target.space.shape, list[Step]()
+    for scale in range(SCALES):
+        if _evenly(inner):
             steps.append(Squeeze(inner))
             inner = Squeeze(inner).out_shape(inner)
         # the first normalises entry by entry: pixels at the border hardly vary
-        steps += [] if len(steps) > 1 else [ActNorm(inner)]
-        steps += [layer for _ in range(blocks) for layer in block(inner, width)]
-    flow = Flow(StandardNormal(inner), [*steps, ActNorm(inner, per_channel=pictures)], start)
-    if target.space.levels is None:
-        return standardised(target, flow, flat=not pictures)
-    flatten = [] if pictures else [Flatten(shape)]
-    return Preprocessed(flow, [*dequantised(target), Logit(float(target.space.levels), 1e-5, len(shape)), *flatten], shape)
+        steps += [ActNorm(inner)] if scale == 0 else []
+        steps += _chain(KINDS[kind], inner, sizes[1], sizes[0])
+    flat = (target.space.dims,)
+    steps += [Flatten(inner), *_chain(KINDS["residual" if kind == "residual" else "coupling"], flat, DENSE, dense)]
+    return _seen(target, Flow(StandardNormal(flat), [*steps, ActNorm(flat)], target.space.shape), False)
 
 
-def _residual(shape: Shape, width: int) -> list[Step]:
+def _vectors(target: Target, kind: str, blocks: int, width: int) -> Preprocessed:
+    """Blocks on flattened events, on N(0, I)."""
+    flat = (target.space.dims,)
+    steps = [ActNorm(flat), *_chain(KINDS[kind], flat, width or DENSE, blocks), ActNorm(flat)]
+    return _seen(target, Flow(StandardNormal(flat), steps, flat), True)
+
+
+def _seen(target: Target, flow: Flow, flat: bool) -> Preprocessed:
+    """The flow over data as they are: reals standardised, integers dequantised and taken through a logit."""
+    levels, shape = target.space.levels, target.space.shape
+    if levels is None:
+        return standardised(target, flow, flat)
+    return Preprocessed(flow, [*dequantised(target), Logit(float(levels), 1e-5, len(shape)), *[Flatten(shape)] * flat], shape)
+
+
+def _residual(shape: Shape, width: int, odd: bool) -> list[Step]:
     """ActNorm and x + g(x), Lip(g) < 1, its log-determinant by Russian roulette: one depth a batch while learning."""
-    network = LipschitzConv(shape, (width, width)) if len(shape) == 3 else LipschitzMLP(shape, (width, width))
+    picture, widths = len(shape) == 3, (width, width)
+    network = LipschitzConv(shape, widths, activation=BENT) if picture else LipschitzMLP(shape, widths, activation=BENT)
     layer = StochasticResidual(Residual(network, shape), Roulette(exact=4), Roulette(shared=True))
-    return [ActNorm(shape, per_channel=len(shape) == 3), layer]
+    return [ActNorm(shape, per_channel=picture), layer]
 
 
-def _coupling(shape: Shape, width: int) -> list[Step]:
-    """ActNorm and two affine couplings, each half moved once."""
-    steps: list[Step] = []
-    for odd in (False, True):
-        steps += [ActNorm(shape, per_channel=len(shape) == 3), _affine(shape, width, odd)]
-    return steps
-
-
-def _conv1x1(shape: Shape, width: int) -> list[Step]:
-    """The same with an invertible linear map of the channels (of all entries of a vector) before each coupling."""
-    steps: list[Step] = []
-    for odd in (False, True):
-        mix = InvertibleConvolution(shape[0]) if len(shape) == 3 else PLU(torch.randperm(shape[0]))
-        steps += [ActNorm(shape, per_channel=len(shape) == 3), mix, _affine(shape, width, odd)]
-    return steps
-
-
-def _affine(shape: Shape, width: int, odd: bool) -> Coupling:
-    """An affine coupling by halves of the channels, or of a vector's entries in turn."""
+def _coupling(shape: Shape, width: int, odd: bool) -> list[Step]:
+    """ActNorm and an affine coupling by halves of the channels, or of a vector's entries in turn."""
+    norm = ActNorm(shape, per_channel=len(shape) == 3)
     if len(shape) == 3:
         parting: Parting = ByChannel(shape, odd)
-        return Coupling(parting, ConvNet((parting.still_shape,), 2 * parting.moved_shape[0], Filters(width), zero=True))
-    parting = ByMask(alternating(shape[0], odd))
-    return Coupling(parting, Dense((parting.still_shape,), 2 * math.prod(parting.moved_shape), Hidden((width, width)), zero=True))
+        network: nn.Module = ConvNet((parting.still_shape,), 2 * parting.moved_shape[0], Filters(width), zero=True)
+    else:
+        parting = ByMask(alternating(shape[0], odd))
+        network = Dense((parting.still_shape,), 2 * math.prod(parting.moved_shape), Hidden((width, width)), zero=True)
+    return [norm, Coupling(parting, network)]
+
+
+def _conv1x1(shape: Shape, width: int, odd: bool) -> list[Step]:
+    """The same, an invertible linear map of the channels (of all entries of a vector) before the coupling."""
+    norm, affine = _coupling(shape, width, odd)
+    mix = InvertibleConvolution(shape[0]) if len(shape) == 3 else PLU(torch.randperm(shape[0]))
+    return [norm, mix, affine]
 
 
 KINDS: dict[str, Block] = {"residual": _residual, "conv1x1": _conv1x1, "coupling": _coupling}
