@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genalloy.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
@@ -13,21 +15,15 @@ from genalloy.networks.masked import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, halves, seen
-from genalloy.recipes.multiscale import Glow, Nice, few, image_flow, pixels, possible
+from genalloy.recipes.multiscale import Glow, Nice, Steps, few, image_flow, pixels, possible
 from genalloy.recipes.registry import recipe
 from genalloy.transforms.coupling import coupling
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import PLU, ActNorm
 from genalloy.transforms.univariate import Additive
 
-
-def dense(target: Target, name: str, width: int, dropout: float) -> Hidden:
-    """Networks of couplings on flattened observations. Raises ValueError where there is nothing to couple."""
-    if target.space.dims < 2:
-        raise ValueError(f"{name} needs at least two entries to couple; found one; try maf")
-    if target.space.levels is None:
-        return Hidden((width, width), nn.ReLU)
-    return Hidden((width, width), residual=True, dropout=dropout)
+Block = Callable[[Tensor, Hidden], list[Transform]]
+"""(which entries stay, network of couplings) -> the layers of one dense coupling."""
 
 
 def fitted(target: Target, model: Preprocessed, steps: int) -> Composition:
@@ -35,6 +31,26 @@ def fitted(target: Target, model: Preprocessed, steps: int) -> Composition:
     reals = target.space.levels is None
     phase = Phase(MaximumLikelihood(), ON_REALS if reals else ON_GRID, batch=256 if reals else 128)
     return Composition(model, [phase], steps or (4000 if reals else 1000))
+
+
+def on_scales(target: Target, kind: Steps, count: int, steps: int) -> Composition:
+    """Convolutional couplings at `count` scales."""
+    return fitted(target, pixels(target, image_flow(target.space.shape, kind, count)), steps)
+
+
+def dense(target: Target, name: str, block: Block, sizes: tuple[int, int, float], steps: int) -> Composition:
+    """Couplings on flattened observations. sizes: layers (0: 10 on integers, 12 on reals), width, dropout on integers.
+
+    Raises ValueError where there is nothing to couple.
+    """
+    dims, (layers, width, dropout) = target.space.dims, sizes
+    if dims < 2:
+        raise ValueError(f"{name} needs at least two entries to couple; found one; try maf")
+    reals = target.space.levels is None
+    hidden = Hidden((width, width), nn.ReLU) if reals else Hidden((width, width), residual=True, dropout=dropout)
+    couplings = [layer for mask in halves(dims, layers or (12 if reals else 10)) for layer in block(mask, hidden)]
+    flow = Flow(StandardNormal((dims,)), [*couplings, ActNorm((dims,))], (dims,))
+    return fitted(target, seen(target, flow), steps)
 
 
 @recipe("nice", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Dinh, Krueger & Bengio, 2015")
@@ -46,14 +62,13 @@ def nice(
     scales: at most so many on images with even sides, 0 for dense couplings. layers 0: 4 couplings a scale; dense, 10 on
     integers and 12 on reals. width: channels, three times as wide where dense. dropout: where dense, on integers.
     """
-    shape, dims = target.space.shape, target.space.dims
-    if count := possible(shape, scales):
-        return fitted(target, pixels(target, image_flow(shape, Nice(layers or 4, Filters(width)), count)), steps)
-    hidden = dense(target, "nice", 3 * width, dropout)
-    layers = layers or (12 if target.space.levels is None else 10)
-    couplings = [coupling(mask, hidden, univariate=Additive()) for mask in halves(dims, layers)]
-    flow = Flow(StandardNormal((dims,)), [*couplings, ActNorm((dims,))], (dims,))
-    return fitted(target, seen(target, flow), steps)
+    if count := possible(target.space.shape, scales):
+        return on_scales(target, Nice(layers or 4, Filters(width)), count, steps)
+
+    def block(mask: Tensor, hidden: Hidden) -> list[Transform]:
+        return [coupling(mask, hidden, univariate=Additive())]
+
+    return dense(target, "nice", block, (layers, 3 * width, dropout), steps)
 
 
 @recipe("glow", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Kingma & Dhariwal, 2018")
@@ -66,14 +81,11 @@ def glow(
     scales: at most so many on images with even sides, 0 for dense couplings. layers 0: 4 couplings a scale; dense, 10 on
     integers and 12 on reals. width: channels, three times as wide where dense. dropout: where dense, on integers.
     """
-    shape, dims = target.space.shape, target.space.dims
-    if count := possible(shape, scales):
-        kind = Glow(layers or 4, Filters(width), wavelets=not few(target))
-        return fitted(target, pixels(target, image_flow(shape, kind, count)), steps)
-    hidden = dense(target, "glow", 3 * width, dropout)
-    layers = layers or (12 if target.space.levels is None else 10)
-    couplings: list[Transform] = []
-    for mask in halves(dims, layers):
-        couplings += [ActNorm((dims,)), PLU(torch.randperm(dims)), coupling(mask, hidden)]
-    flow = Flow(StandardNormal((dims,)), [*couplings, ActNorm((dims,))], (dims,))
-    return fitted(target, seen(target, flow), steps)
+    if count := possible(target.space.shape, scales):
+        return on_scales(target, Glow(layers or 4, Filters(width), wavelets=not few(target)), count, steps)
+    dims = target.space.dims
+
+    def block(mask: Tensor, hidden: Hidden) -> list[Transform]:
+        return [ActNorm((dims,)), PLU(torch.randperm(dims)), coupling(mask, hidden)]
+
+    return dense(target, "glow", block, (layers, 3 * width, dropout), steps)
