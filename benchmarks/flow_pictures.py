@@ -61,7 +61,7 @@ def maps() -> dict[str, tuple[Map, tuple[int, ...]]]:
     ode = shaken(Continuous(Squash((vector, ()), (64,)), vector)).double()
     return {
         "ActNorm": (stacked([ActNorm(vector)]), vector),
-        "PLU": (stacked([PLU(torch.arange(DIMS))]), vector),
+        "PLU": (stacked([PLU(DIMS, "identity")]), vector),
         "1 coupling": (stacked(halves[:1]), vector),
         "4 couplings": (stacked(halves), vector),
         "MAF, 1 layer": (stacked([masked(DIMS, HIDDEN)]), vector),

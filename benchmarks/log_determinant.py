@@ -50,7 +50,7 @@ def layers(dims: int) -> dict[str, Callable[[Tensor], object]]:
         "MAF": masked(dims, HIDDEN),
         "planar": Planar(dims),
         "Sylvester, 8 columns": Sylvester(dims, Orthogonal(min(8, dims))),
-        "PLU": PLU(torch.arange(dims)),
+        "PLU": PLU(dims, "identity"),
         "residual, roulette": StochasticResidual(Residual(LipschitzMLP((dims,), (64,)), (dims,)), Roulette()),
         "continuous, Hutchinson": Continuous(Squash(((dims,), ()), (64,)), (dims,), trace=Hutchinson()),
     }

@@ -2,7 +2,7 @@
 
     python benchmarks/planar_energies.py --layers 2 8 32 --energies u1
 
-Reverse KL, inverse temperature .01 -> 1 over the first half, Adam 5e-3 with a cosine to 0, 256 draws a step. The KL is
+Reverse KL, inverse temperature .01 -> 1 over the first half, Adam with a cosine to 0, 256 draws a step. The KL is
 E_q[log q + U] + ln Z over 200,000 draws, with its standard error; U2..U4 have soft walls (width 0.1) at |x_i| = 4.
 """
 
@@ -26,14 +26,14 @@ from genalloy.transforms.linear import ActNorm
 from genalloy.transforms.planar import Planar
 
 
-def trained(energy: Energy, layers: int, steps: int, seed: int, path: bool) -> Flow:
+def trained(energy: Energy, layers: int, steps: int, seed: int, path: bool, rate: float) -> Flow:
     """A planar flow that draws in closed form, on a Gaussian with learned mean and scales."""
     torch.manual_seed(seed)
     planes = [Inverse(Planar(2, size=0.01)) for _ in range(layers)]
     flow = Flow(StandardNormal((2,)), [*planes, Inverse(ActNorm((2,)))], (2,))
     objective = ReverseKL(energy, path=path, beta=Linear(0.01, 1.0, steps // 2))
     batches = (Batch(torch.zeros(256, 2)) for _ in range(steps))
-    for _ in fit(flow, objective, batches, training=Training(Adam(5e-3), rate=Cosine(1.0, 0.0, steps), seed=seed)):
+    for _ in fit(flow, objective, batches, training=Training(Adam(rate), rate=Cosine(1.0, 0.0, steps), seed=seed)):
         pass
     return flow
 
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--energies", nargs="+", default=["u1"], choices=list(ENERGIES))
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rate", type=float, default=5e-3, help="Adam's; two layers want .005, 32 want .01")
     parser.add_argument("--path", action="store_true", help="path gradients (every layer's root at every step)")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
@@ -61,7 +62,7 @@ def main() -> None:
         for layers in wanted.layers:
             for seed in wanted.seeds:
                 start = time.process_time()
-                flow = trained(ENERGIES[name](), layers, wanted.steps, seed, wanted.path)
+                flow = trained(ENERGIES[name](), layers, wanted.steps, seed, wanted.path, wanted.rate)
                 kl, stderr = divergence(flow, ENERGIES[name]())
                 seconds = time.process_time() - start
                 print(f"{name} K={layers} seed {seed}: KL {kl:.4f} +- {stderr:.4f} nats, {seconds:.0f} CPU-s", flush=True)

@@ -30,7 +30,7 @@ def seeded() -> None:
 
 def flow(univariate: Univariate) -> Flow:
     layers = [coupling(alternating(2, odd), SMALL, (), univariate) for odd in (False, True)]
-    return shaken(Flow(StandardNormal((2,)), [*layers, ActNorm((2,)), PLU(torch.tensor([1, 0]))], (2,)))
+    return shaken(Flow(StandardNormal((2,)), [*layers, ActNorm((2,)), PLU(2, "rotation")], (2,)))
 
 
 def grid(side: int = 400, reach: float = 8.0) -> tuple[torch.Tensor, float]:

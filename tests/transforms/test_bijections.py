@@ -38,7 +38,8 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "reverse": Reverse,
     "actnorm": lambda: ActNorm((5,)),
     "actnorm-channels": lambda: ActNorm(IMAGE, per_channel=True),
-    "plu": lambda: PLU(SHUFFLE),
+    "plu": lambda: PLU(len(SHUFFLE)),
+    "plu, rotated": lambda: PLU(len(SHUFFLE), "rotation"),
 }
 
 

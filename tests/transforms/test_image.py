@@ -18,7 +18,7 @@ MAKE = {
     "haar": lambda: Haar(IMAGE),
     "shuffle": lambda: Shuffle(torch.tensor([1, 0])),
     "rotation": lambda: InvertibleConvolution(2),
-    "permutation": lambda: InvertibleConvolution(2, (1, 0)),
+    "permutation": lambda: InvertibleConvolution(2, "permutation"),
 }
 
 
@@ -77,11 +77,14 @@ def test_a_rotation_starts_orthogonal(channels: int) -> None:
     assert channels == 1 or not torch.allclose(z.abs().sort(1)[0], x.abs().sort(1)[0])
 
 
-def test_a_permutation_starts_as_one() -> None:
-    x, order = torch.randn(5, 6, 2, 2), tuple(torch.randperm(6).tolist())
-    z, ladj = InvertibleConvolution(6, order).encode(x)
-    torch.testing.assert_close(z, x[:, order])
-    assert (ladj == 0).all()
+def test_other_starts() -> None:
+    x = torch.randn(5, 6, 2, 2)
+    (z, ladj), (same, zero) = (InvertibleConvolution(6, start).encode(x) for start in ("permutation", "identity"))
+    torch.testing.assert_close(z.sort(1)[0], x.sort(1)[0])
+    torch.testing.assert_close(same, x)
+    assert (ladj == 0).all() and (zero == 0).all()
+    with pytest.raises(ValueError, match="start='haar', expected one of identity, permutation, rotation"):
+        InvertibleConvolution(6, "haar")
 
 
 def test_every_pixel_is_mixed_alike() -> None:

@@ -30,10 +30,10 @@ def seeded() -> None:
 
 def stack(memory: Memory, dropout: float = 0.0) -> Stack:
     torch.manual_seed(0)
-    hidden, shuffle = Hidden((8,), dropout=dropout), torch.tensor([2, 0, 3, 1])
+    hidden = Hidden((8,), dropout=dropout)
     fixed = Affine(torch.ones(4), torch.full((4,), 2.0))
     layers = [
-        fixed, ActNorm((4,)), coupling(alternating(4), hidden, CONTEXT), PLU(shuffle), Reverse(),
+        fixed, ActNorm((4,)), coupling(alternating(4), hidden, CONTEXT), PLU(4), Reverse(),
         masked(4, hidden, None, CONTEXT),
     ]  # fmt: skip
     return shaken(Stack(layers, memory)).double()
@@ -75,7 +75,7 @@ def test_values_and_a_record_as_context(memory: Memory) -> None:
 
 @pytest.mark.parametrize("memory", [Store(), *MODES], ids=repr)
 def test_as_a_transform(memory: Memory) -> None:
-    layers = [Squeeze((1, 2, 2)), Flatten((4, 1, 1)), PLU(torch.tensor([2, 0, 3, 1]))]
+    layers = [Squeeze((1, 2, 2)), Flatten((4, 1, 1)), PLU(4)]
     transform = shaken(Stack(layers, memory))
     x = torch.randn(6, 1, 2, 2)
     z, _ = transform.encode(x)

@@ -133,7 +133,7 @@ def every_transform() -> tuple[ListedTransform, ...]:
         ListedTransform("invertible convolution", lambda e, c: InvertibleConvolution(e[0]), image),
         ListedTransform("coupling, convolutional", _conv_coupling, image, True),
         ListedTransform("coupling, convolutional checkerboard", _board_coupling, image, True),
-        ListedTransform("plu", lambda e, c: PLU(torch.tensor([2, 0, 3, 1]))),
+        ListedTransform("plu", lambda e, c: PLU(e[0])),
         ListedTransform("affine", lambda e, c: Affine(torch.tensor([1.0, 2.0, -3.0, 0.0]), torch.tensor([0.5, 2.0, 9.0, 1.0]))),
         ListedTransform("logit", lambda e, c: Logit(16.0), inside=lambda x: 16.0 * torch.sigmoid(x)),
         ListedTransform("flatten", lambda e, c: Flatten(e), image),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
 from torch import nn
 
 from genalloy.evidence import Kind
@@ -132,7 +131,7 @@ def _coupling(shape: Shape, width: int, odd: bool) -> list[Step]:
 def _conv1x1(shape: Shape, width: int, odd: bool) -> list[Step]:
     """The same, an invertible linear map of the channels (of all entries of a vector) before the coupling."""
     norm, affine = _coupling(shape, width, odd)
-    mix = InvertibleConvolution(shape[0]) if len(shape) == 3 else PLU(torch.randperm(shape[0]))
+    mix = InvertibleConvolution(shape[0]) if len(shape) == 3 else PLU(shape[0])
     return [norm, mix, affine]
 
 

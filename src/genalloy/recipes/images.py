@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from genalloy.evidence import Kind
@@ -86,6 +85,6 @@ def glow(
     dims = target.space.dims
 
     def block(mask: Tensor, hidden: Hidden) -> list[Transform]:
-        return [ActNorm((dims,)), PLU(torch.randperm(dims)), coupling(mask, hidden)]
+        return [ActNorm((dims,)), PLU(dims), coupling(mask, hidden)]
 
     return dense(target, "glow", block, (layers, 3 * width, dropout), steps)

@@ -124,7 +124,7 @@ class Glow(RealNVP):
         return Haar(shape) if self.wavelets else super().squeeze(shape)
 
     def before(self, shape: Shape) -> list[Transform]:
-        return [*super().before(shape), InvertibleConvolution(shape[0], tuple(range(shape[0])))]
+        return [*super().before(shape), InvertibleConvolution(shape[0], "identity")]
 
 
 def image_flow(shape: Shape, steps: Steps, scales: int) -> Flow:

@@ -11,18 +11,19 @@ An invertible 1x1 convolution (Kingma & Dhariwal, 2018) mixes the channels of ea
 
 .. math:: W = P L (U + \mathrm{diag}(\sigma e^{s})), \qquad \log|\det dz/dx| = H\,W\, \textstyle\sum_i s_i,
 
-with a fixed permutation P and fixed signs :math:`\sigma`, unit-triangular L, strictly triangular U. It starts at a random
-rotation or at a given order of the channels; P and :math:`\sigma` are kept as buffers. Its inverse is two triangular solves.
+with a fixed permutation P and fixed signs :math:`\sigma`, unit-triangular L, strictly triangular U; its inverse is two triangular
+solves.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from genalloy.capabilities import Context
 from genalloy.transforms.layer import Transform
+from genalloy.transforms.linear import Mixing
 
 Shape = tuple[int, ...]
 WAVELETS = ((1.0, 1.0, 1.0, 1.0), (1.0, -1.0, 1.0, -1.0), (1.0, 1.0, -1.0, -1.0), (1.0, -1.0, -1.0, 1.0))
@@ -104,26 +105,13 @@ class Shuffle(Transform):
         return z.index_select(-3, self.permutation.argsort()), z.new_zeros(z.shape[:-3])
 
 
-class InvertibleConvolution(Transform):
-    r"""z = W x at every pixel of an image (\*B, C, H, W); see the module's text.
-
-    channels: C. order: in which W puts the channels at first; empty for a random rotation.
-    """
+class InvertibleConvolution(Mixing):
+    r"""z = W x at every pixel of an image (\*B, C, H, W), started at a random rotation; see the module's text and `Mixing`."""
 
     event_dims = 3
-    constant = True
 
-    def __init__(self, channels: int, order: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        self.channels, self.order = channels, tuple(order)
-        eye = torch.eye(channels, dtype=torch.float64)
-        start = eye[list(self.order)] if self.order else torch.linalg.qr(torch.randn_like(eye))[0]
-        permutation, lower, upper = torch.linalg.lu(start)
-        self.register_buffer("permutation", permutation.argmax(1))
-        self.register_buffer("signs", upper.diagonal().sign().float())
-        self.below = nn.Parameter(lower.tril(-1).float())
-        self.above = nn.Parameter(upper.triu(1).float())
-        self.log_scale = nn.Parameter(upper.diagonal().abs().log().float())
+    def __init__(self, size: int, start: str = "rotation") -> None:
+        super().__init__(size, start)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
@@ -132,15 +120,8 @@ class InvertibleConvolution(Transform):
         return z.reshape(x.shape), self._ladj(x)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
-        y = z.index_select(-3, self.permutation.argsort()).flatten(-2)
-        y = torch.linalg.solve_triangular(lower, y, upper=False, unitriangular=True)
-        x = torch.linalg.solve_triangular(upper, y, upper=True)
-        return x.reshape(z.shape), -self._ladj(z)
-
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        eye = torch.eye(self.channels, dtype=self.below.dtype, device=self.below.device)
-        return self.below.tril(-1) + eye, self.above.triu(1) + torch.diag(self.signs * self.log_scale.exp())
+        columns = z.index_select(-3, self.permutation.argsort()).flatten(-2)
+        return self._solved(columns).reshape(z.shape), -self._ladj(z)
 
     def _ladj(self, x: Tensor) -> Tensor:
         return (self.log_scale.sum() * x.shape[-2:].numel()).expand(x.shape[:-3])

@@ -7,6 +7,8 @@ permutation P and signs :math:`\sigma`, unit-triangular L, strictly triangular U
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -79,21 +81,51 @@ class ActNorm(Transform):
         return sum_event(whole, self.event_dims).expand(x.shape[: x.dim() - self.event_dims])
 
 
-class PLU(Transform):
-    """Invertible matrix on vectors (\\*B, D) in PLU form, started at a permutation; see the module's text.
+STARTS: dict[str, Callable[[int], Tensor]] = {
+    "identity": lambda size: torch.eye(size, dtype=torch.float64),
+    "permutation": lambda size: torch.eye(size, dtype=torch.float64)[torch.randperm(size)],
+    "rotation": lambda size: torch.linalg.qr(torch.randn(size, size, dtype=torch.float64))[0],
+}
 
-    permutation: integer tensor (D,); the inverse is two triangular solves.
+
+class Mixing(Transform):
+    """A square matrix W in PLU form, for transforms that apply it; see the module's text.
+
+    size: rows of W. start: "identity", or at random "permutation" or "rotation". P and the signs are kept as buffers.
+    Raises ValueError for another start.
     """
 
     constant = True
 
-    def __init__(self, permutation: Tensor) -> None:
+    def __init__(self, size: int, start: str) -> None:
         super().__init__()
-        self.register_buffer("permutation", permutation.long())
-        dims = len(permutation)
-        self.below = nn.Parameter(torch.zeros(dims, dims))
-        self.above = nn.Parameter(torch.zeros(dims, dims))
-        self.log_scale = nn.Parameter(torch.zeros(dims))
+        if start not in STARTS:
+            raise ValueError(f"found start={start!r}, expected one of {', '.join(STARTS)}")
+        self.size, self.start = size, start
+        permutation, lower, upper = torch.linalg.lu(STARTS[start](size))
+        self.register_buffer("permutation", permutation.argmax(1))
+        self.register_buffer("signs", upper.diagonal().sign().float())
+        self.below = nn.Parameter(lower.tril(-1).float())
+        self.above = nn.Parameter(upper.triu(1).float())
+        self.log_scale = nn.Parameter(upper.diagonal().abs().log().float())
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """(L, U + diag(signs e^s))."""
+        eye = torch.eye(self.size, dtype=self.below.dtype, device=self.below.device)
+        return self.below.tril(-1) + eye, self.above.triu(1) + torch.diag(self.signs * self.log_scale.exp())
+
+    def _solved(self, z: Tensor) -> Tensor:
+        """W^{-1} z for columns z with their rows in the order of L U x already."""
+        lower, upper = self._factors()
+        y = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, y, upper=True)
+
+
+class PLU(Mixing):
+    r"""z = W x on vectors (\*B, D), started at a random permutation; the inverse is two triangular solves. See `Mixing`."""
+
+    def __init__(self, size: int, start: str = "permutation") -> None:
+        super().__init__(size, start)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
@@ -101,12 +133,5 @@ class PLU(Transform):
         return z, self.log_scale.sum().expand(x.shape[:-1])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
-        y = z[..., self.permutation.argsort()].reshape(-1, len(self.log_scale)).t()
-        y = torch.linalg.solve_triangular(lower, y, upper=False, unitriangular=True)
-        x = torch.linalg.solve_triangular(upper, y, upper=True).t().reshape(z.shape)
-        return x, -self.log_scale.sum().expand(z.shape[:-1])
-
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        eye = torch.eye(len(self.log_scale), dtype=self.below.dtype, device=self.below.device)
-        return self.below.tril(-1) + eye, self.above.triu(1) + torch.diag(self.log_scale.exp())
+        rows = z[..., self.permutation.argsort()].reshape(-1, self.size)
+        return self._solved(rows.t()).t().reshape(z.shape), -self.log_scale.sum().expand(z.shape[:-1])
