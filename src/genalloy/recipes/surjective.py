@@ -24,7 +24,7 @@ from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.coupling import ByChannel, Coupling, coupling
 from genalloy.transforms.image import InvertibleConvolution, Squeeze
 from genalloy.transforms.layer import Layer, Transform
-from genalloy.transforms.linear import ActNorm
+from genalloy.transforms.linear import PLU, ActNorm
 from genalloy.transforms.observation import Affine, Dequantise, Flatten, Logit
 from genalloy.transforms.sigmoidal import DeepSigmoid
 from genalloy.transforms.surjection import augment
@@ -36,9 +36,9 @@ LOGISTIC = 1.702
 """The deviation of the Gaussian nearest to the standard logistic: its sigmoid is almost uniform."""
 
 
-def normed(steps: Sequence[Transform], shape: Shape, per_channel: bool = False) -> list[Transform]:
-    """ActNorm before each."""
-    return [layer for step in steps for layer in (ActNorm(shape, per_channel), step)]
+def normed(steps: Sequence[Transform], shape: Shape, per_channel: bool = False, every: int = 1) -> list[Transform]:
+    """ActNorm before each, or before every second, third, ..."""
+    return [layer for i in range(0, len(steps), every) for layer in (ActNorm(shape, per_channel), *steps[i : i + every])]
 
 
 def squeezes(shape: Shape) -> list[Squeeze]:
@@ -65,9 +65,8 @@ def image_flow(shape: Shape, layers: int, univariate: Univariate, blocks: Attent
     """Squeezes, then ActNorm, 1x1 convolution and coupling in turn, on N(0, I)."""
     before = squeezes(shape)
     small = before[-1].out_shape(before[-1].shape)
-    steps = attentive(small, layers, univariate, blocks)
-    normed_ = [layer for i in range(0, len(steps), 2) for layer in (ActNorm(small, True), *steps[i : i + 2])]
-    return Flow(StandardNormal(small), [*before, *normed_, ActNorm(small)], shape)
+    steps = normed(attentive(small, layers, univariate, blocks), small, True, 2)
+    return Flow(StandardNormal(small), [*before, *steps, ActNorm(small)], shape)
 
 
 def image_noise(shape: Shape, layers: int, blocks: Attentive) -> Embedded:
@@ -145,15 +144,18 @@ def _noisy(target: Target, flow: Flow, width: int) -> Flow:
 def augmented(
     target: Target, extra: int = 0, layers: int = 12, width: int = 96, dropout: float = 0.2, steps: int = 0
 ) -> Composition:
-    """Augmented flow (VFlow): affine couplings of the data together with invented entries, N(0, I) given the data.
+    """Augmented flow (VFlow): affine couplings, behind learned matrices, of the data and invented entries, N(0, I) given them.
 
     extra: invented entries, 0 for as many as the data have and at least 2. dropout: on integers. steps 0: 1000 on integers,
     4000 on reals.
     """
     dims, reals = target.space.dims, target.space.levels is None
     extra = extra or max(dims, 2)
+    whole = dims + extra
     hidden = Hidden((width, width), nn.ReLU) if reals else Hidden((width, width), residual=True, dropout=dropout)
-    inner = dense_flow(dims + extra, layers, hidden, Scale())
+    # data and noise start independent: where couplings part the one from the other, no gradient says that noise is of use
+    mixed = [layer for mask in halves(whole, layers) for layer in (PLU(whole, "rotation"), coupling(mask, hidden))]
+    inner = Flow(StandardNormal((whole,)), [*normed(mixed, (whole,), every=2), ActNorm((whole,))], (whole,))
     flow = Flow(inner, [ActNorm((dims,)), augment((dims,), extra)], (dims,))
     phase = Phase(MaximumLikelihood(), Training(Adam(5e-3 if reals else 2e-3), ema=0.998, clip=10.0), batch=256 if reals else 128)
     return Composition(seen(target, flow), [phase], steps or (4000 if reals else 1000))
