@@ -17,7 +17,7 @@ from genalloy.recipes.flows import realnvp
 from genalloy.recipes.images import glow, nice
 from genalloy.recipes.multiscale import Glow, Nice, RealNVP, Steps, image_flow, possible
 from genalloy.transforms.coupling import Coupling, checkerboard
-from genalloy.transforms.image import Shuffle
+from genalloy.transforms.image import Haar, Shuffle, Squeeze
 from genalloy.transforms.linear import ActNorm
 
 KINDS = {"nice": Nice, "realnvp": RealNVP, "glow": Glow}
@@ -90,6 +90,13 @@ def test_glow_starts_as_the_realnvp_of_the_same_weights() -> None:
     torch.testing.assert_close(density(glow_(), x).value, density(realnvp_(), x).value)
     mixed = shaken(glow_, 0.1)
     assert (density(mixed(), x).value - density(realnvp_(), x).value).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize(("levels", "start"), [(17, Squeeze), (32, Squeeze), (33, Haar), (256, Haar), (None, Haar)])
+def test_glow_parts_pixels_of_few_levels_and_wavelets_of_many(levels: int | None, start: type) -> None:
+    model = glow(target(Space(IMAGE, "image", levels=levels))[0], layers=2, width=4).model
+    found = [type(m) for m in model.modules() if type(m) in (Haar, Squeeze)]
+    assert found[0] is start and found.count(Haar) == (2 if start is Haar else 0)
 
 
 def test_how_many_scales_an_image_admits() -> None:

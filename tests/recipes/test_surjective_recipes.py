@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from genalloy.data.load import load
+from genalloy.data.space import Space
 from genalloy.networks.attention import AttentionNet, Attentive
 from genalloy.recipes.composition import Target
 from genalloy.recipes.surjective import augmented, flow_plus_plus, image_noise, naf, squeezes
+from genalloy.transforms.linear import PLU
 from genalloy.transforms.observation import Dequantise
 
 
@@ -45,3 +47,16 @@ def test_784_dimensions_stay_finite(recipe) -> None:
     model = recipe(Target.of(load(pixels)), layers=1, width=8).model
     with torch.no_grad():
         assert model().density(torch.randint(0, 256, (4, 1, 28, 28)).float()).value.isfinite().all()
+
+
+def test_an_augmented_flow_starts_with_data_and_noise_rotated_into_each_other() -> None:
+    """Where couplings part data from independent noise, no gradient says that noise is of use."""
+    torch.manual_seed(0)
+    model = augmented(Target(Space((2,)), torch.zeros(2), torch.ones(2), 64), layers=4, width=8).model
+    mixing = [m for m in model.modules() if isinstance(m, PLU)]
+    assert len(mixing) == 4
+    for m in mixing:
+        lower, upper = m._factors()
+        matrix = (lower @ upper)[m.permutation]
+        torch.testing.assert_close(matrix @ matrix.t(), torch.eye(4), rtol=1e-4, atol=1e-5)
+        assert matrix[:2, 2:].abs().max() > 1e-3

@@ -119,6 +119,13 @@ def test_planar_at_any_size_of_its_vectors(size: float, sign: float) -> None:
     torch.testing.assert_close(wide.decode(wide.encode(x.double())[0])[0], x.double(), rtol=1e-6, atol=1e-6)
 
 
+def test_the_size_of_planes_at_the_start() -> None:
+    torch.manual_seed(0)
+    whole = Planar(4).coefficients.start.detach()
+    torch.manual_seed(0)
+    torch.testing.assert_close(Planar(4, size=0.01).coefficients.start.detach(), 0.01 * whole)
+
+
 def test_planar_moves_along_one_direction_and_radial_about_one_point() -> None:
     x = torch.randn(20, 4)
     planar, radial = moved("planar"), moved("radial")

@@ -20,6 +20,7 @@ from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.ports import At
 from genalloy.part import From
 from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.multiscale import possible
 from genalloy.recipes.pieces import Step, dequantised, standardised
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
@@ -60,18 +61,13 @@ def hybrid_flow(
     labels, dims = target.labels("hybrid-flow"), target.space.dims
     if dims < 2 and kind != "residual":
         raise ValueError("hybrid-flow needs at least two entries to couple; found one; try --set kind=residual")
-    pictures = _evenly(target.space.shape)
+    pictures = possible(target.space.shape, SCALES) > 0
     flow = _pictures(target, kind, (blocks or 4, width or 32), dense) if pictures else _vectors(target, kind, blocks or 4, width)
     classifier = From(Categorical(labels.classes), nn.Linear(dims, labels.classes), (), ((dims,),))
     objective = (1 / dims if lam is None else lam) * MaximumLikelihood() + MaximumLikelihood(of=At("label_given_x"))
     # the last averaged weights are kept: the best density is not the best of both
     phase = Phase(objective, Training(Adam(1e-2), ema=0.995, clip=10.0), batch=64 if pictures else 128, select=False)
     return Composition(Hybrid(flow, classifier), [phase], steps or (1000 if pictures else 2000), labels)
-
-
-def _evenly(shape: Shape) -> bool:
-    """Whether an event is a picture that can be squeezed at least once."""
-    return len(shape) == 3 and shape[1] % 2 == 0 and shape[2] % 2 == 0
 
 
 def _chain(block: Block, shape: Shape, width: int, count: int) -> list[Step]:
@@ -82,7 +78,7 @@ def _pictures(target: Target, kind: str, sizes: tuple[int, int], dense: int) -> 
     """Blocks at each scale, then on all entries, on N(0, I). sizes: blocks, width."""
     inner, steps = target.space.shape, list[Step]()
     for scale in range(SCALES):
-        if _evenly(inner):
+        if possible(inner, 1):
             steps.append(Squeeze(inner))
             inner = Squeeze(inner).out_shape(inner)
         # the first normalises entry by entry: pixels at the border hardly vary
