@@ -64,6 +64,13 @@ ON_REALS = Training(Adam(5e-3), ema=0.998, clip=10.0)
 ON_GRID = Training(Adam(2e-3), ema=0.995, clip=10.0)
 
 
+def conditioner(target: Target, width: int, dropout: float) -> Hidden:
+    """Dense networks of affine couplings: plain on reals, residual with dropout on integers."""
+    if target.space.levels is None:
+        return Hidden((width, width), nn.ReLU)
+    return Hidden((width, width), residual=True, dropout=dropout)
+
+
 @recipe("realnvp", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Dinh, Sohl-Dickstein & Bengio, 2017")
 def realnvp(
     target: Target, layers: int = 0, width: int = 0, dropout: float = 0.2, steps: int = 0, scales: int = 0
@@ -80,7 +87,7 @@ def realnvp(
         pictures = pixels(target, image_flow(shape, RealNVP(layers or 4, Filters(width or 32)), count))
         return Composition(pictures, [Phase(MaximumLikelihood(), ON_GRID)], steps or 1000)
     width = width or (64 if reals else 96)
-    hidden = Hidden((width, width), nn.ReLU) if reals else Hidden((width, width), residual=True, dropout=dropout)
+    hidden = conditioner(target, width, dropout)
     flow = coupling_flow(target.space.dims, layers or (20 if reals else 10), hidden)
     phase = Phase(MaximumLikelihood(), ON_REALS if reals else ON_GRID, batch=256 if reals else 128)
     return Composition(seen(target, flow), [phase], steps or (6000 if reals else 1000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from genalloy.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
@@ -13,7 +13,7 @@ from genalloy.networks.convolution import Filters
 from genalloy.networks.masked import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, halves, seen
+from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, conditioner, halves, seen
 from genalloy.recipes.multiscale import Glow, Nice, Steps, few, image_flow, pixels, possible
 from genalloy.recipes.registry import recipe
 from genalloy.transforms.coupling import coupling
@@ -46,7 +46,7 @@ def dense(target: Target, name: str, block: Block, sizes: tuple[int, int, float]
     if dims < 2:
         raise ValueError(f"{name} needs at least two entries to couple; found one; try maf")
     reals = target.space.levels is None
-    hidden = Hidden((width, width), nn.ReLU) if reals else Hidden((width, width), residual=True, dropout=dropout)
+    hidden = conditioner(target, width, dropout)
     couplings = [layer for mask in halves(dims, layers or (12 if reals else 10)) for layer in block(mask, hidden)]
     flow = Flow(StandardNormal((dims,)), [*couplings, ActNorm((dims,))], (dims,))
     return fitted(target, seen(target, flow), steps)

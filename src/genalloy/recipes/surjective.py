@@ -15,7 +15,7 @@ from genalloy.networks.masked import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.part import Embedded
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.flows import TASKS, halves, order, seen
+from genalloy.recipes.flows import TASKS, conditioner, halves, order, seen
 from genalloy.recipes.multiscale import possible
 from genalloy.recipes.pieces import dequantised, grid
 from genalloy.recipes.registry import recipe
@@ -152,7 +152,7 @@ def augmented(
     dims, reals = target.space.dims, target.space.levels is None
     extra = extra or max(dims, 2)
     whole = dims + extra
-    hidden = Hidden((width, width), nn.ReLU) if reals else Hidden((width, width), residual=True, dropout=dropout)
+    hidden = conditioner(target, width, dropout)
     # data and noise start independent: where couplings part the one from the other, no gradient says that noise is of use
     mixed = [layer for mask in halves(whole, layers) for layer in (PLU(whole, "rotation"), coupling(mask, hidden))]
     inner = Flow(StandardNormal((whole,)), [*normed(mixed, (whole,), every=2), ActNorm((whole,))], (whole,))
