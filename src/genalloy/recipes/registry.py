@@ -71,7 +71,13 @@ class Recipe:
     def __call__(self, target: Target, **settings: Any) -> Composition:
         """Build for a data space; None leaves a setting to the recipe. Raises ValueError as `checked` does."""
         given = {name: value for name, value in self.checked(settings).items() if value is not None}
-        return self.build(target, **given)
+        try:
+            return self.build(target, **given)
+        except ValueError as error:
+            if not given or self.name in str(error):
+                raise
+            chosen = ", ".join(f"{name}={value}" for name, value in given.items())
+            raise ValueError(f"{self.name} cannot have {chosen}: {error}") from error
 
 
 _RECIPES: dict[str, Recipe] = {}
