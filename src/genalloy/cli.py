@@ -62,6 +62,7 @@ def _recipe_record(recipe: Any) -> dict[str, Any]:
 
 @app.command()
 def fit(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A name that `genalloy recipes` lists.")],
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE-DATA by default.")] = None,
@@ -94,7 +95,14 @@ def fit(
         return
     from genalloy.runs.launch import launch
 
-    launch(settings, folder, resume=resume, earlier=from_)
+    launch(settings, folder, resume=resume, earlier=from_, given=_given(context))
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Names of the run's settings that were written on the command line."""
+    names = {"set_": "settings"}
+    written = (name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE")
+    return {names.get(name, name) for name in written}
 
 
 def _settings(recipe: str, pairs: list[str]) -> dict[str, Any]:
@@ -336,7 +344,7 @@ def main() -> None:
     from genalloy.training.diagnose import Diverged
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except (ValueError, Diverged, OSError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(1)
@@ -351,6 +359,7 @@ def main() -> None:
             error.show()
             sys.exit(error.exit_code)
         raise
+    sys.exit(code or 0)  # typer returns the status of an Exit, of Ctrl-C too
 
 
 if __name__ == "__main__":
