@@ -84,6 +84,7 @@ def _recipe_record(recipe: Any) -> dict[str, Any]:
 
 @app.command(cls=Bounded)
 def fit(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A name that `genalloy recipes` lists.")],
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE-DATA by default.")] = None,
@@ -120,7 +121,14 @@ def fit(
         return
     from genalloy.runs.launch import launch
 
-    launch(settings, folder, resume=resume, earlier=from_)
+    launch(settings, folder, resume=resume, earlier=from_, given=_given(context))
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Names of the run's settings that were written on the command line."""
+    names = {"set_": "settings"}
+    written = (name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE")
+    return {names.get(name, name) for name in written}
 
 
 def _not_both(given: dict[str, bool]) -> None:

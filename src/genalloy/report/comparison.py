@@ -143,7 +143,12 @@ class Row:
 
     @property
     def absence(self) -> str:
-        return "the run failed" if self.error else ABSENT
+        return f"the run {self.state}" if self.error else ABSENT
+
+    @property
+    def state(self) -> str:
+        """What became of a row with an error: it failed, or it is still to come."""
+        return "is not finished" if (self.error or "").startswith("not finished") else "failed"
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,10 @@ class Data:
     alphabet: list[str] = field(default_factory=list)
     style: str = ""
     rate: int = 0
+    sha256: str = ""
+    split: str = ""
+    split_seed: int | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from genalloy.recipes.registry import Recipe, all_recipes, find
 from genalloy.runs.examine import Asked
 from genalloy.runs.settings import RunSettings, keep_limits
 from genalloy.runs.table import BASELINES, Entry, Table, make_table
+from genalloy.training.interrupt import stoppable
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def run_comparison(comparison: Comparison) -> Path:
     from genalloy.report.page import write_page
 
     dataset = comparison.dataset()
-    make_table(comparison.table(dataset), dataset)
+    with stoppable():
+        make_table(comparison.table(dataset), dataset)
     return write_page(comparison.folder)
 
 

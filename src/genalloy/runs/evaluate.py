@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from genalloy.evaluation.step_features import RandomConvolutions
 from genalloy.experiments.declare import Change
 from genalloy.runs.cells import Cell
 from genalloy.runs.columns import columns
-from genalloy.runs.examine import PANELS, Asked, Cells, Examined, examine
+from genalloy.runs.examine import DEFAULT, PANELS, Asked, Cells, Examined, examine
+from genalloy.runs.identity import Identity, repeated, rows_of
 from genalloy.runs.pictures import write_pictures
 from genalloy.runs.sequences import strided
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import dataset_of, trained_model
+from genalloy.runs.start import data_of, trained_model
 from genalloy.training.checkpoint import read_tensors, write_text
 from genalloy.training.devices import CPU, resolve_device
 
@@ -40,29 +42,52 @@ def evaluate_run(
     stride: int | None = None,
     device: torch.device = CPU,
 ) -> dict[str, Any]:
-    """The row of a finished run, also written to its row.json. `data`: other rows of the same space to evaluate on.
+    """The row of a finished run, also written to row.json: the run's own where all is measured on its own data, else below it.
 
+    data: other rows of the same space to evaluate on; a note counts those that the run was trained on. Raises OtherData where
+    the run's own data are not those that it was trained on.
     stride: of overlapping windows of text, for one more number in the density panel; see `genalloy.runs.sequences`.
     device: where densities, samples and codes are computed.
     """
     settings = RunSettings.read(folder)
-    dataset = dataset_of(settings, folder)
+    own = data_of(folder)
+    dataset = own if data is None else _other(own, data, settings)
+    identity = Identity.of(dataset)
+    place = folder if data is None and _whole(asked) else folder / measured(identity.rows, asked)
+    row = _evaluate(folder, settings, dataset, asked, None, place, told, device)
     if data is not None:
-        dataset = _other(dataset, data, settings)
-    row = _evaluate(folder, settings, dataset, asked, None, folder, told, device)
+        row["notes"] = trained_on(dataset, data)
+        write_text(place / "row.json", json.dumps(row))
     if stride is not None:
         told("measuring overlapping windows")
         cell = strided(trained_model(folder), dataset, stride, settings.seed).to_json()
         row["panels"].setdefault(PANELS["density"].title, {})[f"bits per character, windows every {stride}"] = cell
-        write_text(folder / "row.json", json.dumps(row))
+        write_text(place / "row.json", json.dumps(row))
     return row
+
+
+def _whole(asked: Asked) -> bool:
+    """Whether all that a table shows is asked for, so that the row may stand in a table."""
+    return set(asked.panels) >= set(DEFAULT) and replace(asked, panels=DEFAULT) == Asked()
+
+
+def measured(what: str, asked: Asked) -> str:
+    """The name of the folder, below the run's, for a measurement that is not the run's usual one."""
+    return "measured-" + hashlib.sha256(json.dumps([what, asdict(asked)]).encode()).hexdigest()[:8]
+
+
+def trained_on(dataset: Dataset, data: str) -> list[str]:
+    """In a sentence, how many of the rows that were given to be measured on the model has been trained on."""
+    count = repeated(dataset.test, dataset.train)
+    words = f"{count:,} of the {len(dataset.test):,} rows of {data} are also among the rows that the model was trained on"
+    return [f"{words}: what is measured on them flatters it"] if count else []
 
 
 def evaluate_entry(folder: Path, asked: Asked, after: Change | None, place: Path, told: Told = silent) -> dict[str, Any]:
     """The row of a finished run's model, changed by `after`; row.json and pictures.npz are written to `place`."""
     settings = RunSettings.read(folder)
     device = resolve_device(settings.device)
-    return _evaluate(folder, settings, dataset_of(settings, folder), asked, after, place, told, device)
+    return _evaluate(folder, settings, data_of(folder), asked, after, place, told, device)
 
 
 def _evaluate(
@@ -92,6 +117,8 @@ def _evaluate(
         "seed": settings.seed,
         "curves": _curves(facts["memory"], dataset.space.shape[0] if dataset.lengths else 1),
         "columns": columns(dataset.space),
+        "notes": [facts["memory"]["plan"]] if facts["memory"].get("plan") else [],
+        "identity": Identity.of(dataset).to_json(),
     }
     place.mkdir(parents=True, exist_ok=True)
     write_pictures(model, dataset, it.drawn, place, settings.seed)
@@ -138,12 +165,13 @@ def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
     return replace(dataset, test=rows, labels=kept, factors={})
 
 
-_FITTED: dict[tuple[str, int, int], Features] = {}
+_FITTED: dict[tuple[str, int], Features] = {}
 
 
 def features_of(dataset: Dataset, seed: int) -> Features:
     """The data set's feature space, fitted once in a process."""
-    key = (dataset.source.get("sha256", dataset.name), seed, len(dataset.train))
+    # the rows themselves: one file gives others under another label, limit or window
+    key = (rows_of(dataset), seed)
     if key not in _FITTED:
         steps = RandomConvolutions(seed).fit(dataset.train) if dataset.lengths else None
         _FITTED[key] = steps or default_features(dataset, seed)
@@ -162,3 +190,5 @@ def print_row(row: dict[str, Any]) -> None:
             label = f" {cell['kind']}" if cell["kind"] else ""
             table.add_row(titles.get(name, name), f"{cell['text']}{label}", cell["how"])
         Console().print(table)
+    for note in row["notes"]:
+        Console().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

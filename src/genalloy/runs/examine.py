@@ -31,6 +31,7 @@ from genalloy.evaluation.representation import probe, representation_panel, untr
 from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
 from genalloy.runs.cost import Spent, evaluations, spend
+from genalloy.runs.identity import hash_of
 from genalloy.runs.labels import conditional, context_of, drawn_labels
 from genalloy.runs.score import Estimator, Scores, encode, minus_energy, sample, score
 from genalloy.runs.sequences import cells_with_steps
@@ -171,12 +172,12 @@ def memorisation_panel(it: Examined) -> Cells:
     return cells_of(memorisation(it.dataset, it.drawn, it.features, it.seed, reference_of(it.dataset, it.features)))
 
 
-_REFERENCES: dict[tuple[int, int], tuple[Features, Reference | Missing]] = {}
+_REFERENCES: dict[tuple[int, str], tuple[Features, Reference | Missing]] = {}
 
 
 def reference_of(dataset: Dataset, features: Features) -> Reference | Missing:
     """What all rows of a memorisation table share, made once in a process; the features are kept so that their id is theirs."""
-    key = (id(features), len(dataset.test))
+    key = (id(features), hash_of(dataset.test))
     if key not in _REFERENCES:
         _REFERENCES[key] = features, reference(dataset, features)
     return _REFERENCES[key][1]

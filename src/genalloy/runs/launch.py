@@ -1,19 +1,58 @@
-"""Training in the foreground: processes through Lightning Fabric, a progress bar, and what to do after Ctrl-C."""
+"""Training in the foreground: processes through Lightning Fabric, a progress bar, and what to do after a signal."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from genalloy.runs.agreement import agreed, changed
+from genalloy.runs.lock import locked
+from genalloy.runs.progress import say_line, shown
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import continue_run, start, start_from
+from genalloy.runs.start import continue_run, data_of, resume_command, start, start_from
 from genalloy.runs.train import Trainer
 from genalloy.training.devices import make_fabric, resolve_device
+from genalloy.training.interrupt import STOPS, stoppable
 
 
-def launch(settings: RunSettings, folder: Path, resume: bool = False, earlier: Path | None = None) -> None:
-    """Train in this process, or in several where the settings ask for them."""
+def launch(
+    settings: RunSettings, folder: Path, resume: bool = False, earlier: Path | None = None, given: Collection[str] | None = None
+) -> None:
+    """Train in this process, or in several where the settings ask for them.
+
+    given: names of the settings that a person asked for, which a resumed run must agree with; None: those that are no defaults.
+    Raises ValueError on a contradiction, on other data, on a device that is not there, and where another process works in the folder.
+    """
     resolve_device(settings.device)  # refused before anything is loaded
+    # Fabric runs the other processes of one machine with this variable set
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    with stoppable(), locked(folder, print) if first else nullcontext():
+        if resume:
+            settings = agreed(RunSettings.read(folder), settings, changed(settings) if given is None else given, folder)
+            torch.set_num_threads(settings.threads)
+        if resume and first and _finished(settings, folder):
+            return
+        _launch(settings, folder, resume, earlier)
+
+
+def _finished(settings: RunSettings, folder: Path) -> bool:
+    """Whether there is nothing left to train, which is said. Raises OtherData where the data are not the run's."""
+    if not (folder / "model.safetensors").exists():
+        return False
+    data_of(folder, settings)
+    print(
+        f"{folder} is finished ({sum(settings.planned):,} steps): nothing is left to train, and nothing was written; to train on"
+        f" from its weights, add --from {folder}, --steps N and another --out instead of --resume"
+    )
+    return True
+
+
+def _launch(settings: RunSettings, folder: Path, resume: bool, earlier: Path | None) -> None:
     if settings.precision == "32-true" and settings.processes == 1:
         _train(None, settings, folder, resume, earlier)
         return
@@ -26,55 +65,50 @@ def launch(settings: RunSettings, folder: Path, resume: bool = False, earlier: P
 
 def _train(fabric: Any, settings: RunSettings, folder: Path, resume: bool, earlier: Path | None) -> None:
     if resume:
-        trainer = continue_run(folder, fabric)
+        trainer = continue_run(folder, fabric, settings)
     elif earlier is not None:
         trainer = start_from(settings, folder, earlier, fabric)
     else:
         trainer = start(settings, folder, fabric=fabric)
     if fabric is not None and fabric.global_rank > 0:
-        for _ in trainer.run():
-            pass
+        follow(trainer)
         return
+    if resume:
+        settings.write(folder)  # the data may have moved
     watch(trainer, folder)
 
 
+def follow(trainer: Trainer) -> None:
+    """Train beside the first process, which writes and speaks; when it stops, so does this one."""
+    try:
+        for _ in trainer.run():
+            pass
+    except STOPS:
+        return
+
+
 def watch(trainer: Trainer, folder: Path) -> None:
-    """Draw the progress of a trainer until it ends; Ctrl-C saves and says how to go on."""
+    """Draw the progress of a trainer until it ends; a signal saves and says how to go on."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console()
-    console.print(trainer.model, highlight=False, markup=False)
-    console.print(f"minimises {trainer.composition.formula()}", highlight=False, markup=False)
+    trainer.tell = lambda words: say_line(console, f"warning: {words}")
+    say_line(console, str(trainer.model))
+    say_line(console, f"minimises {trainer.composition.formula()}")
     for note in trainer.dataset.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    total = sum(trainer.settings.planned)
+        say_line(console, f"note: {note}")
+    if trainer.memory.plan:
+        say_line(console, trainer.memory.plan)
     try:
-        with Progress(*columns, console=console, refresh_per_second=4) as bar:
-            task = bar.add_task(trainer.settings.recipe, total=total, rate="", figures="")
-            checked = ""
-            for step in trainer.run():
-                if step.validation is not None:
-                    checked = f"  validation {step.validation:.4g}"
-                if step.done % 10 == 0 or step.validation is not None:
-                    figures = "  ".join(f"{k} {v:.4g}" for k, v in step.figures.items()) + checked
-                    speed = bar.tasks[0].speed or 0.0
-                    bar.update(task, completed=step.done, figures=figures, rate=f"{speed:.0f} steps/s")
-            bar.update(task, completed=total)
-    except KeyboardInterrupt:
-        console.print(f"stopped and saved at step {trainer.memory.step}; continue with --resume --out {folder}")
+        with shown(console, trainer.settings.recipe, sum(trainer.settings.planned)) as picture, closing(trainer.run()) as steps:
+            for step in steps:
+                picture.step(step)
+    except STOPS:
+        # the steps are closed, and saved, by now
+        say_line(console, f"stopped at step {trainer.done:,}, saved up to step {trainer.saved:,}; to continue:")
+        say_line(console, resume_command(trainer.settings, folder))
         raise
     best = trainer.memory.validation
     if best:
-        console.print(f"last validation {best[-1][1]:.5g} nats ({trainer.memory.label})")
-    console.print(f"wrote {folder / 'model.safetensors'}")
+        say_line(console, f"last validation {best[-1][1]:.5g} nats ({trainer.memory.label})")
+    say_line(console, f"wrote {folder / 'model.safetensors'}")

@@ -24,6 +24,7 @@ from genalloy.runs.examine import Asked
 from genalloy.runs.settings import RunSettings, keep_limits
 from genalloy.runs.table import BASELINES, Entry, Table, digest, make_table, versions
 from genalloy.training.checkpoint import write_bytes, write_text
+from genalloy.training.interrupt import stoppable
 
 SIGNS = {"high": 1.0, "low": -1.0}
 
@@ -51,7 +52,8 @@ def reproduce(experiment: Experiment, order: Order, results: Path | None) -> tup
 
     dataset = load(experiment.data, limit=order.limit)
     table = table_of(experiment, order)
-    record = make_table(table, dataset)
+    with stoppable():
+        record = make_table(table, dataset)
     verdict = None if experiment.verdict is None else experiment.verdict(scores_of(record))
     if verdict is not None:
         record["verdict"] = {"outcome": verdict.outcome.value, "words": verdict.words}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,14 @@ from genalloy.data.reading import parse
 from genalloy.data.space import Space
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.registry import find
+from genalloy.runs.identity import UNKNOWN, Identity, modified, repeated
+from genalloy.runs.planning import plan, seconds_per_step
+from genalloy.runs.records import read_object
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.train import Trainer, plan, seconds_per_step
+from genalloy.runs.train import Trainer
 from genalloy.spec import from_spec
 from genalloy.training import checkpoint
+from genalloy.training.devices import World
 from genalloy.training.seeding import Stream, seed_all
 
 
@@ -30,6 +35,17 @@ def dataset_of(settings: RunSettings, folder: Path | None = None) -> Dataset:
     if folder is not None and (folder / "data.json").exists():
         reading = replace(reading, vocabulary=RunData.read(folder).form.vocabulary)
     return load(source, label=settings.label, seed=settings.split_seed, limit=settings.limit, reading=reading)
+
+
+def data_of(folder: Path, settings: RunSettings | None = None) -> Dataset:
+    """The data that a run was trained on, loaded again. Raises OtherData where they are not the same any more.
+
+    settings: with the place to load them from, the run's own where None.
+    """
+    recorded = RunData.read_existing(folder).identity
+    dataset = dataset_of(settings or RunSettings.read(folder), folder)
+    recorded.require(Identity.of(dataset), f"the run {folder}")
+    return dataset
 
 
 def build(settings: RunSettings, dataset: Dataset) -> Composition:
@@ -44,48 +60,87 @@ def build(settings: RunSettings, dataset: Dataset) -> Composition:
 
 
 def start(
-    settings: RunSettings, folder: Path | None, dataset: Dataset | None = None, cap: bool = False, fabric: Any = None
+    settings: RunSettings,
+    folder: Path | None,
+    dataset: Dataset | None = None,
+    cap: bool = False,
+    fabric: Any = None,
+    composition: Composition | None = None,
 ) -> Trainer:
-    """A fresh run. Raises ValueError where `folder` already holds one."""
+    """A fresh run, of the recipe's own composition where none is given. Raises ValueError where `folder` already holds one."""
     first = fabric is None or fabric.global_rank == 0
     if first and folder is not None and (folder / "run.json").exists():
-        raise ValueError(f"{folder} already holds a run; add --resume to continue it, or choose another --out")
+        finished = (folder / "model.safetensors").exists()
+        move = "choose another --out" if finished else "add --resume to continue it, or choose another --out"
+        raise ValueError(f"{folder} already holds a {'finished ' * finished}run; {move}")
     dataset = dataset_of(settings) if dataset is None else dataset
-    composition = build(settings, dataset)
-    settings = plan(composition, dataset, settings, cap)
-    settings = settings if fabric is None else fabric.broadcast(settings, src=0)  # one clock decides for all processes
+    composition = build(settings, dataset) if composition is None else composition
+    planned = plan(composition, dataset, settings, cap, fabric)
+    settings = World(fabric).same(planned.settings)  # one clock decides for all processes
     trainer = Trainer(composition, dataset, settings, folder, fabric)
+    trainer.memory.plan = planned.words
     if first and folder is not None:
+        write_data(dataset, folder)
         trainer.checkpoint()
-        settings.write(folder)
-        facts = {"name": dataset.name, "space": dataset.space.to_json(), "source": dataset.source, "notes": dataset.notes}
-        facts["classes"] = dataset.label_names
-        facts["lengths"] = dataset.lengths["train"].tolist() if dataset.lengths else []
-        checkpoint.write_text(folder / "data.json", json.dumps(facts, indent=1, default=str))
+        settings.write(folder)  # last: a folder without it holds no run, and is begun anew
     return trainer
 
 
-def continue_run(folder: Path, fabric: Any = None) -> Trainer:
-    """An interrupted run, from its last checkpoint."""
-    settings = RunSettings.read(folder)
-    return Trainer.resume(folder, dataset_of(settings, folder), settings, fabric)
+def write_data(dataset: Dataset, folder: Path) -> None:
+    """Write data.json: what a run must know of its data without them at hand."""
+    facts = {"name": dataset.name, "space": dataset.space.to_json(), "source": dataset.source, "notes": dataset.notes}
+    facts["classes"] = dataset.label_names
+    facts["lengths"] = dataset.lengths["train"].tolist() if dataset.lengths else []
+    facts["identity"] = Identity.of(dataset).to_json()
+    checkpoint.write_text(folder / "data.json", json.dumps(facts, indent=1, default=str))
+
+
+def continue_run(folder: Path, fabric: Any = None, settings: RunSettings | None = None) -> Trainer:
+    """An interrupted run, from its last checkpoint. settings: its own where None. Raises OtherData on other data."""
+    settings = RunSettings.read(folder) if settings is None else settings
+    return Trainer.resume(folder, data_of(folder, settings), settings, fabric)
 
 
 def start_from(settings: RunSettings, folder: Path, earlier: Path, fabric: Any = None) -> Trainer:
-    """A fresh run whose weights are an earlier run's (fine-tuning, or another data set of the same space)."""
+    """A fresh run whose weights are an earlier run's (fine-tuning, or another data set of the same space).
+
+    On the same data the earlier run's split is kept; on other data a note says how many test rows the earlier run was trained on.
+    Raises ValueError where another recipe, other settings of it, or another space is asked for.
+    """
+    record, before = RunData.read_existing(earlier), RunSettings.read(earlier)
+    if settings.recipe != before.recipe or any(before.settings.get(k) != v for k, v in settings.settings.items()):
+        there, asked = (f"{s.recipe} {s.settings or ''}".strip() for s in (before, settings))
+        raise ValueError(f"{earlier} holds weights of {there}, not of {asked}; ask for the same recipe and settings")
+    settings = replace(settings, settings=before.settings)
     dataset = dataset_of(settings, earlier)
-    tensors, facts = checkpoint.read_tensors(earlier / "checkpoint.safetensors")
-    reason = dataset.space.comparable(RunData.read(earlier).space)
+    if Identity.of(dataset).sha256 == record.identity.sha256 != "":
+        settings = replace(settings, split=before.split_seed if before.split_seed != settings.seed else None)
+        dataset = dataset_of(settings, earlier)
+    reason = dataset.space.comparable(record.space)
     if reason is not None:
         raise ValueError(f"{earlier} was trained on another space: {reason}; choose data of the same shape and kind")
-    trainer = start(settings, folder, dataset, fabric=fabric)
+    dataset.notes = (*dataset.notes, *seen_before(dataset, earlier))
+    return start(settings, folder, dataset, fabric=fabric, composition=stored_composition(earlier))
+
+
+def stored_composition(folder: Path) -> Composition:
+    """A run's composition with its best weights so far."""
+    tensors, facts = checkpoint.read_tensors(folder / "checkpoint.safetensors")
     composition: Any = from_spec(facts["spec"], tensors)
     best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
     if best:
         composition.model.load_state_dict(best)
-    trainer.composition = composition
-    trainer.checkpoint()
-    return trainer
+    return cast("Composition", composition)
+
+
+def seen_before(dataset: Dataset, earlier: Path) -> list[str]:
+    """In a sentence, how many test rows an earlier run was trained on; that it cannot be told, where its data are gone."""
+    try:
+        train = data_of(earlier).train
+    except (ValueError, OSError):
+        return [f"whether {earlier} was trained on some of these test rows cannot be told: its data cannot be loaded any more"]
+    count = repeated(dataset.test, train) if train.shape[1:] == dataset.test.shape[1:] else 0
+    return [f"{count:,} of {len(dataset.test):,} test rows are among those that {earlier} was trained on"] if count else []
 
 
 @dataclass(frozen=True)
@@ -98,6 +153,7 @@ class RunData:
     source: dict[str, Any]
     classes: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
+    identity: Identity = UNKNOWN
 
     def drawn_lengths(self, count: int, seed: int) -> Tensor | None:
         """Lengths (count,) for samples, drawn from the training rows'; None where all rows are whole."""
@@ -111,19 +167,32 @@ class RunData:
 
     @staticmethod
     def read(folder: Path) -> RunData:
-        record = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-        form = Form(**record["source"].get("form", {}))
-        classes = tuple(record.get("classes", ()))
-        lengths = tuple(record.get("lengths", ()))
-        return RunData(record["name"], Space.from_json(record["space"]), form, record["source"], classes, lengths)
+        """Raises ValueError where data.json is missing or damaged."""
+        file = folder / "data.json"
+        if not file.exists():
+            raise ValueError(f"{folder} has lost its data.json; expected what `genalloy fit --out` wrote: train again")
+        record = read_object(file, "train again with another --out")
+        try:
+            source, space = record["source"], Space.from_json(record["space"])
+            form = Form(**source.get("form", {}))
+            # runs of older versions know the hash of the file alone
+            known = {"name": record["name"], "made": modified(str(file)), **source, **record.get("identity", {})}
+            classes, lengths = tuple(record.get("classes", ())), tuple(record.get("lengths", ()))
+            return RunData(record["name"], space, form, source, classes, lengths, Identity.from_json(known))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); train again with another --out") from None
+
+
+def resume_command(settings: RunSettings, folder: Path) -> str:
+    """What continues an interrupted run, to be pasted into a shell."""
+    return shlex.join(["genalloy", "fit", settings.recipe, settings.data, "--out", str(folder), "--resume"])
 
 
 def trained_model(folder: Path) -> nn.Module:
     """The model of a finished run. Raises ValueError where training has not finished."""
     file = folder / "model.safetensors"
     if not file.exists():
-        RunSettings.read(folder)
-        raise ValueError(f"{folder} has not finished training; continue it with `genalloy fit ... --out {folder} --resume`")
+        raise ValueError(f"{folder} has not finished training; continue it: {resume_command(RunSettings.read(folder), folder)}")
     return checkpoint.load(file)
 
 
@@ -141,11 +210,9 @@ def estimate(settings: RunSettings) -> Cost:
     """Parameters, steps, memory and minutes of a run that is not started."""
     dataset = dataset_of(settings)
     composition = build(settings, dataset)
-    settings = plan(composition, dataset, settings)
-    seconds = sum(
-        seconds_per_step(composition, phase, dataset) * steps
-        for phase, steps in zip(composition.each(), settings.planned, strict=True)
-    )
+    settings = plan(composition, dataset, settings).settings
+    each = seconds_per_step(composition, 2.0, dataset)
+    seconds = sum(cost * steps for cost, steps in zip(each, settings.planned, strict=True))
     count = sum(p.numel() for p in composition.parameters())
     held = sum(p.numel() for p in (dataset.train, dataset.validation, dataset.test)) * 4
     # weights, gradients, two Adam moments, the average and the best copy

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -22,15 +24,24 @@ import torch
 from genalloy.data.dataset import Dataset
 from genalloy.experiments.declare import Contender
 from genalloy.recipes.registry import find
+from genalloy.runs.agreement import agreed
 from genalloy.runs.columns import LABELS, columns
 from genalloy.runs.examine import Asked
+from genalloy.runs.identity import Identity
+from genalloy.runs.lock import locked
 from genalloy.runs.merge import merge_rows
 from genalloy.runs.pictures import write_reference
 from genalloy.runs.pool import Job, run_jobs, say
+from genalloy.runs.progress import figures
+from genalloy.runs.records import read_object
 from genalloy.runs.settings import RunSettings
+from genalloy.runs.start import RunData
 from genalloy.training.checkpoint import write_text
 
 BASELINES = "baselines"
+UNFINISHED = "not finished: run the same command again"
+QUESTION = ("recipe", "label", "limit", "settings", "steps", "minutes", "seed", "patience", "precision")
+"""What a run in a table's place must have been asked for."""
 
 
 @dataclass(frozen=True)
@@ -82,104 +93,179 @@ def digest(value: Any) -> str:
 
 
 def make_table(table: Table, dataset: Dataset) -> dict[str, Any]:
-    """Train and measure what is missing; write reference.npz and comparison.json, also when interrupted; return the record."""
-    began = time.monotonic()
-    table.folder.mkdir(parents=True, exist_ok=True)
-    _same_question(table)
-    write_reference(dataset, table.folder)
-    try:
-        _work(table)
-    finally:
-        record = collect(table, dataset, (time.monotonic() - began) / 60)
-        write_text(table.folder / "comparison.json", json.dumps(record, indent=1))
+    """Train and measure what is missing; return the record.
+
+    comparison.json and the page are written at the start, after every row that ends, and at the end, interrupted or not.
+    Raises ValueError where the folder, or a run or a measurement that it would take over, answers another question or is of
+    other data, and where another process works in the folder.
+    """
+    began, identity = time.monotonic(), Identity.of(dataset)
+    with locked(table.folder, print):
+        _same_question(table, identity)
+        _same_runs(table, identity)
+        write_reference(dataset, table.folder)
+        publish(table, dataset, began)
+        try:
+            _work(table, identity, lambda: publish(table, dataset, began))
+        finally:
+            record = publish(table, dataset, began)
     return record
 
 
-def _same_question(table: Table) -> None:
-    """Rows of another question must not end up in one table."""
-    file, asked = table.folder / "question.json", json.dumps(table.question)
-    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != json.loads(asked):
-        raise ValueError(
-            f"{table.folder} holds rows of another comparison {file.read_text(encoding='utf-8')}; choose another --out"
-        )
-    write_text(file, asked)
+def publish(table: Table, dataset: Dataset, began: float) -> dict[str, Any]:
+    """Write comparison.json and the page of what is there; the record. A disk that is full now may not be at the next row."""
+    from genalloy.report.page import write_page
+
+    record = collect(table, dataset, (time.monotonic() - began) / 60)
+    try:
+        write_text(table.folder / "comparison.json", json.dumps(record, indent=1))
+        write_page(table.folder)
+    except OSError as error:
+        print(f"warning: {error}; the rows are kept in folders of their own")
+    return record
+
+
+def _same_question(table: Table, identity: Identity) -> None:
+    """Rows of another question, or of other data, must not end up in one table."""
+    file = table.folder / "question.json"
+    asked = json.loads(json.dumps(table.question))
+    if file.exists():
+        before = read_object(file, "choose another --out, or delete it if its rows are of the same question")
+        # the place of the data is no question where their identity is known
+        names = [k for k in asked if k in before and not (k == "data" and "identity" in before)]
+        words = [f"{k} {before[k]} there, {asked[k]} asked for" for k in names if before[k] != asked[k]]
+        if words:
+            raise ValueError(f"{table.folder} holds rows of another comparison: {'; '.join(words)}; choose another --out")
+        Identity.from_json(before.get("identity", {})).require(identity, f"the comparison {table.folder}")
+        asked["identity"] = before.get("identity", identity.to_json())
+    write_text(file, json.dumps({"identity": identity.to_json(), **asked}))
+
+
+def _same_runs(table: Table, identity: Identity) -> None:
+    """Runs and measurements that are there already must be of these data, and runs of these settings."""
+    for entry in table.entries:
+        if (entry.run / "run.json").exists():
+            recorded = RunSettings.read(entry.run)
+            agreed(recorded, entry.settings, QUESTION, entry.run, exact=True)
+            RunData.read(entry.run).identity.require(identity, f"the run {entry.run}")
+        if entry.row.exists():
+            _require(kept(entry.row), identity, entry.row)
+    _require(kept(table.baselines / "row.json"), identity, table.baselines)
+
+
+def _require(record: dict[str, Any] | None, identity: Identity, place: Path) -> None:
+    Identity.from_json((record or {}).get("identity", {})).require(identity, f"what was measured in {place}")
+
+
+def kept(file: Path) -> dict[str, Any] | None:
+    """A measurement's record; None where there is none, or none that can be read: it is measured again."""
+    try:
+        return read_object(file, "it is measured again")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        print(f"warning: {error}")
+        file.unlink(missing_ok=True)
+        return None
 
 
 # -- the work ------------------------------------------------------------------------------------------------------
 
 
-def _work(table: Table) -> None:
+def _work(table: Table, identity: Identity, publish: Callable[[], object]) -> None:
     """One job a run, however many rows are measured of it."""
     runs: dict[Path, list[Entry]] = {}
     for entry in table.entries:
         runs.setdefault(entry.run, []).append(entry)
     first = table.entries[0]
-    jobs = [Job(BASELINES, table.baselines, make_baselines, (table.baselines, first.settings, first.asked))]
-    jobs += [Job(_job_name(entries[0]), run, make_entries, entries) for run, entries in runs.items()]
+    jobs = [Job(BASELINES, table.baselines, make_baselines, (table.baselines, first.settings, first.asked, identity))]
+    jobs += [Job(run.name, run, make_entries, (entries, identity)) for run, entries in runs.items()]
     todo = [job for job in jobs if not _finished(job)]
-    run_jobs(todo, table.jobs, len(jobs) - len(todo))
+    for job in todo:
+        (job.folder / "error.txt").unlink(missing_ok=True)
+    run_jobs(todo, table.jobs, len(jobs) - len(todo), partial(_ended, publish=publish))
 
 
-def _job_name(entry: Entry) -> str:
-    return entry.run.name
+def _ended(job: Job, words: str, publish: Callable[[], object]) -> None:
+    """A job is over; words: why its process died."""
+    if words:
+        note_error(job.folder, words)
+    publish()
+
+
+def note_error(folder: Path, words: str) -> None:
+    """error.txt stands in place of a row."""
+    try:
+        write_text(folder / "error.txt", words)
+    except OSError as error:
+        print(f"warning: {folder}: {words}; {error}", file=sys.stderr)
 
 
 def _finished(job: Job) -> bool:
     if job.name == BASELINES:
         return (job.folder / "row.json").exists()
-    return all(entry.row.exists() for entry in job.argument)
+    entries, _ = job.argument
+    return all(entry.row.exists() for entry in entries)
 
 
-def make_baselines(what: tuple[Path, RunSettings, Asked]) -> None:
+def make_baselines(what: tuple[Path, RunSettings, Asked, Identity]) -> None:
     """Rows that learn nothing, in a worker. An error becomes the row's text."""
     from genalloy.runs.baselines import baseline_rows
     from genalloy.runs.start import dataset_of
 
-    folder, settings, asked = what
+    folder, settings, asked, identity = what
     torch.set_num_threads(1)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        rows = baseline_rows(dataset_of(settings), settings.split_seed, asked)
-        write_text(folder / "row.json", json.dumps(rows))
+        with locked(folder, print):
+            dataset = dataset_of(settings)
+            identity.require(Identity.of(dataset), "the comparison")
+            rows = baseline_rows(dataset, settings.split_seed, asked)
+            write_text(folder / "row.json", json.dumps({"identity": identity.to_json(), "rows": rows}))
     except Exception as error:  # a bad baseline must not cost the models' rows
-        write_text(folder / "error.txt", f"{type(error).__name__}: {error}")
+        note_error(folder, f"{type(error).__name__}: {error}")
 
 
-def make_entries(entries: list[Entry]) -> None:
+def make_entries(what: tuple[list[Entry], Identity]) -> None:
     """Train one run and measure all that is asked of it, in a worker. An error becomes the rows' text."""
     from genalloy.runs.evaluate import evaluate_entry
 
+    entries, identity = what
     torch.set_num_threads(1)
     folder = entries[0].run
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        (folder / "error.txt").unlink(missing_ok=True)
-        if not (folder / "model.safetensors").exists():
-            _train(entries[0])
-        for entry in entries:
-            if not entry.row.exists():
-                evaluate_entry(folder, entry.asked, entry.contender.after, entry.place, partial(_tell, entry))
+        with locked(folder, print):
+            (folder / "error.txt").unlink(missing_ok=True)
+            if not (folder / "model.safetensors").exists():
+                _train(entries[0], identity)
+            for entry in entries:
+                if not entry.row.exists():
+                    evaluate_entry(folder, entry.asked, entry.contender.after, entry.place, partial(_tell, entry))
     except Exception as error:  # one bad row must not cost the others
-        write_text(folder / "error.txt", f"{type(error).__name__}: {error}")
+        note_error(folder, f"{type(error).__name__}: {error}")
 
 
 def _tell(entry: Entry, words: str) -> None:
     say(entry.run, say=f"{entry.contender.name}: {words}")
 
 
-def _train(entry: Entry) -> None:
+def _train(entry: Entry, identity: Identity) -> None:
     from genalloy.runs.memory import reset_peak
-    from genalloy.runs.start import continue_run, start
+    from genalloy.runs.start import continue_run, dataset_of, start
 
     reset_peak()
     folder = entry.run
-    trainer = continue_run(folder) if (folder / "run.json").exists() else start(entry.settings, folder, cap=entry.cap)
+    if (folder / "run.json").exists():
+        trainer = continue_run(folder)
+    else:
+        dataset = dataset_of(entry.settings)
+        identity.require(Identity.of(dataset), "the comparison")
+        trainer = start(entry.settings, folder, dataset, cap=entry.cap)
     told = 0.0
-    for step in trainer.run():
-        if time.monotonic() - told > 1.0:
-            told = time.monotonic()
-            figures = "  ".join(f"{k} {v:.4g}" for k, v in step.figures.items())
-            say(folder, completed=step.done, total=step.total, say=figures)
+    with closing(trainer.run()) as steps:
+        for step in steps:
+            if time.monotonic() - told > 1.0:
+                told = time.monotonic()
+                say(folder, step.done, step.total, figures(step))
 
 
 # -- the record ----------------------------------------------------------------------------------------------------
@@ -206,7 +292,12 @@ def collect(table: Table, dataset: Dataset, minutes: float) -> dict[str, Any]:
 
 def describe(dataset: Dataset) -> dict[str, Any]:
     """The data's paragraph on the page."""
+    source = dataset.source
     return {
+        "sha256": source.get("sha256", ""),
+        "split": source.get("split", ""),
+        "split_seed": source.get("seed"),
+        "limit": source.get("limit"),
         "name": dataset.name,
         "kind": dataset.space.kind,
         "shape": list(dataset.space.shape),
@@ -236,10 +327,11 @@ def _row(table: Table, name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"recipe": name, "family": recipe.family, "kind": "model", "reference": recipe.reference}
     row |= {"folder": None, "error": None, "cells": {}, "curves": {"train": [], "validation": []}, "notes": []}
     row["settings"], row["runs"] = dict(entries[0].contender.settings), [entry.run.name for entry in entries]
-    made = [(e, json.loads(e.row.read_text(encoding="utf-8"))) for e in entries if e.row.exists()]
+    records = [(e, kept(e.row)) for e in entries]
+    made = [(e, record) for e, record in records if record is not None]
     if not made:
         errors = [e.run / "error.txt" for e in entries if (e.run / "error.txt").exists()]
-        row["error"] = errors[0].read_text(encoding="utf-8") if errors else "not finished: run the same command again"
+        row["error"] = errors[0].read_text(encoding="utf-8", errors="replace") if errors else UNFINISHED
         return row
     first, _ = made[0]
     merged = merge_rows([(e.settings.seed, r) for e, r in made], [e.settings.seed for e in entries])
@@ -261,6 +353,6 @@ def _pictures_folder(table: Table, name: str, entry: Entry) -> str | None:
 
 
 def _baseline_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    file = folder / "row.json"
-    if file.exists():
-        yield from json.loads(file.read_text(encoding="utf-8"))
+    record = kept(folder / "row.json")
+    if record is not None:
+        yield from record.get("rows", [])

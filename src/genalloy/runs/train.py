@@ -5,10 +5,10 @@ The loop is a generator; whoever iterates it draws the progress bar. Interruptin
 
 from __future__ import annotations
 
-import copy
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,21 @@ from genalloy.runs.batches import Order, Rows, batches
 from genalloy.runs.labels import context_of
 from genalloy.runs.logs import Log
 from genalloy.runs.memory import peak_megabytes
+from genalloy.runs.planning import CHECKED_ROWS, CHECKS
 from genalloy.runs.score import Scores, score
 from genalloy.runs.settings import RunSettings
 from genalloy.spec import from_spec, to_spec
 from genalloy.training.checkpoint import FORMAT, read_tensors, save, write_tensors
-from genalloy.training.devices import resolve_device
+from genalloy.training.devices import World, resolve_device
 from genalloy.training.fit import Step, fit
-from genalloy.training.interrupt import whole_steps
+from genalloy.training.interrupt import STOPS, stop, whole_steps
 from genalloy.training.seeding import mix
 from genalloy.training.state import State
 
-CHECKS = 20
-"""Validations in one phase."""
-CHECKED_ROWS = 2000
-"""Validation rows of one check, at most: a seeded choice, the same at every check."""
+SAVE_EVERY = 30.0
+"""Seconds between checkpoints: what a lost machine costs at most."""
+SAVING = 0.02
+"""The part of the time that checkpoints may take: large models are saved less often."""
 
 
 @dataclass
@@ -55,6 +56,15 @@ class Memory:
     validation: list[list[float]] = field(default_factory=list)
     label: str = ""
     megabytes: float = 0.0
+    plan: str = ""
+
+    @staticmethod
+    def of(facts: dict[str, Any], file: Path) -> Memory:
+        """From a checkpoint's facts. Raises ValueError where they are no run's."""
+        try:
+            return Memory(**facts["memory"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{file} is no checkpoint of a run ({error}); expected the one that training wrote") from None
 
 
 @dataclass(frozen=True)
@@ -69,19 +79,27 @@ class Progress:
     validation: float | None
 
 
+def warn(words: str) -> None:
+    """One line on the standard error."""
+    print(f"warning: {words}", file=sys.stderr)
+
+
 class Trainer:
-    """Drives one run's phases. `folder` None keeps everything in memory."""
+    """Drives one run's phases. `folder` None keeps everything in memory. tell: what hears of files that cannot be written."""
 
     def __init__(
         self, composition: Composition, dataset: Dataset, settings: RunSettings, folder: Path | None, fabric: Any = None
     ) -> None:
         self.composition, self.dataset, self.settings, self.folder = composition, dataset, settings, folder
-        self.fabric = fabric
+        self.fabric, self.world = fabric, World(fabric)
+        self.tell: Callable[[str], None] = warn
         self.memory, self.state = Memory(), State()
         self.best: dict[str, Tensor] = {}
-        self.log = Log(folder if self._first else None)
+        self.log = Log(folder if self._first else None, lambda words: self.tell(words))
         self.device = fabric.device if fabric else resolve_device(settings.device)
-        self._saved = time.monotonic()
+        self._saved, self._pause = time.monotonic(), SAVE_EVERY
+        self._caught: list[int] = []
+        self.saved = 0
         chosen = thin(np.arange(len(dataset.validation)), CHECKED_ROWS, settings.split_seed)
         self._chosen = torch.from_numpy(chosen)
 
@@ -89,27 +107,42 @@ class Trainer:
     def model(self) -> nn.Module:
         return self.composition.model
 
-    def run(self) -> Iterator[Progress]:
-        """Train what is left of the plan. Interrupted or not, the last state is saved; the best weights end in place."""
+    @property
+    def done(self) -> int:
+        """Steps taken over all phases; `saved`: those that the last checkpoint holds."""
+        return sum(self.settings.planned[: self.memory.phase]) + self.memory.step
+
+    def run(self) -> Generator[Progress, None, None]:
+        """Train what is left of the plan. Stopped or not, the last state is saved; the best weights end in place.
+
+        Raises OSError where the finished model cannot be written.
+        """
         self.composition.to(self.device)
         rows = Rows.of(self.composition, self.dataset).to(self.device)
-        try:
-            while self.memory.phase < len(self.settings.planned):
-                yield from self._phase(self.composition.phases[self.memory.phase], rows)
+        # processes that stop at different steps would wait for each other: their signals are held, and agreed on after each step
+        together: AbstractContextManager[list[int]] = whole_steps() if self.world.size > 1 else nullcontext([])
+        with together as self._caught:
+            try:
+                yield from self._phases(rows)
+            except (*STOPS, GeneratorExit):
+                self._save()
+                raise
+            finally:
+                self.log.close()
+            self.composition.cpu()
+            if self.folder is not None and self._first:
                 with whole_steps():
-                    self._take_best()
-                    self.memory.phase, self.memory.step, self.state = self.memory.phase + 1, 0, State()
-                    self.memory.best, self.memory.stale, self.best = -float("inf"), 0, {}
-                    self.memory.megabytes = peak_megabytes()
-                    self.checkpoint()
-        except (KeyboardInterrupt, GeneratorExit):
-            self.checkpoint()
-            raise
-        finally:
-            self.log.close()
-        self.composition.cpu()
-        if self.folder is not None and self._first:
-            save(self.model, self.folder / "model.safetensors")
+                    save(self.model, self.folder / "model.safetensors")
+
+    def _phases(self, rows: Rows) -> Iterator[Progress]:
+        while self.memory.phase < len(self.settings.planned):
+            yield from self._phase(self.composition.phases[self.memory.phase], rows)
+            with whole_steps():
+                self._take_best()
+                self.memory.phase, self.memory.step, self.state = self.memory.phase + 1, 0, State()
+                self.memory.best, self.memory.stale, self.best = -float("inf"), 0, {}
+                self.memory.megabytes = peak_megabytes()
+                self._save()
 
     @property
     def _first(self) -> bool:
@@ -126,7 +159,7 @@ class Trainer:
         before = sum(self.settings.planned[:index])
         began = time.monotonic() - self.memory.seconds
         steps_taken = fit(model, phase.objective, stream, training=options, state=self.state, fabric=self.fabric)
-        while True:
+        while not self._stale:
             with whole_steps():
                 step = next(steps_taken, None)
                 if step is None:
@@ -135,9 +168,21 @@ class Trainer:
                 self.memory.seconds = time.monotonic() - began
                 checked = self._check(phase, step) if (step.index + 1) % every == 0 or step.index + 1 == steps else None
                 self._record(step, before, steps, checked)
+                if time.monotonic() - self._saved > self._pause:
+                    self._save()
             yield Progress(index, step.index, before + step.index + 1, sum(self.settings.planned), _figures(step), checked)
-            if self.settings.patience is not None and self.memory.stale > self.settings.patience:
-                return
+            self._stop_together()
+
+    @property
+    def _stale(self) -> bool:
+        """Whether patience is at its end."""
+        return self.settings.patience is not None and self.memory.stale > self.settings.patience
+
+    def _stop_together(self) -> None:
+        """Stop all processes after the same step where one of them was told to."""
+        number = int(self.world.largest(float(self._caught[0] if self._caught else 0)))
+        if number:
+            stop(number)
 
     def _check(self, phase: Any, step: Step) -> float | None:
         """Validation density under the averaged weights; the best weights are kept."""
@@ -147,11 +192,8 @@ class Trainer:
                 value = None if scores.kind is Kind.NONE else scores.mean()
                 if value is not None:
                     self._keep_best(value, step.index, scores.kind)
-        else:
-            value = None
-        if time.monotonic() - self._saved > 30.0:
-            self.checkpoint()
-        return value
+            return value
+        return None
 
     def _scores(self) -> Scores:
         """Densities of the checked validation rows, under their labels where the model takes them."""
@@ -190,64 +232,47 @@ class Trainer:
             self.memory.validation.append([before + step.index + 1, checked])
             self.log.write(before + step.index + 1, {"validation": checked}, self.memory.seconds)
 
-    def checkpoint(self) -> None:
-        """Everything that the next step needs, in one file, atomically."""
+    def _save(self) -> None:
+        """A checkpoint that does not end the training where it cannot be written: the next one may succeed."""
+        began = time.monotonic()
+        try:
+            self.checkpoint()
+        except OSError as error:
+            self.tell(str(error))
         self._saved = time.monotonic()
+        self._pause = max(SAVE_EVERY, (self._saved - began) / SAVING)
+
+    def checkpoint(self) -> None:
+        """Everything that the next step needs, in one file, atomically: a signal that arrives meanwhile waits. Raises OSError."""
         if self.folder is None or not self._first:
             return
+        with whole_steps():
+            self._write(self.folder / "checkpoint.safetensors")
+            self.saved = self.done
+
+    def _write(self, file: Path) -> None:
         spec, tensors = to_spec(self.composition)
         extra = {f"state/{k}": v for k, v in self.state.tensors().items()} | {f"best/{k}": v for k, v in self.best.items()}
         facts = {"format": FORMAT, "spec": spec, "memory": vars(self.memory), "formula": self.composition.formula()}
-        write_tensors(self.folder / "checkpoint.safetensors", tensors | extra, facts)
+        write_tensors(file, tensors | extra, facts)
 
     @staticmethod
     def resume(folder: Path, dataset: Dataset, settings: RunSettings, fabric: Any = None) -> Trainer:
         """Continue from the folder's checkpoint, to the numbers of an uninterrupted run."""
-        tensors, facts = read_tensors(folder / "checkpoint.safetensors")
+        file = folder / "checkpoint.safetensors"
+        tensors, facts = read_tensors(file)
+        memory = Memory.of(facts, file)
         composition: Any = from_spec(facts["spec"], tensors)
         trainer = Trainer(composition, dataset, settings, folder, fabric)
-        trainer.memory = Memory(**facts["memory"])
+        trainer.memory = memory
         stored = {k[6:]: v for k, v in tensors.items() if k.startswith("state/")}
         trainer.state = State.from_tensors(trainer.memory.step, stored)
         trainer.best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
-        trainer.log.rewind(sum(settings.planned[: trainer.memory.phase]) + trainer.memory.step)
+        trainer.saved = trainer.done
+        trainer.log.rewind(trainer.done)
         return trainer
 
 
 def _figures(step: Step) -> dict[str, float]:
     return {**step.losses, **{name: float(value) for name, value in step.terms.items()}}
 
-
-def seconds_per_step(composition: Composition, phase: Any, dataset: Dataset, limit: float = 2.0) -> float:
-    """Seconds of one step of a phase, timed on a copy after a warm-up."""
-    trial = copy.deepcopy(composition)
-    twin: Any = trial.phases[list(composition.phases).index(phase)]
-    order = Order(len(dataset.train), phase.batch, 0)
-    model = trial.model if twin.model is None else twin.model
-    stream = batches(Rows.of(trial, dataset), order, 0, 200, twin.view, trial.model)
-    times, began = [], time.monotonic()
-    for _ in fit(model, twin.objective, stream, training=twin.planned(200, 0)):
-        times.append(time.monotonic())
-        if len(times) > 4 and times[-1] - began > limit:
-            break
-    warm = min(3, len(times) - 2)
-    return (times[-1] - times[warm]) / (len(times) - 1 - warm)
-
-
-def plan(composition: Composition, dataset: Dataset, settings: RunSettings, cap: bool = False) -> RunSettings:
-    """Settings with the number of steps of each phase. Minutes are turned into steps once, after a timed warm-up.
-
-    cap: minutes limit the recipe's own number of steps instead of replacing it.
-    """
-    total = settings.steps or composition.steps
-    if settings.minutes is not None:
-        cost = sum(phase.share * seconds_per_step(composition, phase, dataset) for phase in composition.each())
-        began = time.monotonic()
-        labels = context_of(composition.model, dataset, "validation")
-        score(composition.model, dataset.observed("validation")[:64], context=None if labels is None else labels[:64])
-        rows = min(len(dataset.validation), CHECKED_ROWS)
-        checking = (time.monotonic() - began) * rows / min(64, rows) * CHECKS
-        room = max(settings.minutes * 60 - checking, settings.minutes * 30)
-        affordable = max(20, int(room / cost))
-        total = min(total, affordable) if cap else affordable
-    return settings.with_plan(tuple(max(1, round(total * p.share)) for p in composition.each()))

@@ -43,6 +43,16 @@ class World:
         """Sum of a scalar over processes."""
         return self.fabric.all_reduce(value, reduce_op="sum") if self.size > 1 else value
 
+    def same(self, value: Any) -> Any:
+        """Rank 0's value everywhere: what a clock or a person decides, all processes must decide alike."""
+        return self.fabric.broadcast(value, src=0) if self.size > 1 else value
+
+    def largest(self, value: float) -> float:
+        """The largest of a number over processes."""
+        if self.size == 1:
+            return value
+        return float(self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="max"))
+
     def spread(self, model: nn.Module, objective: nn.Module) -> None:
         """Rank 0's parameters and buffers everywhere, before step 0."""
         if self.size > 1:
