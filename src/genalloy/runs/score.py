@@ -119,21 +119,24 @@ def minus_energy(model: nn.Module, x: Tensor, chunk: int = 256, seed: int = 0) -
 @contextmanager
 def _aside(model: nn.Module, *key: int) -> Iterator[None]:
     """Eval mode and a random stream of the key's own; both are put back as they were."""
-    was_training, stream = model.training, Stream()
-    model.eval()
-    stream.enter()
-    seed_all(*key)
-    try:
-        yield
-    finally:
-        stream.leave()
-        model.train(was_training)
+    with Stream(model):
+        was_training = model.training
+        model.eval()
+        seed_all(*key)
+        try:
+            yield
+        finally:
+            model.train(was_training)
 
 
-def encode(model: nn.Module, x: Tensor | Masked, context: Context = None) -> Tensor:
-    """Codes (n, code size) of rows (n, *E). Raises Unavailable where the model has none."""
+def encode(model: nn.Module, x: Tensor | Masked, context: Context = None, seed: int = 0) -> Tensor:
+    """Codes (n, code size) of rows (n, *E), in eval mode, noise of dequantisation from a stream of its own.
+
+    Raises Unavailable where the model has none.
+    """
     parts = []
-    for piece, c in pieces(x, context, 512):
-        inner, seen, _ = reach(model(c), piece, "encode")
-        parts.append(inner.encode(seen).flatten(1))
+    with _aside(model, seed, -3):
+        for piece, c in pieces(x, context, 512):
+            inner, seen, _ = reach(model(c), piece, "encode")
+            parts.append(inner.encode(seen).flatten(1))
     return torch.cat(parts)

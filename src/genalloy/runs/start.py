@@ -34,7 +34,7 @@ def dataset_of(settings: RunSettings, folder: Path | None = None) -> Dataset:
 
 def build(settings: RunSettings, dataset: Dataset) -> Composition:
     """The recipe's composition with initial weights that depend on the seed alone."""
-    stream = Stream()
+    stream = Stream(dataset.train)
     stream.enter()
     seed_all(settings.seed, -5)
     try:
