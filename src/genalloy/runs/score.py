@@ -25,21 +25,20 @@ Estimator = Callable[[TorchDistribution, Tensor], Evidence]
 
 
 @dataclass(frozen=True)
-class Scores:
-    """One number a row, nats, with the claim they share. stderr: the estimator's own, per row, where it is known."""
+class Scores(Evidence):
+    """Evidence of many rows: one value each, nats. stderr: the estimator's own, per row, where it is known."""
 
-    values: Tensor
-    kind: Kind
-    how: str
-    stderr: Tensor | None = None
+    @property
+    def values(self) -> Tensor:
+        return self.value
 
     def mean(self) -> float:
-        return float(self.values.mean())
+        return float(self.value.mean())
 
     def __str__(self) -> str:
         if self.kind is Kind.NONE:
             return f"n/a ({self.how})"
-        claim = f"{self.kind.relation} {self.mean():.5g} nats over {len(self.values)} rows"
+        claim = f"{self.kind.relation} {self.mean():.5g} nats over {len(self.value)} rows"
         return f"mean log p(x) {claim} ({self.kind.value}; {self.how})"
 
 
@@ -65,7 +64,8 @@ def score(
                 return Scores(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
     stderrs = [p.stderr for p in parts if p.stderr is not None]
     stderr = torch.cat(stderrs).cpu() if len(stderrs) == len(parts) else None
-    return Scores(torch.cat([p.value for p in parts]).cpu(), parts[0].kind, parts[0].how + given, stderr)
+    value, proper = torch.cat([p.value for p in parts]).cpu(), all(p.proper for p in parts)
+    return Scores(value, parts[0].kind, parts[0].how + given, proper, stderr, parts[0].measure)
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ def seed_all(*numbers: int) -> None:
 def seed_of(random_state: Any) -> int:
     """A seed from what scikit-learn calls a random state; NumPy's RandomState and Generator move on by one draw.
 
-    random_state: None (fresh entropy), an integer of 0 or more, a `numpy.random.RandomState` or a `numpy.random.Generator`.
+    random_state: None (fresh entropy), an integer from 0 to 2**32 - 1, a numpy.random.RandomState or numpy.random.Generator.
     Raises ValueError for anything else.
     """
     if random_state is None:
@@ -47,9 +47,9 @@ def seed_of(random_state: Any) -> int:
     if hasattr(random_state, "randint") and hasattr(random_state, "get_state"):
         return int(random_state.randint(2**31 - 1))
     whole = isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool)
-    if not (whole and 0 <= random_state < 2**63):
+    if not (whole and 0 <= random_state < 2**32):
         raise ValueError(
-            f"random_state is {random_state!r}; expected None, an integer from 0 to 2**63 - 1, "
+            f"random_state is {random_state!r}; expected None, an integer from 0 to 2**32 - 1, "
             "a numpy.random.RandomState or a numpy.random.Generator"
         )
     return int(random_state)
