@@ -100,7 +100,7 @@ class Examined:
             tightest = self.scores(self.dataset.observed("test"), estimator, self.context)
         except Unavailable:
             return {}
-        each = {k: Scores(bound.value, bound.kind, bound.how, bound.stderr) for k, bound in found.items()}
+        each = {k: Scores(bound.value, bound.kind, bound.how, stderr=bound.stderr) for k, bound in found.items()}
         return {**each, most: tightest}
 
     @property

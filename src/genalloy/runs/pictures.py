@@ -54,7 +54,7 @@ def write_pictures(model: nn.Module, dataset: Dataset, drawn: Tensor, folder: Pa
         return
     shown = drawn[:count] if labels is None else sample(model, count, context=labels)
     arrays: dict[str, Any] = {"samples": shown.numpy(), "neighbours": neighbours(drawn[:12], dataset.train).numpy()}
-    stream = Stream()
+    stream = Stream(model)
     stream.enter()
     seed_all(0, -5)
     try:

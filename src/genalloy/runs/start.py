@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -50,7 +51,7 @@ def data_of(folder: Path, settings: RunSettings | None = None) -> Dataset:
 
 def build(settings: RunSettings, dataset: Dataset) -> Composition:
     """The recipe's composition with initial weights that depend on the seed alone."""
-    stream = Stream()
+    stream = Stream(dataset.train)
     stream.enter()
     seed_all(settings.seed, -5)
     try:
@@ -188,12 +189,12 @@ def resume_command(settings: RunSettings, folder: Path) -> str:
     return shlex.join(["genalloy", "fit", settings.recipe, settings.data, "--out", str(folder), "--resume"])
 
 
-def trained_model(folder: Path) -> nn.Module:
-    """The model of a finished run. Raises ValueError where training has not finished."""
+def trained_model(folder: Path, trust: Iterable[str] = ()) -> nn.Module:
+    """The model of a finished run; trust: as in `genalloy.load`. Raises ValueError where training has not finished."""
     file = folder / "model.safetensors"
     if not file.exists():
         raise ValueError(f"{folder} has not finished training; continue it: {resume_command(RunSettings.read(folder), folder)}")
-    return checkpoint.load(file)
+    return checkpoint.load(file, trust)
 
 
 @dataclass(frozen=True)
