@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genalloy.training.checkpoint import write_text
+from genalloy.training.records import of_record, read_record
 
 FORMAT = 1
 
@@ -74,7 +75,11 @@ class RunSettings:
         file = folder / "run.json"
         if not file.exists():
             raise ValueError(f"{folder} holds no run.json; expected the folder that `genalloy fit --out` wrote")
-        record = json.loads(file.read_text(encoding="utf-8"))
+        return read_record(file, RunSettings.of)
+
+    @staticmethod
+    def of(record: dict[str, Any]) -> RunSettings:
+        """Settings from the record of a run. Raises ValueError where it was written by a newer version, or is none."""
         if record.pop("format") > FORMAT:
-            raise ValueError(f"{file} was written by a newer genalloy; install that version to read it")
-        return RunSettings(**{**record, "planned": tuple(record["planned"])})
+            raise ValueError("it was written by a newer genalloy; install that version to read it")
+        return of_record(RunSettings, {**record, "planned": tuple(record["planned"])})

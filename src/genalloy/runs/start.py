@@ -19,8 +19,8 @@ from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.registry import find
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer, plan, seconds_per_step
-from genalloy.spec import from_spec
 from genalloy.training import checkpoint
+from genalloy.training.records import read_record
 from genalloy.training.seeding import Stream, seed_all
 
 
@@ -74,16 +74,14 @@ def continue_run(folder: Path, fabric: Any = None) -> Trainer:
 def start_from(settings: RunSettings, folder: Path, earlier: Path, fabric: Any = None) -> Trainer:
     """A fresh run whose weights are an earlier run's (fine-tuning, or another data set of the same space)."""
     dataset = dataset_of(settings, earlier)
-    tensors, facts = checkpoint.read_tensors(earlier / "checkpoint.safetensors")
+    stored = checkpoint.read_run(earlier / "checkpoint.safetensors")
     reason = dataset.space.comparable(RunData.read(earlier).space)
     if reason is not None:
         raise ValueError(f"{earlier} was trained on another space: {reason}; choose data of the same shape and kind")
     trainer = start(settings, folder, dataset, fabric=fabric)
-    composition: Any = from_spec(facts["spec"], tensors)
-    best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
-    if best:
-        composition.model.load_state_dict(best)
-    trainer.composition = composition
+    if stored.best:
+        stored.composition.model.load_state_dict(stored.best)
+    trainer.composition = stored.composition
     trainer.checkpoint()
     return trainer
 
@@ -111,7 +109,11 @@ class RunData:
 
     @staticmethod
     def read(folder: Path) -> RunData:
-        record = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+        """The record. Raises ValueError naming the file where it is missing or damaged."""
+        return read_record(folder / "data.json", RunData.of)
+
+    @staticmethod
+    def of(record: dict[str, Any]) -> RunData:
         form = Form(**record["source"].get("form", {}))
         classes = tuple(record.get("classes", ()))
         lengths = tuple(record.get("lengths", ()))

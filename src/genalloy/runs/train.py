@@ -27,10 +27,11 @@ from genalloy.runs.logs import Log
 from genalloy.runs.memory import peak_megabytes
 from genalloy.runs.score import Scores, score
 from genalloy.runs.settings import RunSettings
-from genalloy.spec import from_spec, to_spec
-from genalloy.training.checkpoint import FORMAT, read_tensors, save, write_tensors
+from genalloy.spec import to_spec
+from genalloy.training.checkpoint import FORMAT, read_run, save, write_tensors
 from genalloy.training.fit import Step, fit
 from genalloy.training.interrupt import whole_steps
+from genalloy.training.records import of_record, sound
 from genalloy.training.seeding import mix
 from genalloy.training.state import State
 
@@ -202,13 +203,12 @@ class Trainer:
     @staticmethod
     def resume(folder: Path, dataset: Dataset, settings: RunSettings, fabric: Any = None) -> Trainer:
         """Continue from the folder's checkpoint, to the numbers of an uninterrupted run."""
-        tensors, facts = read_tensors(folder / "checkpoint.safetensors")
-        composition: Any = from_spec(facts["spec"], tensors)
-        trainer = Trainer(composition, dataset, settings, folder, fabric)
-        trainer.memory = Memory(**facts["memory"])
-        stored = {k[6:]: v for k, v in tensors.items() if k.startswith("state/")}
-        trainer.state = State.from_tensors(trainer.memory.step, stored)
-        trainer.best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
+        file = folder / "checkpoint.safetensors"
+        stored = read_run(file)
+        trainer = Trainer(stored.composition, dataset, settings, folder, fabric)
+        trainer.memory = sound(file, lambda: of_record(Memory, stored.memory))
+        trainer.state = sound(file, lambda: State.from_tensors(trainer.memory.step, stored.state))
+        trainer.best = stored.best
         trainer.log.rewind(sum(settings.planned[: trainer.memory.phase]) + trainer.memory.step)
         return trainer
 
