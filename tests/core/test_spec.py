@@ -40,13 +40,9 @@ class Callback(Part):
         return StandardNormal((1,))()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stray:
     x: int = 0
-
-
-class Unregistered(torch.nn.Module):
-    pass
 
 
 @pytest.mark.parametrize(
@@ -55,9 +51,11 @@ class Unregistered(torch.nn.Module):
         (lambda step: 0.1, r"model\.thing is a function"),
         (Stray(), r"model\.thing is a Stray"),
         ([Stray()], r"model\.thing\[0\]"),
-        (Unregistered(), "not registered"),
-        (torch.nn.BatchNorm1d(3), "outside the allowed list"),
+        (torch.nn.TransformerEncoderLayer(4, 1), "outside the allowed list.*of your own"),
+        (torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2)), "outside the allowed list"),
         (object, "is a type"),
+        ({(1, 2): 3}, "has a tuple as a key"),
+        (2**63, "integer of 19 digits"),
     ],
 )
 def test_what_cannot_be_stored_is_named(thing: object, words: str) -> None:
@@ -73,11 +71,11 @@ def test_foreign_needs_trust_and_torch_names_are_checked(tmp_path) -> None:
     loaded = load(path, trust=["torch.nn:Bilinear"])
     torch.testing.assert_close(loaded.thing.inner.weight, part.thing.inner.weight, rtol=0, atol=0)
     spec, tensors = to_spec(Callback(torch.nn.Linear(1, 1)))
-    spec["nodes"][1]["class"] = "torch.nn.modules.container:ModuleDict"
+    spec["nodes"][1]["class"] = "torch.nn:TransformerEncoderLayer"
     with pytest.raises(ValueError, match="not in the allowed list"):
         from_spec(spec, tensors)
     spec["nodes"][1]["class"] = "os:system"
-    with pytest.raises(ValueError, match="not registered"):
+    with pytest.raises(ValueError, match="not imported from code of your own"):
         from_spec(spec, tensors)
 
 

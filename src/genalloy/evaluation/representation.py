@@ -25,7 +25,7 @@ from genalloy.evaluation.classifier import Body, scale_of
 from genalloy.evaluation.features import PCA, Pixels
 from genalloy.evaluation.intervals import proportion
 from genalloy.evaluation.metric import Metric, Missing, Panel, Result, trouble
-from genalloy.spec import Reader, to_spec
+from genalloy.spec import construct, to_spec
 from genalloy.training.seeding import Stream, seed_all
 
 MOST_ROWS = 10_000
@@ -129,7 +129,7 @@ def untrained(model: nn.Module, seed: int, x: Tensor | None = None) -> nn.Module
     stream.enter()
     seed_all(seed, -5)
     try:
-        twin: Any = Reader(spec, tensors).decode(spec["root"])
+        twin: Any = construct(spec, tensors)
         if x is not None and hasattr(twin, "initialise"):
             with torch.no_grad():
                 twin.initialise(x, None)

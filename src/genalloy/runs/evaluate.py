@@ -24,7 +24,7 @@ from genalloy.runs.pictures import write_pictures
 from genalloy.runs.sequences import strided
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import data_of, trained_model
-from genalloy.training.checkpoint import read_tensors, write_text
+from genalloy.training.checkpoint import run_facts, write_text
 from genalloy.training.devices import CPU, resolve_device
 
 Told = Callable[[str], None]
@@ -102,22 +102,22 @@ def _evaluate(
 ) -> dict[str, Any]:
     model = trained_model(folder)
     model = model if after is None else after(model, dataset)
-    _, facts = read_tensors(folder / "checkpoint.safetensors")
+    memory, formula = run_facts(folder / "checkpoint.safetensors")
     it = Examined(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, asked, device)
     panels = examine(it, told)
     model.cpu()
-    panels.setdefault("cost", {}).update(_training_cost(facts["memory"]))
+    panels.setdefault("cost", {}).update(_training_cost(memory))
     row = row_of(panels, dataset) | {
         "parameters": sum(p.numel() for p in model.parameters()),
         "composition": repr(model),
         "recipe": settings.recipe,
-        "formula": facts["formula"],
+        "formula": formula,
         "command": settings.command(),
         "steps": sum(settings.planned),
         "seed": settings.seed,
-        "curves": _curves(facts["memory"], dataset.space.shape[0] if dataset.lengths else 1),
+        "curves": _curves(memory, dataset.space.shape[0] if dataset.lengths else 1),
         "columns": columns(dataset.space),
-        "notes": [facts["memory"]["plan"]] if facts["memory"].get("plan") else [],
+        "notes": [memory["plan"]] if memory.get("plan") else [],
         "identity": Identity.of(dataset).to_json(),
     }
     place.mkdir(parents=True, exist_ok=True)

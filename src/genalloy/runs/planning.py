@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import torch
 
 from genalloy.data.dataset import Dataset
+from genalloy.errors import Diverged
 from genalloy.recipes.composition import Composition
 from genalloy.runs.batches import Order, Rows, batches
 from genalloy.runs.labels import context_of
 from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings
 from genalloy.training.devices import World, resolve_device
-from genalloy.training.diagnose import Diverged
 from genalloy.training.fit import fit
 
 CHECKS = 20

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genalloy.bounds import Bounds, Choice, Maybe, Number, Text, Whole, shown
+from genalloy.training.records import of_record, read_record
 
 FORMAT = 1
 SEED = Whole(0, 2**32 - 1)  # what NumPy and scikit-learn take
@@ -130,14 +131,15 @@ class RunSettings:
         file = folder / "run.json"
         if not file.is_file():
             raise ValueError(f"{folder} holds no run.json; expected the folder that `genalloy fit --out` wrote")
-        record = read_json(file)
+        return read_record(file, RunSettings.of)
+
+    @staticmethod
+    def of(record: dict[str, Any]) -> RunSettings:
+        """Settings from the record of a run. Raises ValueError where it was written by a newer version, or is none."""
         version = record.pop("format", None)
         if type(version) is not int or version > FORMAT:
-            raise ValueError(f"{file} has format {version!r}, this version reads up to {FORMAT}; install a newer genalloy")
-        try:
-            return RunSettings(**record)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{file} holds other settings than a run's: {error}; train the run again") from None
+            raise ValueError(f"it has format {version!r}, this version reads up to {FORMAT}; install a newer genalloy")
+        return of_record(RunSettings, {**record, "planned": tuple(record["planned"])})
 
 
 DEFAULTS = {f.name: f.default for f in fields(RunSettings) if f.name not in ("recipe", "data", "settings", "planned", "dtype")}
@@ -150,14 +152,3 @@ OPTIONS = {"split": "--split-seed"}
 def spelt(value: Any) -> str:
     """A setting's value as the command line reads it."""
     return {"True": "true", "False": "false", "None": "none"}.get(repr(value), str(value))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises ValueError, naming the file, where it holds none."""
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not readable JSON ({error}); it may have been cut short") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"{file} holds a JSON {type(record).__name__}, expected an object; it is not a file of a run")
-    return record

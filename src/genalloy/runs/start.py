@@ -21,12 +21,11 @@ from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.registry import find
 from genalloy.runs.identity import UNKNOWN, Identity, modified, repeated
 from genalloy.runs.planning import plan, seconds_per_step
-from genalloy.runs.records import read_object
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer
-from genalloy.spec import from_spec
 from genalloy.training import checkpoint
 from genalloy.training.devices import World
+from genalloy.training.records import read_record
 from genalloy.training.seeding import Stream, seed_all
 
 
@@ -126,12 +125,10 @@ def start_from(settings: RunSettings, folder: Path, earlier: Path, fabric: Any =
 
 def stored_composition(folder: Path) -> Composition:
     """A run's composition with its best weights so far."""
-    tensors, facts = checkpoint.read_tensors(folder / "checkpoint.safetensors")
-    composition: Any = from_spec(facts["spec"], tensors)
-    best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
-    if best:
-        composition.model.load_state_dict(best)
-    return cast("Composition", composition)
+    stored = checkpoint.read_run(folder / "checkpoint.safetensors")
+    if stored.best:
+        stored.composition.model.load_state_dict(stored.best)
+    return cast("Composition", stored.composition)
 
 
 def seen_before(dataset: Dataset, earlier: Path) -> list[str]:
@@ -168,20 +165,18 @@ class RunData:
 
     @staticmethod
     def read(folder: Path) -> RunData:
-        """Raises ValueError where data.json is missing or damaged."""
+        """The record. Raises ValueError naming the file where it is missing or damaged."""
         file = folder / "data.json"
-        if not file.exists():
-            raise ValueError(f"{folder} has lost its data.json; expected what `genalloy fit --out` wrote: train again")
-        record = read_object(file, "train again with another --out")
-        try:
-            source, space = record["source"], Space.from_json(record["space"])
-            form = Form(**source.get("form", {}))
-            # runs of older versions know the hash of the file alone
-            known = {"name": record["name"], "made": modified(str(file)), **source, **record.get("identity", {})}
-            classes, lengths = tuple(record.get("classes", ())), tuple(record.get("lengths", ()))
-            return RunData(record["name"], space, form, source, classes, lengths, Identity.from_json(known))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file} is damaged ({type(error).__name__}: {error}); train again with another --out") from None
+        return read_record(file, lambda record: RunData.of(record, modified(str(file))))
+
+    @staticmethod
+    def of(record: dict[str, Any], written: str) -> RunData:
+        """written: when the record was, for runs of older versions, which know the hash of the file alone."""
+        source, space = record["source"], Space.from_json(record["space"])
+        known = {"name": record["name"], "made": written, **source, **record.get("identity", {})}
+        classes, lengths = tuple(record.get("classes", ())), tuple(record.get("lengths", ()))
+        form = Form(**source.get("form", {}))
+        return RunData(record["name"], space, form, source, classes, lengths, Identity.from_json(known))
 
 
 def resume_command(settings: RunSettings, folder: Path) -> str:

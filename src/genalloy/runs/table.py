@@ -33,10 +33,10 @@ from genalloy.runs.merge import merge_rows
 from genalloy.runs.pictures import write_reference
 from genalloy.runs.pool import Job, run_jobs, say
 from genalloy.runs.progress import figures
-from genalloy.runs.records import read_object
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import RunData
 from genalloy.training.checkpoint import write_text
+from genalloy.training.records import read_json
 
 BASELINES = "baselines"
 UNFINISHED = "not finished: run the same command again"
@@ -130,7 +130,7 @@ def _same_question(table: Table, identity: Identity) -> None:
     file = table.folder / "question.json"
     asked = json.loads(json.dumps(table.question))
     if file.exists():
-        before = read_object(file, "choose another --out, or delete it if its rows are of the same question")
+        before = read_json(file, "choose another --out, or delete it if its rows are of the same question")
         # the place of the data is no question where their identity is known
         names = [k for k in asked if k in before and not (k == "data" and "identity" in before)]
         words = [f"{k} {before[k]} there, {asked[k]} asked for" for k in names if before[k] != asked[k]]
@@ -160,9 +160,7 @@ def _require(record: dict[str, Any] | None, identity: Identity, place: Path) -> 
 def kept(file: Path) -> dict[str, Any] | None:
     """A measurement's record; None where there is none, or none that can be read: it is measured again."""
     try:
-        return read_object(file, "it is measured again")
-    except FileNotFoundError:
-        return None
+        return read_json(file, "it is measured again") if file.exists() else None
     except ValueError as error:
         print(f"warning: {error}")
         file.unlink(missing_ok=True)

@@ -28,11 +28,12 @@ from genalloy.runs.memory import peak_megabytes
 from genalloy.runs.planning import CHECKED_ROWS, CHECKS
 from genalloy.runs.score import Scores, score
 from genalloy.runs.settings import RunSettings
-from genalloy.spec import from_spec, to_spec
-from genalloy.training.checkpoint import FORMAT, read_tensors, save, write_tensors
+from genalloy.spec import to_spec
+from genalloy.training.checkpoint import FORMAT, read_run, save, write_tensors
 from genalloy.training.devices import World, resolve_device
 from genalloy.training.fit import Step, fit
 from genalloy.training.interrupt import STOPS, stop, whole_steps
+from genalloy.training.records import of_record, sound
 from genalloy.training.seeding import mix
 from genalloy.training.state import State
 
@@ -57,14 +58,6 @@ class Memory:
     label: str = ""
     megabytes: float = 0.0
     plan: str = ""
-
-    @staticmethod
-    def of(facts: dict[str, Any], file: Path) -> Memory:
-        """From a checkpoint's facts. Raises ValueError where they are no run's."""
-        try:
-            return Memory(**facts["memory"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{file} is no checkpoint of a run ({error}); expected the one that training wrote") from None
 
 
 @dataclass(frozen=True)
@@ -260,14 +253,11 @@ class Trainer:
     def resume(folder: Path, dataset: Dataset, settings: RunSettings, fabric: Any = None) -> Trainer:
         """Continue from the folder's checkpoint, to the numbers of an uninterrupted run."""
         file = folder / "checkpoint.safetensors"
-        tensors, facts = read_tensors(file)
-        memory = Memory.of(facts, file)
-        composition: Any = from_spec(facts["spec"], tensors)
-        trainer = Trainer(composition, dataset, settings, folder, fabric)
-        trainer.memory = memory
-        stored = {k[6:]: v for k, v in tensors.items() if k.startswith("state/")}
-        trainer.state = State.from_tensors(trainer.memory.step, stored)
-        trainer.best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
+        stored = read_run(file)
+        trainer = Trainer(stored.composition, dataset, settings, folder, fabric)
+        trainer.memory = sound(file, lambda: of_record(Memory, stored.memory))
+        trainer.state = sound(file, lambda: State.from_tensors(trainer.memory.step, stored.state))
+        trainer.best = stored.best
         trainer.saved = trainer.done
         trainer.log.rewind(trainer.done)
         return trainer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class State:
         if training.ema is not None and not self.average:
             self.averaged = tuple(p for player in players if player.name == "model" for p in player.parameters)
             found = [self.stored.get(f"average/{i}") for i in range(len(self.averaged))]
+            for i, (p, f) in enumerate(zip(self.averaged, found, strict=True)):
+                _checked(f"average/{i}", p if f is None else f, p)
             self.average = [(p.detach() if f is None else f).clone() for p, f in zip(self.averaged, found, strict=True)]
         self.stored = {}
 
@@ -74,8 +77,21 @@ class State:
 
     @staticmethod
     def from_tensors(step: int, tensors: dict[str, Tensor]) -> State:
-        """A state that `prepare` completes once the players are known."""
+        """A state that `prepare` completes once the players are known. Raises ValueError on a tensor that no state holds."""
+        odd = next((name for name in tensors if not _NAMES.fullmatch(name)), None)
+        if odd is not None:
+            raise ValueError(f"the training state holds {odd[:80]!r}, not averages and optimisers' entries; the file is damaged")
         return State(step=step, stored=dict(tensors))
+
+
+_NAMES = re.compile(r"average/\d{1,9}|optimizer/[^/]+/\d{1,9}/[^/]+")
+
+
+def _checked(name: str, stored: Tensor, like: Tensor) -> None:
+    """An optimiser's entry is a number, or one number for each of the parameter's."""
+    if stored.shape not in (like.shape, torch.Size()):
+        found, expected = tuple(stored.shape), tuple(like.shape)
+        raise ValueError(f"the training state holds {name} of shape {found}, expected {expected}; the file is damaged")
 
 
 def _fill(optimizer: Optimizer, stored: dict[str, Tensor], prefix: str) -> None:
@@ -83,6 +99,10 @@ def _fill(optimizer: Optimizer, stored: dict[str, Tensor], prefix: str) -> None:
     for key, tensor in stored.items():
         if key.startswith(prefix + "/"):
             index, name = key[len(prefix) + 1 :].split("/")
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            if int(index) >= len(parameters):
+                raise ValueError(f"the training state holds {key}, but there are {len(parameters)} parameters")
+            _checked(key, tensor, parameters[int(index)])
             entries.setdefault(int(index), {})[name] = tensor.clone()
     if entries:
         optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,128 @@
+"""From a class to the name that a file holds, and back: the closed list of what may be built.
+
+A name is "room:Name" (genalloy's own, :mod:`genalloy.spec.names`), "torch.nn:Name" (an allow-list), or "module:Class". The last
+is a class of the caller's: built where that module was imported before loading began and defines the class, or where the
+reader's `trust` holds exactly this name. An installed package is nobody's own code, and may have been imported by accident
+(by torch, by Lightning): its classes need trust, as do Python's own modules. Nothing is imported or called here.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from genalloy.spec.base import frozen_value, imported
+from genalloy.spec.names import MODULE_PLACES, PUBLIC, VALUE_PLACES, current
+from genalloy.spec.torch_modules import ALLOWED, allowed
+
+CLOSED = ("genalloy", "torch")
+"""Packages of which nothing but the lists may be named."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a class that may be built is: `target` is imported only once the whole spec has been checked.
+
+    module: whether the class is an nn.Module, a frozen dataclass where False, and one of the two where None.
+    """
+
+    name: str
+    target: str
+    module: bool | None = None
+    cls: type | None = None
+
+    def get(self) -> type:
+        """The class. Raises ValueError where it is neither an nn.Module nor a frozen dataclass."""
+        return imported(self.target) if self.cls is None else self.cls
+
+
+def stored_name(cls: type, where: str) -> str:
+    """The name of a class in a file. Raises ValueError, naming the place `where`, for a class that no reader could find."""
+    place = f"{cls.__module__}:{cls.__qualname__}"
+    if place in PUBLIC:
+        return PUBLIC[place]
+    if allowed(cls):
+        return f"torch.nn:{cls.__name__}"
+    root = cls.__module__.partition(".")[0]
+    if root == "torch":
+        raise ValueError(
+            f"{where} is {cls.__module__}.{cls.__name__}, outside the allowed list of torch.nn modules; make it in the "
+            "constructor of an nn.Module of your own, or wrap it in Foreign"
+        )
+    if root == "genalloy":
+        raise ValueError(f"{where} is {place}, which has no public name; list it in genalloy.spec.names")
+    if "<locals>" in place:
+        raise ValueError(f"{where} is {place}, a class made inside a function, which no file can name; define it in a module")
+    if _defined(place) is not cls:
+        raise ValueError(f"{where} is {place}, which cannot be imported under that name; define it at the top of a module")
+    return place
+
+
+def find(name: Any, trust: frozenset[str]) -> Place:
+    """Where the class of a stored name is. Raises ValueError where it is not on the closed list."""
+    if not isinstance(name, str):
+        raise ValueError(f"found {str(name)[:40]!r} in place of a class's name; the file is damaged")
+    public = current(name)
+    if public in MODULE_PLACES:
+        return Place(public, MODULE_PLACES[public], True)
+    if public in VALUE_PLACES:
+        return Place(public, VALUE_PLACES[public], False)
+    if name.startswith("torch.nn") and name not in trust:
+        return _torch(name)
+    return Place(name, name) if name in trust else _callers(name)
+
+
+def _torch(name: str) -> Place:
+    module, _, title = name.partition(":")
+    cls = getattr(nn, title) if title in ALLOWED else None
+    if cls is None or module not in ("torch.nn", cls.__module__):
+        raise ValueError(f"the file holds {name}, which is not in the allowed list of torch.nn modules")
+    return Place(f"torch.nn:{title}", name, True, cls)
+
+
+def _callers(name: str) -> Place:
+    module = name.partition(":")[0]
+    if not name.partition(":")[2] or module.partition(".")[0] in CLOSED:
+        raise ValueError(f"the file holds {name[:200]!r}, which is no class that a file may build")
+    cls = None if _installed(module) else _defined(name)
+    if cls is None:
+        raise ValueError(
+            f"the file holds {name[:200]}, a class that you have not imported from code of your own; if you trust it: "
+            f"load(path, trust=[{name[:200]!r}])"
+        )
+    if not (issubclass(cls, nn.Module) or frozen_value(cls)):
+        raise ValueError(f"the file holds {name}, which is neither an nn.Module nor a frozen dataclass")
+    return Place(name, name, issubclass(cls, nn.Module), cls)
+
+
+def _defined(name: str) -> type | None:
+    """The class that an imported module defines under this name, looked up without running anything; None otherwise."""
+    module, _, path = name.partition(":")
+    holder: Any = sys.modules.get(module)
+    if not isinstance(holder, ModuleType):
+        return None
+    for part in path.split("."):
+        holder = vars(holder).get(part)
+        if not isinstance(holder, type):
+            return None
+    return holder if (holder.__module__, holder.__qualname__) == (module, path) else None
+
+
+def _installed(module: str) -> bool:
+    """Whether a module is Python's own or of an installed package; modules without a file go by their package's."""
+    root = module.partition(".")[0]
+    if root in sys.stdlib_module_names and root != "__main__":
+        return True
+    files = (vars(sys.modules[name]).get("__file__") for name in (module, root) if isinstance(sys.modules.get(name), ModuleType))
+    file = next((f for f in files if isinstance(f, str)), None)
+    if file is None or module == "__main__":
+        return False
+    parts = Path(file).parts
+    library = Path(sysconfig.get_path("stdlib"))
+    return "site-packages" in parts or "dist-packages" in parts or library in Path(file).parents

@@ -1,0 +1,24 @@
+"""Files written by hand, for tests of what a reader refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+
+def node(cls: Any, arguments: Any = None, tensors: Any = None, children: Any = None) -> dict[str, Any]:
+    return {"class": cls, "arguments": arguments or {}, "tensors": tensors or {}, "children": children or {}}
+
+
+def spec(*nodes: dict[str, Any], root: int = 0) -> dict[str, Any]:
+    return {"root": {"$module": root}, "nodes": list(nodes), "frozen": []}
+
+
+def write(path: Path, content: Any, tensors: dict[str, torch.Tensor] | None = None, number: Any = 2, **facts: Any) -> Path:
+    text = json.dumps({"format": number, "spec": content, **facts})
+    save_file(tensors or {}, str(path), metadata={"genalloy": text})
+    return path
