@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from genalloy.spec import Module, from_spec, to_spec
+from genalloy.training.finite import not_finite
 
 FORMAT = 1
 
@@ -80,7 +81,10 @@ def save(model: nn.Module, path: str | Path) -> Path:
 def load(path: str | Path, trust: Iterable[str] = ()) -> nn.Module:
     """The composition that :func:`save` wrote; `trust` names third-party classes ("package.module:Class") it may build.
 
-    In eval mode: dropout is off until `fit` or `.train()` turns it on.
+    In eval mode: dropout is off until `fit` or `.train()` turns it on. Raises ValueError on a weight that is not finite.
     """
     tensors, facts = read_tensors(Path(path))
-    return from_spec(facts["spec"], tensors, trust).eval()
+    model = from_spec(facts["spec"], tensors, trust).eval()
+    if (words := not_finite(model)) is not None:
+        raise ValueError(f"{path}: {words}; train it again, with a lower learning rate or clipped gradients")
+    return model
