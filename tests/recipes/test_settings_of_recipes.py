@@ -135,5 +135,5 @@ def test_a_recipe_from_elsewhere_is_checked_by_its_defaults_types(target):
     recipe = Recipe("outsider", "flow", outsider, Kind.EXACT, Kind.EXACT, ("sample",), "", "")
     assert isinstance(recipe.limits("tails").inner, Whole) and isinstance(recipe.limits("smooth").inner, Switch)
     assert recipe(target, tails=2, odd=[1, 2]).steps == 2 and recipe.limits("odd") is None
-    with pytest.raises(ValueError, match="outsider's tails=2.5, expected a whole number"):
+    with pytest.raises(ValueError, match=r"outsider's tails=2\.5, expected a whole number"):
         recipe(target, tails=2.5)

@@ -1,6 +1,7 @@
 """What recipes' settings may be: by the name that they share, else by their default's type.
 
-Upper limits are far beyond what trains well on one machine: a larger value would only exhaust memory, or was mistyped.
+Upper limits are far beyond what trains well on one machine, and a few hundred MiB of weights at the default of all else: a
+larger value would only exhaust memory, or was mistyped.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from inspect import Parameter
 
 from genalloy.bounds import Bounds, Choice, Maybe, Number, Switch, Text, Whole
 
-UNITS = Whole(1, 4096)
+UNITS = Whole(1, 1024)
+MANY_UNITS = Whole(1, 4096)
 CHANNELS = Whole(1, 512)
 DEPTH = Whole(1, 128)
 WEIGHT = Number(0, 1e6)
@@ -18,10 +20,15 @@ LIMITS: dict[str, Bounds] = {
     # sizes of networks
     "width": UNITS,
     "hidden": UNITS,
-    "size": Whole(1, 1024),
+    **{f"{recipe}.width": MANY_UNITS for recipe in ("made", "maf", "iaf", "nsf")},
+    **{f"{recipe}.hidden": MANY_UNITS for recipe in ("vae", "iwae", "vae-iaf", "vae-flow-prior", "vae-sylvester", "aae")},
+    # convolutions in two, or four, gates
+    "row-lstm.hidden": CHANNELS,
+    "diagonal-bilstm.hidden": CHANNELS,
+    "size": CHANNELS,
     "channels": CHANNELS,
     "features": CHANNELS,
-    "latent": Whole(1, 1024),
+    "latent": UNITS,
     "units": Whole(1, 128),
     "layers": DEPTH,
     "blocks": DEPTH,
@@ -34,7 +41,7 @@ LIMITS: dict[str, Bounds] = {
     "components": Whole(1, 64),
     "bins": Whole(2, 128),
     "orders": Whole(1, 32),
-    "extra": Whole(1, 1024),
+    "extra": CHANNELS,
     # what a network sees at once
     "kernel": Whole(1, 99),
     "near": Whole(0, 99),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.spec import Module, from_spec, to_spec
+from genalloy.training.finite import not_finite
 from genalloy.training.records import in_words, parse_json
 
 FORMAT = 2
@@ -213,12 +214,16 @@ def load(path: str | Path, trust: Iterable[str] = ()) -> nn.Module:
 
     Built are genalloy's own classes, a list of torch.nn's, and classes that you imported before from code of your own.
     Everything else is refused before anything is imported, built or called. In eval mode: dropout is off until `fit` or
-    `.train()` turns it on. Raises ValueError of one line that names the file, whatever is wrong with it.
+    `.train()` turns it on. Raises ValueError of one line that names the file, whatever is wrong with it, a weight
+    that is not finite included.
     """
     target = Path(path)
     header = read_header(target)
     spec = header.facts.get("spec")
-    return _with_tensors(target, lambda tensors: from_spec(spec, tensors, trust, header.tensors)).eval()
+    model = _with_tensors(target, lambda tensors: from_spec(spec, tensors, trust, header.tensors)).eval()
+    if (words := not_finite(model)) is not None:
+        raise ValueError(f"{target}: {words}; train it again, with a lower learning rate or clipped gradients")
+    return model
 
 
 # -- runs ----------------------------------------------------------------------------------------------------------
