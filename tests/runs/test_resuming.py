@@ -59,6 +59,15 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path: Path, whole: dict) -
     same(tmp_path, whole)
 
 
+def test_a_run_killed_at_random_moments_keeps_weights_curves_and_logs(tmp_path: Path, whole: dict) -> None:
+    killed = run("kills", tmp_path)
+    assert killed.returncode == 0, killed.stderr
+    assert killed.stdout.count(f"ended with {-signal.SIGALRM}") >= 3, killed.stdout
+    resumed = run("resume", tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    same(tmp_path, whole)
+
+
 def test_ctrl_c_inside_a_step_saves_whole_steps(tmp_path: Path, whole: dict) -> None:
     stopped = run("interrupt", tmp_path)
     assert stopped.returncode == 0, stopped.stderr

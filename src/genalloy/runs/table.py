@@ -37,6 +37,7 @@ from genalloy.runs.records import read_object
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import RunData
 from genalloy.training.checkpoint import write_text
+from genalloy.training.interrupt import STOPS
 
 BASELINES = "baselines"
 UNFINISHED = "not finished: run the same command again"
@@ -107,6 +108,9 @@ def make_table(table: Table, dataset: Dataset) -> dict[str, Any]:
         publish(table, dataset, began)
         try:
             _work(table, identity, lambda: publish(table, dataset, began))
+        except STOPS:
+            print("stopped; all rows are saved: run the same command again to continue")
+            raise
         finally:
             record = publish(table, dataset, began)
     return record

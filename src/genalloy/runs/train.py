@@ -127,8 +127,6 @@ class Trainer:
             except (*STOPS, GeneratorExit):
                 self._save()
                 raise
-            finally:
-                self.log.close()
             self.composition.cpu()
             if self.folder is not None and self._first:
                 with whole_steps():
