@@ -62,7 +62,10 @@ def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", [b"7,0.7,mo", b"\x00\xff\xfe,,\n", b"seven,0.7,model,1\n", b"8,0.1,model,1,2,3\n", b"\"open,1\n"])
+DAMAGE = (b"7,0.7,mo", b"\x00\xff\xfe,,\n", b"seven,0.7,model,1\n", b"8,0.1,model,1,2,3\n", b"\"open,1\n")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_lines_are_left_out_and_kept_aside(tmp_path: Path, damage: bytes) -> None:
     told: list[str] = []
     log = Log(tmp_path, told.append)

@@ -1,18 +1,22 @@
 """A tiny run of two phases with a rival, driven from outside: python toy_run.py MODE FOLDER.
 
 whole: to the end. kill: a checkpoint after 7 steps, then SIGKILL in the middle of step 10. interrupt: Ctrl-C inside step 9.
-nan: data turn to NaN at step 9. kills: eight children, saving after every step, are killed at random moments. resume: continue. `whole` and `resume` write numbers.pt: weights, curves.
+nan: data turn to NaN at step 9. kills: eight children, saving after every step, are killed at random times. resume: continue.
+`whole` and `resume` write weights.safetensors and curves.json.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
@@ -50,7 +54,7 @@ def composition() -> Composition:
     return Composition(model, [Phase(game, options, batch=10), Phase(MaximumLikelihood(), options, batch=16)], 24)
 
 
-def numbers(trainer: Trainer) -> dict[str, object]:
+def numbers(trainer: Trainer) -> dict[str, Any]:
     memory = trainer.memory
     weights = {k: v.clone() for k, v in trainer.composition.state_dict().items()}
     return {"weights": weights, "train": memory.train, "validation": memory.validation}
@@ -111,7 +115,9 @@ def main(mode: str, folder: Path) -> None:
     except Diverged as error:
         print("diverged:", error)
         return
-    torch.save(numbers(trainer), folder / "numbers.pt")
+    found = numbers(trainer)
+    save_file(found.pop("weights"), folder / "weights.safetensors")
+    (folder / "curves.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
