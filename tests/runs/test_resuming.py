@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy_run import SETTINGS, composition, dataset, numbers
 
 from genalloy.runs.batches import Order
@@ -32,7 +34,12 @@ def whole(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("whole")
     done = run("whole", folder)
     assert done.returncode == 0, done.stderr
-    return {**torch.load(folder / "numbers.pt"), "log": log(folder)}
+    return {**written(folder), "log": log(folder)}
+
+
+def written(folder: Path) -> dict:
+    curves = json.loads((folder / "curves.json").read_text())
+    return {"weights": load_file(folder / "weights.safetensors"), **curves}
 
 
 def log(folder: Path) -> list[tuple[str, str, str]]:
@@ -41,7 +48,7 @@ def log(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def same(folder: Path, whole: dict) -> None:
-    found = torch.load(folder / "numbers.pt")
+    found = written(folder)
     assert found["weights"].keys() == whole["weights"].keys()
     different = [k for k, v in whole["weights"].items() if not torch.equal(v, found["weights"][k])]
     assert not different
@@ -54,6 +61,15 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path: Path, whole: dict) -
     killed = run("kill", tmp_path)
     assert killed.returncode == -signal.SIGKILL
     assert read_tensors(tmp_path / "checkpoint.safetensors")[1]["memory"]["step"] == 7
+    resumed = run("resume", tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    same(tmp_path, whole)
+
+
+def test_a_run_killed_at_random_moments_keeps_weights_curves_and_logs(tmp_path: Path, whole: dict) -> None:
+    killed = run("kills", tmp_path)
+    assert killed.returncode == 0, killed.stderr
+    assert killed.stdout.count(f"ended with {-signal.SIGALRM}") >= 3, killed.stdout
     resumed = run("resume", tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     same(tmp_path, whole)

@@ -1,17 +1,22 @@
 """A tiny run of two phases with a rival, driven from outside: python toy_run.py MODE FOLDER.
 
 whole: to the end. kill: a checkpoint after 7 steps, then SIGKILL in the middle of step 10. interrupt: Ctrl-C inside step 9.
-nan: data turn to NaN at step 9. resume: continue. `whole` and `resume` write numbers.pt: weights, curves.
+nan: data turn to NaN at step 9. kills: eight children, saving after every step, are killed at random times. resume: continue.
+`whole` and `resume` write weights.safetensors and curves.json.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
@@ -22,6 +27,7 @@ from genalloy.networks.mlp import MLP
 from genalloy.objectives.adversarial import Adversarial, Critic
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase
+from genalloy.runs import train
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer
 from genalloy.training.options import Adam, Training
@@ -48,7 +54,7 @@ def composition() -> Composition:
     return Composition(model, [Phase(game, options, batch=10), Phase(MaximumLikelihood(), options, batch=16)], 24)
 
 
-def numbers(trainer: Trainer) -> dict[str, object]:
+def numbers(trainer: Trainer) -> dict[str, Any]:
     memory = trainer.memory
     weights = {k: v.clone() for k, v in trainer.composition.state_dict().items()}
     return {"weights": weights, "train": memory.train, "validation": memory.validation}
@@ -67,8 +73,31 @@ def signal_inside(number: int, call: int) -> None:
     Critic.loss = loss  # type: ignore[assignment,method-assign]
 
 
+def kills(folder: Path) -> None:
+    """Children that go on from where the last one was killed, each after a random time; a checkpoint after each step."""
+    moments = random.Random(5)
+    for _ in Trainer(composition(), dataset(), SETTINGS, folder / "first").run():
+        pass  # imports and caches, so that the children's time goes into steps
+    train.SAVE_EVERY, train.SAVING = 0.0, 1e9
+    Trainer(composition(), dataset(), SETTINGS, folder).checkpoint()
+    for _ in range(8):
+        moment = moments.uniform(0.01, 0.1)
+        child = os.fork()
+        if child == 0:
+            trainer = Trainer.resume(folder, dataset(), SETTINGS)
+            trainer._pause = 0.0
+            signal.setitimer(signal.ITIMER_REAL, moment)  # unhandled, SIGALRM ends a process as SIGKILL does
+            for _ in trainer.run():
+                pass
+            os._exit(0)
+        print("child ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 def main(mode: str, folder: Path) -> None:
     torch.set_num_threads(1)
+    if mode == "kills":
+        kills(folder)
+        return
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
     if mode == "resume":
         trainer = Trainer.resume(folder, dataset(), SETTINGS)
@@ -86,7 +115,9 @@ def main(mode: str, folder: Path) -> None:
     except Diverged as error:
         print("diverged:", error)
         return
-    torch.save(numbers(trainer), folder / "numbers.pt")
+    found = numbers(trainer)
+    save_file(found.pop("weights"), folder / "weights.safetensors")
+    (folder / "curves.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

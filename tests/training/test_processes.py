@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from two_processes import cases, train
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -22,7 +24,12 @@ def ranks(tmp_path_factory) -> list[dict]:
     command = [sys.executable, str(SCRIPT), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=170)
     assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(folder / f"rank{r}.pt") for r in range(2)]
+    return [read(folder, r) for r in range(2)]
+
+
+def read(folder: Path, rank: int) -> dict:
+    numbers = load_file(folder / f"rank{rank}.safetensors")
+    return {k: {**v, "numbers": numbers[k]} for k, v in json.loads((folder / f"rank{rank}.json").read_text()).items()}
 
 
 @pytest.mark.parametrize("name", ["likelihood", "two players", "idle parameter"])

@@ -5,12 +5,14 @@ Lightning starts the second process by running this file again.
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from toy_game import OPTIONS, Sometimes, flow, game, last, some_batches
 
 from genalloy.capabilities import Batch
@@ -51,7 +53,9 @@ def main(out: Path) -> None:
     fabric = make_fabric("cpu", processes=2)
     fabric.launch()
     results = {name: train(case, fabric, 1) for name, case in cases().items()}
-    torch.save(results, out / f"rank{fabric.global_rank}.pt")
+    name = f"rank{fabric.global_rank}"
+    save_file({k: v.pop("numbers") for k, v in results.items()}, out / f"{name}.safetensors")
+    (out / f"{name}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -157,5 +157,10 @@ def write_page(directory: Path) -> Path:
     """
     directory = Path(directory)
     path = directory / "report.html"
-    write_atomically(path, render(context(directory)))
+    try:
+        page = render(context(directory))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        damage = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{directory / 'comparison.json'} is damaged ({damage}); run `genalloy compare` again") from error
+    write_atomically(path, page)
     return path

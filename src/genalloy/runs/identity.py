@@ -66,8 +66,8 @@ class Identity:
         """What is other now, in words; empty where all that both know is equal."""
         if self.sha256 and now.sha256 and self.sha256 != now.sha256:
             return (
-                f"{self.path or self.name} had sha256 {self.short()}{_dated(self.made)}, and {now.path or now.name} has"
-                f" {now.short()}{_dated(modified(now.path))}"
+                f"{self.path or self.name} had sha256 {self.short()} then{_dated(self.made)}, {now.path or now.name} has"
+                f" {now.short()} now{_dated(modified(now.path), 'written ')}"
             )
         named = (("--limit", self.limit, now.limit), ("the split's seed", self.seed, now.seed), ("rows", _row(self), _row(now)))
         for what, before, after in named:
@@ -75,8 +75,8 @@ class Identity:
                 return f"{self.name} was loaded with {what} {before}, and is with {after}"
         if self.rows and now.rows and self.rows != now.rows:
             return (
-                f"{self.path or self.name} gives other rows than{_dated(self.made)} though its sha256 {self.short()} is the same"
-                " (another label, window or version)"
+                f"{self.path or self.name} gives other rows than then{_dated(self.made)}, though its sha256 {self.short()} is the"
+                " same (another label, window or version)"
             )
         return ""
 
@@ -94,8 +94,8 @@ def _row(identity: Identity) -> str:
     return "/".join(f"{identity.sizes.get(part, 0):,}" for part in PARTS)
 
 
-def _dated(when: str) -> str:
-    return f" ({when.replace('+00:00', ' UTC').replace('T', ' ')})" if when else ""
+def _dated(when: str, what: str = "") -> str:
+    return f" ({what}{when.replace('T', ' ').replace('+00:00', ' UTC')})" if when else ""
 
 
 def modified(path: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import math
 import os
 import shutil
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from genalloy.training.checkpoint import write_text
 
@@ -18,12 +20,13 @@ FIELDS = ("step", "seconds", "name", "value")
 
 
 class Point(NamedTuple):
-    """One number of one step."""
+    """One number of one step. wall: the clock's seconds, which only TensorBoard shows."""
 
     step: int
     seconds: float
     name: str
     value: float
+    wall: float = 0.0
 
     @staticmethod
     def read(cells: list[str]) -> Point:
@@ -39,65 +42,94 @@ class Log:
     """Appends points; `folder` None writes nothing. tell: hears, once, of what cannot be written."""
 
     def __init__(self, folder: Path | None, tell: Callable[[str], None]) -> None:
-        self.path = None if folder is None else folder / "log.csv"
-        self.tell = tell
-        self._waiting: list[Point] = []
-        self._failed = False
-        self._board = None if folder is None else Board(folder / "tensorboard", tell)
+        self.folder, self.tell = folder, tell
+        self.sinks = [] if folder is None else [Sink(folder / "log.csv", written, tell), Sink(events_file(folder), events, tell)]
 
     def write(self, step: int, figures: dict[str, float], seconds: float) -> None:
-        if self.path is None or self._board is None:
+        """Log figures of a step, at so many seconds of training."""
+        points = [Point(step, seconds, name, value, time.time()) for name, value in figures.items()]
+        for sink in self.sinks:
+            sink.add(points)
+
+    def rewind(self, step: int) -> None:
+        """Drop what was logged after a checkpoint's step, which a resumed run writes again, and lines that cannot be read."""
+        path = None if self.folder is None else self.folder / "log.csv"
+        if self.folder is None or path is None or not path.exists():
             return
-        points = [Point(step, seconds, name, value) for name, value in figures.items()]
+        points, damaged = read_points(path)
+        if damaged:
+            kept = path.with_suffix(".damaged.csv")
+            shutil.copyfile(path, kept)
+            self.tell(f"{damaged} lines of {path} cannot be read and are left out; the old file is kept as {kept.name}")
+        points = [point for point in points if point.step <= step]
+        write_text(path, written(points, fresh=True).decode())
+        # some events are later than the checkpoint, some have never been written: all are written anew
+        for file in (self.folder / "tensorboard").glob("events.out.tfevents.*"):
+            file.unlink()
+        last = max((p.seconds for p in points if math.isfinite(p.seconds)), default=0.0)
+        self.sinks[1].add([point._replace(wall=time.time() - last + point.seconds) for point in points])
+
+
+class Sink:
+    """A file that points are appended to. What cannot be written waits for the next time."""
+
+    def __init__(self, path: Path, render: Callable[[list[Point], bool], bytes], tell: Callable[[str], None]) -> None:
+        self.path, self.render, self.tell = path, render, tell
+        self._waiting: list[Point] = []
+        self._failed = False
+
+    def add(self, points: list[Point]) -> None:
         self._waiting += points
         try:
-            append(self.path, self._waiting)
+            self._append()
         except OSError as error:
             if not self._failed:
                 self.tell(f"{self.path} cannot be written ({error.strerror}); training goes on, and the log is tried again")
             self._failed = True
         else:
             self._waiting, self._failed = [], False
-        self._board.add(points)
 
-    def rewind(self, step: int) -> None:
-        """Drop what was logged after a checkpoint's step, which a resumed run writes again, and lines that cannot be read."""
-        if self.path is None or self._board is None or not self.path.exists():
-            return
-        points, damaged = read_points(self.path)
-        if damaged:
-            kept = self.path.with_suffix(".damaged.csv")
-            shutil.copyfile(self.path, kept)
-            self.tell(f"{damaged} lines of {self.path} cannot be read and are left out; the old file is kept as {kept.name}")
-        points = [point for point in points if point.step <= step]
-        write_text(self.path, written(points, header=True))
-        self._board.restart(points)
-
-    def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
+    def _append(self) -> None:
+        """All or nothing: what a full disk cut short is taken back."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            content = self.render(self._waiting, size == 0)
+            try:
+                if file.write(content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)
+                raise
 
 
-def append(path: Path, points: list[Point]) -> None:
-    """Add lines to log.csv, all or none: what a full disk cut short is taken back."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        content = written(points, header=size == 0).encode()
-        try:
-            if file.write(content) != len(content):
-                raise OSError(28, "No space left on device")
-        except OSError:
-            file.truncate(size)
-            raise
-
-
-def written(points: list[Point], header: bool) -> str:
-    """Lines of log.csv."""
+def written(points: list[Point], fresh: bool) -> bytes:
+    """Lines of log.csv; fresh: with its heading."""
     text = io.StringIO()
     lines = [point.cells() for point in points]
-    csv.writer(text).writerows([list(FIELDS), *lines] if header else lines)
-    return text.getvalue()
+    csv.writer(text).writerows([list(FIELDS), *lines] if fresh else lines)
+    return text.getvalue().encode()
+
+
+def events_file(folder: Path) -> Path:
+    """A name that TensorBoard looks for."""
+    return folder / "tensorboard" / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+
+
+def events(points: list[Point], fresh: bool) -> bytes:
+    """TensorBoard's records of scalars. Its own writer has a thread, which loses events of a killed process."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    content = io.BytesIO()
+    writer = RecordWriter(content)
+    if fresh:
+        writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+    for p in points:
+        summary = Summary(value=[Summary.Value(tag=p.name, simple_value=p.value)])
+        writer.write(Event(wall_time=p.wall, step=p.step, summary=summary).SerializeToString())
+    return content.getvalue()
 
 
 def read_points(path: Path) -> tuple[list[Point], int]:
@@ -111,50 +143,3 @@ def read_points(path: Path) -> tuple[list[Point], int]:
         except (ValueError, csv.Error):
             bad += 1
     return good, bad
-
-
-class Board:
-    """TensorBoard events, opened at the first point. A board that fails once is left alone: log.csv has the same numbers."""
-
-    def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
-        self.folder, self.tell = folder, tell
-        self._writer: Any = None
-        self._failed = False
-
-    def add(self, points: list[Point], wall: float | None = None) -> None:
-        """wall: seconds of the clock at which the run's first second is to stand; now where None."""
-        for act in self._acts(points, wall):
-            if self._failed:
-                return
-            try:
-                act()
-            except Exception as error:  # its writer lives in a thread of its own and fails in ways of its own
-                self._failed = True
-                self.tell(f"{self.folder} cannot be written ({error}); training goes on without TensorBoard")
-
-    def _acts(self, points: list[Point], wall: float | None) -> Iterator[Callable[[], None]]:
-        for p in points:
-            time_of = None if wall is None else wall + p.seconds
-            yield lambda p=p, time_of=time_of: self._open().add_scalar(p.name, p.value, p.step, time_of)  # type: ignore[misc]
-
-    def _open(self) -> Any:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder))
-        return self._writer
-
-    def restart(self, points: list[Point]) -> None:
-        """Write the events of a resumed run anew: some are later than its checkpoint, some have never reached the disk."""
-        for file in self.folder.glob("events.out.tfevents.*"):
-            file.unlink()
-        last = max((p.seconds for p in points if math.isfinite(p.seconds)), default=0.0)
-        self.add(points, time.time() - last)
-
-    def close(self) -> None:
-        if self._writer is not None and not self._failed:
-            try:
-                self._writer.close()
-            except Exception as error:  # as above
-                self.tell(f"{self.folder} could not be closed ({error}); log.csv has the same numbers")
-        self._writer = None

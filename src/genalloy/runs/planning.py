@@ -151,7 +151,8 @@ def measure(
         for watch in phases:
             watch.slice()
         checks.append(validation_seconds(phases[0].composition, dataset, device) if validated else 0.0)
-        step = sum(watch.phase.share * watch.seconds for watch in phases)
+        shares = sum(watch.phase.share for watch in phases)
+        step = sum(watch.phase.share * watch.seconds for watch in phases) / shares
         timing = Timing(step, validated * median(checks), time.perf_counter() - began)
         fits = wanted is not None and len(checks) >= 3 and 2 * (wanted * timing.step + timing.checking) < budget
         if world.same(fits or timing.spent > min(TENTH * budget, LONGEST)):

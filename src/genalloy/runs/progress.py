@@ -31,14 +31,16 @@ class Lines:
     def step(self, step: Progress) -> None:
         now = time.monotonic()
         if self._began < 0:
-            self._began, self._first = now, step.done - 1
+            self._began, self._first = now, step.done
         if step.validation is not None:
             self._checked = f"  validation {step.validation:.4g}"
         if now - self._told < EVERY and step.done < step.total:
             return
         self._told = now
-        left = (now - self._began) / (step.done - self._first) * (step.total - step.done)
-        say_line(self.console, f"step {step.done:,}/{step.total:,}  {figures(step)}{self._checked}  {minutes(left)} left")
+        taken = step.done - self._first
+        left = (now - self._began) / max(taken, 1) * (step.total - step.done)
+        words = f"  {minutes(left)} left" if taken else ""
+        say_line(self.console, f"step {step.done:,}/{step.total:,}  {figures(step)}{self._checked}{words}")
 
 
 class Bar:

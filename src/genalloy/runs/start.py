@@ -81,6 +81,7 @@ def start(
     trainer.memory.plan = planned.words
     if first and folder is not None:
         write_data(dataset, folder)
+        trainer.log.rewind(0)  # of a start that was cut short
         trainer.checkpoint()
         settings.write(folder)  # last: a folder without it holds no run, and is begun anew
     return trainer

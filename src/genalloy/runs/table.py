@@ -36,9 +36,12 @@ from genalloy.runs.progress import figures
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import RunData
 from genalloy.training.checkpoint import write_text
+from genalloy.training.interrupt import STOPS
 from genalloy.training.records import read_json
 
 BASELINES = "baselines"
+ROW = ("cells", "panels", "curves")
+"""What a row's record must hold."""
 UNFINISHED = "not finished: run the same command again"
 QUESTION = ("recipe", "label", "limit", "settings", "steps", "minutes", "seed", "patience", "precision")
 """What a run in a table's place must have been asked for."""
@@ -107,6 +110,9 @@ def make_table(table: Table, dataset: Dataset) -> dict[str, Any]:
         publish(table, dataset, began)
         try:
             _work(table, identity, lambda: publish(table, dataset, began))
+        except STOPS:
+            print("stopped; all rows are saved: run the same command again to continue")
+            raise
         finally:
             record = publish(table, dataset, began)
     return record
@@ -148,23 +154,28 @@ def _same_runs(table: Table, identity: Identity) -> None:
             recorded = RunSettings.read(entry.run)
             agreed(recorded, entry.settings, QUESTION, entry.run, exact=True)
             RunData.read(entry.run).identity.require(identity, f"the run {entry.run}")
-        if entry.row.exists():
-            _require(kept(entry.row), identity, entry.row)
-    _require(kept(table.baselines / "row.json"), identity, table.baselines)
+        _require(kept(entry.row, ROW), identity, entry.row)
+    _require(kept(table.baselines / "row.json", ("rows",)), identity, table.baselines)
 
 
 def _require(record: dict[str, Any] | None, identity: Identity, place: Path) -> None:
     Identity.from_json((record or {}).get("identity", {})).require(identity, f"what was measured in {place}")
 
 
-def kept(file: Path) -> dict[str, Any] | None:
-    """A measurement's record; None where there is none, or none that can be read: it is measured again."""
+def kept(file: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
+    """A measurement's record with these parts; None where there is none, or none that can be read: it is measured again."""
     try:
-        return read_json(file, "it is measured again") if file.exists() else None
+        if not file.exists():
+            return None
+        record = read_json(file, "it is measured again")
+        if all(record.get(part) is not None for part in parts):
+            return record
+        words = f"{file} has not all of {', '.join(parts)}: it is measured again"
     except ValueError as error:
-        print(f"warning: {error}")
-        file.unlink(missing_ok=True)
-        return None
+        words = str(error)
+    print(f"warning: {words}")
+    file.unlink(missing_ok=True)
+    return None
 
 
 # -- the work ------------------------------------------------------------------------------------------------------
@@ -325,7 +336,7 @@ def _row(table: Table, name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"recipe": name, "family": recipe.family, "kind": "model", "reference": recipe.reference}
     row |= {"folder": None, "error": None, "cells": {}, "curves": {"train": [], "validation": []}, "notes": []}
     row["settings"], row["runs"] = dict(entries[0].contender.settings), [entry.run.name for entry in entries]
-    records = [(e, kept(e.row)) for e in entries]
+    records = [(e, kept(e.row, ROW)) for e in entries]
     made = [(e, record) for e, record in records if record is not None]
     if not made:
         errors = [e.run / "error.txt" for e in entries if (e.run / "error.txt").exists()]
@@ -351,6 +362,6 @@ def _pictures_folder(table: Table, name: str, entry: Entry) -> str | None:
 
 
 def _baseline_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    record = kept(folder / "row.json")
+    record = kept(folder / "row.json", ("rows",))
     if record is not None:
-        yield from record.get("rows", [])
+        yield from record["rows"]

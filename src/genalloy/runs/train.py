@@ -120,8 +120,6 @@ class Trainer:
             except (*STOPS, GeneratorExit):
                 self._save()
                 raise
-            finally:
-                self.log.close()
             self.composition.cpu()
             if self.folder is not None and self._first:
                 with whole_steps():
