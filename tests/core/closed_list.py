@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 
@@ -22,3 +24,20 @@ def write(path: Path, content: Any, tensors: dict[str, torch.Tensor] | None = No
     text = json.dumps({"format": number, "spec": content, **facts})
     save_file(tensors or {}, str(path), metadata={"genalloy": text})
     return path
+
+
+@dataclass
+class Parsed:
+    """A file taken apart, to be damaged and written again."""
+
+    facts: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+    @staticmethod
+    def of(path: Path) -> Parsed:
+        with safe_open(str(path), framework="pt") as file:
+            return Parsed(json.loads(file.metadata()["genalloy"]), {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+    def write(self, path: Path, text: str | None = None) -> Path:
+        save_file(self.tensors, str(path), metadata={"genalloy": json.dumps(self.facts) if text is None else text})
+        return path

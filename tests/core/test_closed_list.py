@@ -309,6 +309,12 @@ class Forgets(nn.Module):
         super().__init__()
 
 
+class Replaces(nn.Module):
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(1, 1) for _ in range(blocks))
+
+
 class Overwrites(nn.Module):
     def __init__(self, bias: bool = True) -> None:
         super().__init__()
@@ -328,7 +334,8 @@ def test_what_no_reader_could_build_is_refused_before_a_step() -> None:
         (LocalValue(), "made inside a function"),
         (Local, "made inside a function"),
         (Forgets(3), "does not keep its constructor argument 'width'"),
-        (Overwrites(), "keeps a Parameter under the name of its flag 'bias'"),
+        (Replaces(2), "keeps a ModuleList under the name of its argument 'blocks'"),
+        (Overwrites(), "keeps a Parameter under the name of its argument 'bias'"),
     ):
         with pytest.raises(ValueError, match=rf"model\.thing.*{words}"):
             to_spec(Keeps(thing))

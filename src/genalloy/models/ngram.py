@@ -11,6 +11,7 @@ the product over a row is a mass over rows: EXACT, and so is that of a beginning
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import Any
 
@@ -40,7 +41,7 @@ class NGram(Part):
         self, order: int, levels: int, event_shape: Shape, grams: Tensor, counts: Tensor, sizes: tuple[int, ...]
     ) -> None:
         super().__init__()
-        if order < 1 or levels**order >= LARGEST:
+        if order < 1 or order * math.log(max(levels, 1)) >= math.log(LARGEST):
             raise ValueError(f"found order {order} over {levels} symbols, expected 1 or more with levels^order below 2^62")
         self.order, self.levels, self.event_shape, self.sizes = order, levels, tuple(event_shape), tuple(sizes)
         self.register_buffer("grams", grams)

@@ -180,7 +180,7 @@ class CausalTransformer(Module):
     ) -> None:
         super().__init__()
         self.event_shape, self.per_element = tuple(event_shape), per_element
-        self.width, self.heads, self.dropout = width, heads, dropout
+        self.width, self.heads, self.blocks, self.dropout = width, heads, blocks, dropout
         self.context_shapes = tuple(tuple(s) for s in context_shapes)
         tokens, size = self.event_shape
         self.enter = nn.Linear(size, width)
@@ -189,7 +189,7 @@ class CausalTransformer(Module):
         extra = sum(math.prod(s) for s in self.context_shapes)
         self.from_context = nn.Linear(extra, width) if extra else None
         attention = Attention(heads, dropout=dropout)
-        self.blocks = nn.ModuleList(Block(width, tokens, attention, i) for i in range(blocks))
+        self.layers = nn.ModuleList(Block(width, tokens, attention, i) for i in range(blocks))
         self.norm, self.leave = nn.LayerNorm(width), nn.Linear(width, size * per_element)
 
     def zero_output(self) -> CausalTransformer:
@@ -204,7 +204,7 @@ class CausalTransformer(Module):
         known = self.enter(x[..., :-1, :]).expand(*lead, -1, -1)
         h = torch.cat([start.expand(*lead, -1).unsqueeze(-2), known], -2) + self.places
         h = h.reshape(math.prod(lead), *h.shape[-2:])
-        for block in self.blocks:
+        for block in self.layers:
             h = block(h)
         return self._leave(h).reshape(*lead, *self.event_shape, self.per_element)
 
@@ -220,7 +220,7 @@ class CausalTransformer(Module):
         r"""Empty cache for a pass over (\*shape, T, F); the context's batch broadcasts to `shape`."""
         n = math.prod(shape)
         start = self._start(context).expand(*shape, self.width).reshape(n, self.width)
-        return TransformerState(0, tuple(shape), start, tuple(b.init_state(n, start) for b in self.blocks))  # type: ignore[operator]
+        return TransformerState(0, tuple(shape), start, tuple(b.init_state(n, start) for b in self.layers))  # type: ignore[operator]
 
     def step(self, state: TransformerState, previous: Tensor | None) -> tuple[TransformerState, Tensor]:
         r"""Outputs (\*shape, F, per_element) for the next token, given the value (\*shape, F) of the one before.
@@ -229,7 +229,7 @@ class CausalTransformer(Module):
         """
         h = state.start if previous is None else self.enter(previous.reshape(len(state.start), -1))
         h, caches = h + self.places[state.place], []
-        for block, cache in zip(self.blocks, state.blocks, strict=True):
+        for block, cache in zip(self.layers, state.blocks, strict=True):
             cache, h = block.step(cache, h, state.place)  # type: ignore[operator]
             caches.append(cache)
         out = self._leave(h).reshape(*state.shape, self.event_shape[1], self.per_element)

@@ -147,7 +147,7 @@ def plainly(words: str | Callable[[], str]) -> Iterator[None]:
         return
     except Exception as error:
         name = "" if isinstance(error, (ValueError, OverBudgetError)) else f"{type(error).__name__}: "
-        reason = name + (str(error).strip().split("\n")[0][:400] or "no more is known")
+        reason = name + (str(error).strip().split("\n")[0][:400] or "more memory than a file of this size may need")
         if isinstance(error, (OverBudgetError, MemoryError, RuntimeError)):
             clear_frames(error.__traceback__)
     raise ValueError(f"{words if isinstance(words, str) else words()}: {reason}") from None

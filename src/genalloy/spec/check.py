@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genalloy.spec.classes import Place, find
-from genalloy.spec.limits import CHAIN, INTEGERS, LEVELS, VALUES
+from genalloy.spec.limits import CHAIN, INTEGERS, LEVELS, SIZES, VALUES
 
 FOREIGN = "core:Foreign"
 _PLAIN = ("$tuple", "$dict", "$float")
@@ -66,7 +66,7 @@ class _Checker:
         self.spec, self.tensors, self.trust = spec, tensors, trust
         self.places: dict[str, Place] = {}
         self.used: set[str] = set()
-        self.count = 0
+        self.count, self.largest = 0, max(SIZES, *(t.numel() for t in tensors.values()), 0)
         self.forms: dict[str, Callable[[Any, str], list[tuple[Any, str]]]] = {
             "$tensor": self._tensor, "$tuple": self._items, "$dict": self._pairs, "$class": self._class, "$float": self._float,
         }  # fmt: skip
@@ -93,9 +93,10 @@ class _Checker:
         if place.name == FOREIGN:
             self._foreign(node["arguments"], where)
         edges: set[int] = set()
+        largest = INTEGERS if place.callers or place.name == FOREIGN else self.largest
         for name, value in node["arguments"].items():
             _demand(name != "*" or type(value) is list, f"the positional arguments of {where} are no list")
-            edges |= self._references(value, f"{where}.{name}")
+            edges |= self._references(value, f"{where}.{name}", largest)
         return edges
 
     def _place(self, name: Any, where: str, module: bool | None) -> Place:
@@ -142,19 +143,22 @@ class _Checker:
         for name, key in held["tensors"].items():
             self._tensor(key, f"{where}.{name}")
 
-    def _references(self, value: Any, where: str) -> set[int]:
-        """Walk one argument; the nodes that it refers to."""
+    def _references(self, value: Any, where: str, largest: int = INTEGERS) -> set[int]:
+        """Walk one argument; the nodes that it refers to. Integers are bounded by `largest`, inside a value by 64 bits."""
         edges: set[int] = set()
-        waiting = [(value, where, 0)]
+        waiting = [(value, where, 0, largest)]
         while waiting:
-            value, where, level = waiting.pop()
+            value, where, level, largest = waiting.pop()
             self.count += 1
+            if type(value) is int:
+                _demand(abs(value) <= largest, f"{where[:80]} is an integer beyond {largest:,}")
             _demand(self.count <= VALUES, f"the spec holds more than {VALUES:,} values")
             _demand(level <= LEVELS, f"{where[:80]} is nested deeper than {LEVELS} levels")
             if type(value) is dict and "$module" in value:
                 edges.add(self._index(value, where))
                 continue
-            waiting += [(inner, place[:200], level + 1) for inner, place in self._inner(value, where)]
+            bound = INTEGERS if type(value) is dict and "$value" in value else largest
+            waiting += [(inner, place[:200], level + 1, bound) for inner, place in self._inner(value, where)]
         return edges
 
     def _index(self, value: dict[str, Any], where: str) -> int:
@@ -178,8 +182,6 @@ class _Checker:
 
     def _scalar(self, value: Any, where: str) -> list[tuple[Any, str]]:
         _demand(type(value) in (bool, int, float, str, type(None)), f"{where} is a {type(value).__name__}, not JSON")
-        if type(value) is int:
-            _demand(abs(value) <= INTEGERS, f"{where} is an integer of more than 64 bits")
         return []
 
     def _value(self, value: dict[str, Any], where: str) -> list[tuple[Any, str]]:

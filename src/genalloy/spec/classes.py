@@ -29,13 +29,15 @@ CLOSED = ("genalloy", "torch")
 class Place:
     """Where a class that may be built is: `target` is imported only once the whole spec has been checked.
 
-    module: whether the class is an nn.Module, a frozen dataclass where False, and one of the two where None.
+    module: whether the class is an nn.Module, a frozen dataclass where False, and one of the two where None. callers: whether it
+    is a class of the caller's, imported or trusted.
     """
 
     name: str
     target: str
     module: bool | None = None
     cls: type | None = None
+    callers: bool = False
 
     def get(self) -> type:
         """The class. Raises ValueError where it is neither an nn.Module nor a frozen dataclass."""
@@ -75,7 +77,7 @@ def find(name: Any, trust: frozenset[str]) -> Place:
         return Place(public, VALUE_PLACES[public], False)
     if name.startswith("torch.nn") and name not in trust:
         return _torch(name)
-    return Place(name, name) if name in trust else _callers(name)
+    return Place(name, name, callers=True) if name in trust else _callers(name)
 
 
 def _torch(name: str) -> Place:
@@ -98,7 +100,7 @@ def _callers(name: str) -> Place:
         )
     if not (issubclass(cls, nn.Module) or frozen_value(cls)):
         raise ValueError(f"the file holds {name}, which is neither an nn.Module nor a frozen dataclass")
-    return Place(name, name, issubclass(cls, nn.Module), cls)
+    return Place(name, name, issubclass(cls, nn.Module), cls, callers=True)
 
 
 def _defined(name: str) -> type | None:

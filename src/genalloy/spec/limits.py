@@ -10,3 +10,6 @@ VALUES = 2_000_000
 """Values of a spec in all; a file's header is too short for more."""
 INTEGERS = 2**63 - 1
 """Magnitude of an integer: seeds have 63 bits."""
+SIZES = 2**24
+"""Magnitude of an integer among a module's own arguments, where the file has no tensor of more elements: a size or a count,
+over which its constructor may loop, or raise something to its power, without allocating."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.spec.base import Foreign, arguments, frozen_value
+from genalloy.spec.check import FOREIGN, checked
 from genalloy.spec.classes import stored_name
 from genalloy.spec.limits import INTEGERS, LEVELS
 from genalloy.spec.torch_modules import allowed, read_arguments
@@ -35,6 +36,7 @@ class Writer:
         self._tensor_names: dict[int, str] = {}
         self._alive: list[Any] = []
         self._depth = 0
+        self._named: set[str] = set()
 
     def encode(self, value: Any, where: str = "model") -> Any:
         """JSON form of a value. Raises ValueError naming the argument that cannot be stored."""
@@ -61,13 +63,23 @@ class Writer:
         if isinstance(value, dict):
             return {"$dict": [[_key(k, where), self.encode(v, f"{where}.{k}")] for k, v in value.items()]}
         if isinstance(value, type) and issubclass(value, nn.Module):
-            return {"$class": stored_name(value, where)}
+            return {"$class": self._name(value, where)}
         if frozen_value(type(value)):
-            return {"$value": stored_name(type(value), where), "fields": self._fields(value, where)}
+            return {"$value": self._name(type(value), where), "fields": self._fields(value, where)}
         raise ValueError(
             f"{where} is a {type(value).__name__}, which a spec cannot hold; pass an nn.Module, a frozen dataclass, a tensor, "
             "or wrap a third-party class in Foreign('package:Class', {...})"
         )
+
+    def _name(self, cls: type, where: str) -> str:
+        name = stored_name(cls, where)
+        self._named.add(name)
+        return name
+
+    def named(self) -> set[str]:
+        """What a reader has to trust at most: every class, and the targets of foreign modules."""
+        targets = (node["arguments"].get("target") for node in self.nodes if node["class"] == FOREIGN)
+        return self._named | {target for target in targets if isinstance(target, str)}
 
     def _fields(self, value: Any, where: str) -> dict[str, Any]:
         return {n: self.encode(getattr(value, n), f"{where}.{n}") for n, f in value.__dataclass_fields__.items() if f.init}
@@ -83,7 +95,7 @@ class Writer:
 
     def _module(self, module: nn.Module, where: str) -> int:
         if id(module) not in self._seen:
-            node: dict[str, Any] = {"class": stored_name(type(module), where)}
+            node: dict[str, Any] = {"class": self._name(type(module), where)}
             self._seen[id(module)] = len(self.nodes)
             self.nodes.append(node)
             node["arguments"] = self._arguments(module, where)
@@ -131,10 +143,16 @@ def constructor_arguments(module: nn.Module, where: str) -> dict[str, Any]:
         if not hasattr(module, name):
             raise ValueError(f"{where}: {cls.__name__} does not keep its constructor argument {name!r} as an attribute")
         value, parameter = getattr(module, name), signature[name]
-        if isinstance(parameter.default, bool) and not isinstance(value, bool):
-            raise ValueError(f"{where}: {cls.__name__} keeps a {type(value).__name__} under the name of its flag {name!r}")
+        if isinstance(value, (nn.Module, nn.Parameter)) and _plain(parameter):
+            raise ValueError(f"{where}: {cls.__name__} keeps a {type(value).__name__} under the name of its argument {name!r}")
         values |= _named(name, value, parameter.kind)
     return values
+
+
+def _plain(parameter: inspect.Parameter) -> bool:
+    """Whether an argument is declared, or shown by its default, to be a flag, a number or a text."""
+    declared = getattr(parameter.annotation, "__name__", parameter.annotation)
+    return declared in ("bool", "int", "float", "str") or isinstance(parameter.default, (bool, int, float, str))
 
 
 def _named(name: str, value: Any, kind: Any) -> dict[str, Any]:
@@ -187,4 +205,8 @@ def to_spec(thing: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
     writer = Writer()
     root = writer.encode(thing, "model")
     spec = {"root": root, "nodes": writer.nodes, "frozen": writer.frozen, **_precision(writer.tensors)}
+    try:
+        checked(spec, writer.tensors, writer.named())
+    except ValueError as error:
+        raise ValueError(f"this composition could be written but not read: {error}") from None
     return spec, writer.tensors
