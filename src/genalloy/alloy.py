@@ -195,7 +195,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if missing or unseen:
             found = "; ".join(f"{word} {_some(some)}" for word, some in (("missing", missing), ("unseen in fit", unseen)) if some)
             raise ValueError(f"the columns differ from those of fit: {found}; expected {_some(names)}")
-        return X[names]
+        return X if here == names else X[names]
 
     def _rows(self, X: Any) -> Any:
         check_is_fitted(self, "model_")
