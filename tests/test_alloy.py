@@ -223,6 +223,7 @@ def test_labels_that_cannot_be_used_are_refused_or_warned_of_in_one_line(rows, g
         "400, 5": lambda: conditional.fit(rows, [0, 1, 0, 1, 0]),
         "1 missing labels": lambda: conditional.fit(rows, np.r_[np.nan, np.arange(399) % 2]),
         "NoneType, str": lambda: conditional.fit(rows, [None, "a"] * 200),
+        "bring their own labels": lambda: conditional.fit("digits", [0, 1]),
         "found the label 5; expected one of 20240101": lambda: given.sample(3, y=5),
         "found 2 labels for 3 rows": lambda: given.density(rows[:3, :2], y=[20240101, 20240102]),
         "n_samples is 0": lambda: given.sample(0),

@@ -137,6 +137,8 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """The data that are trained on, and the distinct labels as the caller wrote them."""
         dataset = load(x, seed=settings.seed)
         if y is not None and _takes_labels(settings, dataset):
+            if isinstance(x, (str, Path, tuple)):
+                raise ValueError("y was given beside data that bring their own labels; expected it with rows alone: leave y out")
             check_consistent_length(x, y)
             classes, codes = _distinct(y)
             return _all_rows(load((x, codes), seed=settings.seed)), classes
