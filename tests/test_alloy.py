@@ -183,7 +183,7 @@ def test_density_is_conditional_with_labels_and_the_sum_over_them_without(groups
     x, y = rows[30:60], labels[30:60]
     conditional, marginal = given.density(x, y=y), given.density(x)
     assert marginal.kind is conditional.kind is Kind.EXACT and "given the label" in conditional.how
-    shares = given.class_count_ / given.class_count_.sum()
+    shares = (given.class_count_ + 1) / (given.class_count_ + 1).sum()
     terms = [given.density(x, y=label).value.numpy() + np.log(share) for label, share in zip(given.classes_, shares, strict=True)]
     assert np.allclose(marginal.value, np.logaddexp.reduce(terms), atol=1e-5)
     assert given.score(x, y) == pytest.approx(float(conditional.value.mean()))

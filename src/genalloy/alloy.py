@@ -6,6 +6,7 @@ It clones, works in a Pipeline, and is stored, pickles included, as the same saf
 from __future__ import annotations
 
 import json
+import math
 import numbers
 import warnings
 from collections.abc import Iterable, Iterator
@@ -247,7 +248,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Log-densities with their claim, as the library's density() gives them: .value (n,) nats, .kind, .how, .stderr.
 
         y: labels of the rows, for log p(x | y) of a conditional recipe; without them it is log p(x), the sum over all labels
-        with their shares of the training rows.
+        with their shares of the training rows, each counted once more than it was seen.
         """
         model, x = self._placed(), self._rows(X)
         if y is None and conditional(model):
@@ -257,11 +258,11 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _joint(self, model: nn.Module, x: Any, estimator: Estimator | None) -> list[Evidence]:
         """log p(x, label) of every class."""
-        shares = self.class_count_ / self.class_count_.sum()
+        counts = self.class_count_ + 1  # add-one smoothing: a label that the training rows happen to lack is not impossible
         terms: list[Evidence] = []
-        for label, share in zip(self.classes_.tolist(), shares.tolist(), strict=True):
+        for label, share in zip(self.classes_.tolist(), (counts / counts.sum()).tolist(), strict=True):
             given = score(model, x, estimator, seed=self.seed_, context=self._coded(label, len(x)))
-            terms.append(replace(given, value=given.value + float(np.log(share)) if share else given.value - torch.inf))
+            terms.append(replace(given, value=given.value + math.log(share)))
         return terms
 
     def score_samples(self, X: Any, *, y: Any = None) -> Array:
