@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +67,28 @@ def test_a_training_loop_holds_nothing_between_its_steps() -> None:
     del steps
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(lambda: Alloy("maf", steps=1, settings=SMALL).fit(rows).sample(2)).result(20).shape == (2, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_process_forked_from_another_threads_region_is_not_blocked() -> None:
+    inside, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Stream():
+            inside.set()
+            done.wait(20)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    inside.wait(20)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)  # kills the child where it waits for ever
+        with Stream():
+            os._exit(0)
+    done.set()
+    holder.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def _fail_inside() -> None:
