@@ -6,6 +6,7 @@ It clones, works in a Pipeline, and is stored, pickles included, as the same saf
 from __future__ import annotations
 
 import json
+import math
 import numbers
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
+from genalloy.bounds import shown
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load, rows
 from genalloy.data.space import Space
@@ -33,7 +35,7 @@ from genalloy.runs.labels import conditional
 from genalloy.runs.score import Estimator, encode, placed, sample, score
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import RunData, dataset_of, start, trained_model
-from genalloy.runs.train import Progress
+from genalloy.runs.train import Progress, Trainer
 from genalloy.spec import from_spec, to_spec
 from genalloy.training import checkpoint
 from genalloy.training.devices import resolve_device
@@ -102,7 +104,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         resolve_device(self.device)
         settings = self._run_settings(seed_of(self.random_state))
         dataset, classes = self._loaded(self._seen(X, reset=True), y, settings)
-        trainer = start(settings, None, dataset)
+        trainer = self._started(settings, dataset)
         for progress in trainer.run():
             if self.verbose and progress.validation is not None:
                 print(f"step {progress.done}/{progress.total}: validation {progress.validation:.4g} nats")
@@ -111,6 +113,14 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.history_ = {"train": trainer.memory.train, "validation": trainer.memory.validation}
         self._name_classes(dataset, classes)
         self._count_codes(dataset.observed("train")[:1])
+
+    def _started(self, settings: RunSettings, dataset: Dataset) -> Trainer:
+        try:
+            return start(settings, None, dataset)
+        except ValueError:
+            if dataset.labels or not _takes_labels(settings, dataset):
+                raise
+        raise ValueError(f"{self.recipe} needs labels: it requires y to be passed, but the target y is None; call fit(X, y)")
 
     def _run_settings(self, seed: int) -> RunSettings:
         return RunSettings(
@@ -128,6 +138,8 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """The data that are trained on, and the distinct labels as the caller wrote them."""
         dataset = load(x, seed=settings.seed)
         if y is not None and _takes_labels(settings, dataset):
+            if isinstance(x, (str, Path, tuple)):
+                raise ValueError("y was given beside data that bring their own labels; expected it with rows alone: leave y out")
             check_consistent_length(x, y)
             classes, codes = _distinct(y)
             return _all_rows(load((x, codes), seed=settings.seed)), classes
@@ -186,7 +198,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if missing or unseen:
             found = "; ".join(f"{word} {_some(some)}" for word, some in (("missing", missing), ("unseen in fit", unseen)) if some)
             raise ValueError(f"the columns differ from those of fit: {found}; expected {_some(names)}")
-        return X[names]
+        return X if here == names else X[names]
 
     def _rows(self, X: Any) -> Any:
         check_is_fitted(self, "model_")
@@ -223,7 +235,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         model = self._placed()
         if isinstance(n_samples, bool) or not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-            raise ValueError(f"n_samples is {n_samples!r}; expected an integer of at least 1")
+            raise ValueError(f"n_samples is {shown(n_samples)}; expected an integer of at least 1")
         count, seed = int(n_samples), seed_of(self.random_state if random_state is None else random_state)
         labels = None if y is None else self._coded(y, count)
         if labels is None and conditional(model):
@@ -236,7 +248,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Log-densities with their claim, as the library's density() gives them: .value (n,) nats, .kind, .how, .stderr.
 
         y: labels of the rows, for log p(x | y) of a conditional recipe; without them it is log p(x), the sum over all labels
-        with their shares of the training rows.
+        with their shares of the training rows, each counted once more than it was seen.
         """
         model, x = self._placed(), self._rows(X)
         if y is None and conditional(model):
@@ -246,11 +258,11 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _joint(self, model: nn.Module, x: Any, estimator: Estimator | None) -> list[Evidence]:
         """log p(x, label) of every class."""
-        shares = self.class_count_ / self.class_count_.sum()
+        counts = self.class_count_ + 1  # add-one smoothing: a label that the training rows happen to lack is not impossible
         terms: list[Evidence] = []
-        for label, share in zip(self.classes_.tolist(), shares.tolist(), strict=True):
+        for label, share in zip(self.classes_.tolist(), (counts / counts.sum()).tolist(), strict=True):
             given = score(model, x, estimator, seed=self.seed_, context=self._coded(label, len(x)))
-            terms.append(replace(given, value=given.value + float(np.log(share)) if share else given.value - torch.inf))
+            terms.append(replace(given, value=given.value + math.log(share)))
         return terms
 
     def score_samples(self, X: Any, *, y: Any = None) -> Array:
@@ -300,7 +312,8 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     @available_if(_classifies)
     def predict(self, X: Any) -> Array:
         """The most likely label of each row, as it was given to fit. Where :meth:`predict_proba` is."""
-        return self.classes_[self._label_log_probs(X).argmax(-1).numpy()]
+        codes = self._label_log_probs(X).argmax(-1).numpy()
+        return self.classes_[codes]
 
     @torch.no_grad()
     def _label_log_probs(self, X: Any) -> Tensor:
@@ -326,7 +339,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Everything but the model, as JSON; a random_state that moves on is stored as the seed that it came to."""
         plain = self._run_settings(self.seed_)
         parameters = self.get_params(deep=False)
-        parameters |= {name: getattr(plain, name) for name in ("settings", "steps", "minutes", "patience")}
+        parameters |= {name: getattr(plain, name) for name in ("steps", "minutes", "patience")}
         parameters["random_state"] = None if self.random_state is None else self.seed_
         kept = {name: vars(self)[name] for name in _NUMBERS if name in vars(self)}
         arrays = {name: _stored(vars(self)[name]) for name in _ARRAYS if name in vars(self)}
@@ -354,7 +367,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @classmethod
     def _of_run(cls, folder: Path, trust: Iterable[str]) -> Alloy:
-        """A finished run's model; how often each label occurs is counted in its data, which must still be there."""
+        """A finished run's model."""
         settings, data = RunSettings.read(folder), RunData.read_existing(folder)
         alloy = cls(settings.recipe, settings=settings.settings, steps=settings.steps, minutes=settings.minutes)
         alloy.set_params(random_state=settings.seed, device="auto", patience=settings.patience)
@@ -362,8 +375,10 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         record = {"name": data.name, "space": data.space.to_json(), "source": data.source}
         dataset = _from_record({**record, "classes": data.classes, "lengths": data.lengths})
         alloy._adopt(trained_model(folder, trust), dataset, settings.seed)
+        if data.classes:
+            alloy.classes_ = np.array(data.classes)
         if conditional(alloy.model_):
-            alloy._name_classes(dataset_of(settings, folder), np.array(data.classes))
+            alloy.class_count_ = _counts(settings, folder, len(data.classes))
         return alloy
 
     def __getstate__(self) -> dict[str, Any]:
@@ -391,6 +406,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.non_deterministic = False
+        tags.target_tags.required = _classifies(self)
         return tags
 
 
@@ -422,6 +438,16 @@ def _all_rows(dataset: Dataset) -> Dataset:
     for beside in (d for d in vars(dataset).values() if isinstance(d, dict) and {"train", "test"} <= d.keys()):
         beside["train"] = torch.cat([beside["train"], beside["test"]])
     return dataset
+
+
+def _counts(settings: RunSettings, folder: Path, classes: int) -> Array:
+    """How many training rows of a run have each label, counted in its data; all alike, with a warning, where they are gone."""
+    try:
+        labels = dataset_of(settings, folder).labels["train"]
+    except (ValueError, OSError) as reason:
+        warnings.warn(f"labels are taken to be equally frequent, as the run's data cannot be loaded: {reason}", stacklevel=4)
+        return np.ones(classes, dtype=int)
+    return labels.bincount(minlength=classes).numpy()
 
 
 def _takes_labels(settings: RunSettings, dataset: Dataset) -> bool:

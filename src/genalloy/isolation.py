@@ -6,13 +6,15 @@ lock until the caller's state is back; a training loop gives it up between steps
 
 from __future__ import annotations
 
+import os
 import threading
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-_HELD = threading.RLock()
+_LOCKS: dict[int, threading.RLock] = {}
+"""By process: a fork while another thread holds the lock leaves the child a lock that nobody will give back."""
 
 
 class Stream:
@@ -27,7 +29,8 @@ class Stream:
         self.like = like
 
     def enter(self) -> None:
-        _HELD.acquire()
+        self.held = _LOCKS.setdefault(os.getpid(), threading.RLock())
+        self.held.acquire()
         self.cpu_state = torch.default_generator.get_state()
         self.cuda = torch.cuda.is_initialized()
         self.cuda_state = torch.cuda.get_rng_state_all() if self.cuda else []
@@ -39,7 +42,7 @@ class Stream:
         torch.default_generator.set_state(self.cpu_state)
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda_state)
-        _HELD.release()
+        self.held.release()
 
     def __enter__(self) -> Stream:
         self.enter()

@@ -25,7 +25,7 @@ def annealing_cells(model: nn.Module, dataset: Dataset, seed: int) -> dict[str, 
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(seed))
     try:
         found = score(model, dataset.test[order[:ROWS]], AIS, ROWS, seed)
-        cells = {"annealed": nats_cell(found.mean(), _error(found.values), found.kind, found.how, ROWS, dataset.space)}
+        cells = {"annealed": nats_cell(found.mean(), _error(found.value), found.kind, found.how, ROWS, dataset.space)}
     except Unavailable as reason:
         return {"annealed": absent(str(reason))}
     try:

@@ -270,4 +270,4 @@ def density_grid(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
     scores = score(model, points, chunk=2000)
     if scores.kind is Kind.NONE:
         return {}
-    return {"density_grid": scores.values.reshape(GRID, GRID).numpy(), "density_extent": extent}
+    return {"density_grid": scores.value.reshape(GRID, GRID).numpy(), "density_extent": extent}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,24 +23,6 @@ from genalloy.training.seeding import Stream, seed_all
 Estimator = Callable[[TorchDistribution, Tensor], Evidence]
 
 
-@dataclass(frozen=True)
-class Scores(Evidence):
-    """Evidence of many rows: one value each, nats. stderr: the estimator's own, per row, where it is known."""
-
-    @property
-    def values(self) -> Tensor:
-        return self.value
-
-    def mean(self) -> float:
-        return float(self.value.mean())
-
-    def __str__(self) -> str:
-        if self.kind is Kind.NONE:
-            return f"n/a ({self.how})"
-        claim = f"{self.kind.relation} {self.mean():.5g} nats over {len(self.value)} rows"
-        return f"mean log p(x) {claim} ({self.kind.value}; {self.how})"
-
-
 @torch.no_grad()
 def score(
     model: nn.Module,
@@ -50,7 +31,7 @@ def score(
     chunk: int = 256,
     seed: int = 0,
     context: Context = None,
-) -> Scores:
+) -> Evidence:
     """density(x), or estimator(model(c), x), for every row; in eval mode, from a random stream of its own.
 
     context: parts (n, *C) of a conditional model, row by row; the number is then log p(x | c), and `how` says so.
@@ -61,11 +42,11 @@ def score(
         for piece, c in placed(model, x, context, chunk):
             parts.append(estimator(model(c), piece) if estimator else density(model(c), piece))
             if parts[-1].kind is Kind.NONE:
-                return Scores(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
+                return Evidence(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
     stderrs = [p.stderr for p in parts if p.stderr is not None]
     stderr = torch.cat(stderrs).cpu() if len(stderrs) == len(parts) else None
     value, proper = torch.cat([p.value for p in parts]).cpu(), all(p.proper for p in parts)
-    return Scores(value, parts[0].kind, parts[0].how + given, proper, stderr, parts[0].measure)
+    return Evidence(value, parts[0].kind, parts[0].how + given, proper, stderr, parts[0].measure)
 
 
 @torch.no_grad()

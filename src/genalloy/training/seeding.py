@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from genalloy.bounds import shown
 from genalloy.isolation import Stream
 
 __all__ = ["Stream", "mix", "seed_all", "seed_of"]
@@ -49,7 +50,7 @@ def seed_of(random_state: Any) -> int:
     whole = isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool)
     if not (whole and 0 <= random_state < 2**32):
         raise ValueError(
-            f"random_state is {random_state!r}; expected None, an integer from 0 to 2**32 - 1, "
+            f"random_state is {shown(random_state)}; expected None, an integer from 0 to 2**32 - 1, "
             "a numpy.random.RandomState or a numpy.random.Generator"
         )
     return int(random_state)
