@@ -18,6 +18,7 @@ integers under a posterior over reals) is an error rather than a number.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
@@ -259,15 +260,22 @@ def log_sum_exp(terms: list[Evidence], how: str = "") -> Evidence:
     for term in terms:
         if term.kind is Kind.NONE:
             return Evidence.none(term.how, tuple(term.value.shape))
-    for term in terms[1:]:
-        if term.measure != first.measure or term.value.shape != first.value.shape:
-            raise ValueError(
-                f"a mixture's components must share base measure and shape: found {first.measure} {tuple(first.value.shape)} "
-                f"and {term.measure} {tuple(term.value.shape)}; give every component the same kind of data"
-            )
+    same_unit(terms)
     kind = _mixed_kind({term.kind for term in terms}, all(term.proper for term in terms))
     proper = all(term.proper for term in terms) and kind in (Kind.EXACT, Kind.LOWER)
     value = torch.stack([term.value for term in terms]).logsumexp(0)
     words = how or first.how
     return Evidence(value, kind, words, proper, None, first.measure)
 
+
+
+def same_unit(terms: Sequence[Evidence]) -> None:
+    """Raise ValueError where log-densities that are to be averaged differ in base measure or shape; the absent are not asked."""
+    there = [term for term in terms if term.kind is not Kind.NONE]
+    for term in there[1:]:
+        if term.measure != there[0].measure or term.value.shape != there[0].value.shape:
+            raise ValueError(
+                f"a mixture's components must share base measure and shape: found {there[0].measure} "
+                f"{tuple(there[0].value.shape)} and {term.measure} {tuple(term.value.shape)}; give every component the same kind "
+                "of data"
+            )

@@ -81,7 +81,7 @@ def test_autoencoder_codes_keep_more_than_chance_and_are_pinned(digits: Dataset,
     trained = AutoencoderFeatures(8, 200).fit(train)
     with torch.no_grad():
         decoded = trained.part(train).mean
-    target = (train - train.mean()) / train.std()
+    target = (train - trained._shift_in) / trained._scale_in
     residual, total = (decoded - target).square().mean(), (target - target.mean(0)).square().mean()
     # predicting the mean picture leaves all of the variance over pictures
     assert residual < 0.75 * total

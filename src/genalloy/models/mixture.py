@@ -14,7 +14,7 @@ from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.capabilities import Context
 from genalloy.distribution import Distribution, Shape, density, draw, measure_of
-from genalloy.evidence import Evidence, Kind, log_sum_exp
+from genalloy.evidence import Evidence, Kind, log_sum_exp, same_unit
 from genalloy.part import Part
 
 
@@ -43,6 +43,9 @@ class MixtureDistribution(Distribution):
 
     def __init__(self, components: list[TorchDistribution], log_weights: Tensor) -> None:
         first = components[0]
+        shapes = sorted({tuple(part.event_shape) for part in components})
+        if len(shapes) > 1:
+            raise ValueError(f"a mixture's components must share their event shape; found {shapes[0]} and {shapes[1]}")
         batch = torch.broadcast_shapes(*(part.batch_shape for part in components))
         super().__init__(tuple(batch), tuple(first.event_shape), measure_of(first))
         self.components, self.log_weights = components, log_weights
@@ -73,6 +76,7 @@ class MixtureDistribution(Distribution):
     def _own(self, x: Tensor, choice: Tensor, drawn: list[Evidence]) -> Evidence:
         """The chosen term by draw(), the others by density()."""
         others = self._weighted(x)
+        same_unit([*others, *drawn])
         kinds = {e.kind for e in (*others, *drawn)}
         terms = [
             torch.where(choice == i, d.value + w, o.value)

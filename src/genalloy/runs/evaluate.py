@@ -129,7 +129,8 @@ def features_of(dataset: Dataset, seed: int) -> Features:
     """The data set's feature space, fitted once in a process."""
     key = (dataset.source.get("sha256", dataset.name), seed, len(dataset.train))
     if key not in _FITTED:
-        steps = RandomConvolutions(seed).fit(dataset.train) if dataset.lengths else None
+        shared = dataset.space.levels is not None
+        steps = RandomConvolutions(seed, shared).fit(dataset.train) if dataset.lengths else None
         _FITTED[key] = steps or default_features(dataset, seed)
     return _FITTED[key]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,14 +21,22 @@ from genalloy.training.seeding import Stream, seed_all
 Estimator = Callable[[TorchDistribution, Tensor], Evidence]
 
 
+LABEL = "the label"
+"""What a conditional model's numbers are given."""
+
+
 @dataclass(frozen=True)
 class Scores:
-    """One number a row, nats, with the claim they share. stderr: the estimator's own, per row, where it is known."""
+    """One number a row, nats, with the claim they share. stderr: the estimator's own, per row, where it is known.
+
+    given: what the numbers are conditional on, "" for log p(x) itself; one is never to be ranked beside the other.
+    """
 
     values: Tensor
     kind: Kind
     how: str
     stderr: Tensor | None = None
+    given: str = ""
 
     def mean(self) -> float:
         return float(self.values.mean())
@@ -36,7 +45,8 @@ class Scores:
         if self.kind is Kind.NONE:
             return f"n/a ({self.how})"
         claim = f"{self.kind.relation} {self.mean():.5g} nats over {len(self.values)} rows"
-        return f"mean log p(x) {claim} ({self.kind.value}; {self.how})"
+        given = f" | {self.given}" if self.given else ""
+        return f"mean log p(x{given}) {claim} ({self.kind.value}; {self.how})"
 
 
 @torch.no_grad()
@@ -50,18 +60,57 @@ def score(
 ) -> Scores:
     """density(x), or estimator(model(c), x), for every row; in eval mode, from a random stream of its own.
 
-    context: parts (n, *C) of a conditional model, row by row; the number is then log p(x | c), and `how` says so.
+    context: parts (n, *C) of a conditional model, row by row; the number is then log p(x | c), and says so.
+    Every number is finite or -inf: -inf for a row with an infinite entry; rows that overflow are seen again in double precision,
+    and have -inf where they still do. The kind is NONE, with the reason, where a density is +inf. Raises ValueError for a NaN
+    in a row or in a weight.
     """
-    given = "" if context is None else "; given the label"
+    asked, (x, outside) = estimator or density, _bounded(x)
     with _aside(model, seed, -3):
         parts = []
         for piece, c in pieces(x, context, chunk):
-            parts.append(estimator(model(c), piece) if estimator else density(model(c), piece))
+            parts.append(asked(model(c), piece))
             if parts[-1].kind is Kind.NONE:
                 return Scores(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
     stderrs = [p.stderr for p in parts if p.stderr is not None]
     stderr = torch.cat(stderrs) if len(stderrs) == len(parts) else None
-    return Scores(torch.cat([p.value for p in parts]), parts[0].kind, parts[0].how + given, stderr)
+    values = torch.cat([p.value for p in parts]).masked_fill(outside, -torch.inf)
+    how, given = (parts[0].how, "") if context is None else (f"{parts[0].how}; given {LABEL}", LABEL)
+    odd = values.isnan() | (values == torch.inf)
+    if bool(odd.any()):
+        with _aside(model, seed, -3):
+            values[odd] = _again(model, x[odd], asked, tree_map(lambda c: c[odd], context), chunk).to(values)
+    if bool((values == torch.inf).any()):
+        return Scores(torch.full_like(values, torch.nan), Kind.NONE, _infinite(values), None, given)
+    return Scores(values, parts[0].kind, how, stderr, given)
+
+
+def _bounded(x: Any) -> tuple[Any, Tensor]:
+    """Rows with zeros for infinite entries, and which rows (N,) have one. Raises ValueError, naming the first, for NaN."""
+    seen = x.x.masked_fill(~x.mask, 0.0) if type(x) is Masked else x
+    missing = seen.isnan().flatten(1).any(1)
+    if bool(missing.any()):
+        raise ValueError(f"row {int(missing.nonzero()[0])} holds NaN; expected numbers; drop such rows or fill them in")
+    outside = seen.isinf()
+    if not bool(outside.any()):
+        return x, outside.flatten(1).any(1)
+    whole = seen.masked_fill(outside, 0.0)
+    return Masked(whole, x.mask) if type(x) is Masked else whole, outside.flatten(1).any(1)
+
+
+def _again(model: nn.Module, x: Any, asked: Estimator, context: Context, chunk: int) -> Tensor:
+    """Rows whose number is no number, in double precision; -inf where they still overflow, since every weight is finite."""
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and bool(weight.isnan().any()):
+            raise ValueError(f"the weight {name} holds NaN, and so does every density; train again, with a lower learning rate")
+    twin, doubled = copy.deepcopy(model).double(), tree_map(Tensor.double, context)
+    values = [asked(twin(c), piece).value for piece, c in pieces(x.to(torch.float64), doubled, chunk)]
+    return torch.cat(values).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+
+
+def _infinite(values: Tensor) -> str:
+    rows = f"{int((values == torch.inf).sum()):,} of {len(values):,} rows"
+    return f"the density is infinite on {rows}: a scale has collapsed to zero"
 
 
 @torch.no_grad()
