@@ -118,7 +118,7 @@ def test_refusals() -> None:
 
 
 def test_default_choice() -> None:
-    assert default_features(load("moons", limit=100)).name == "pixels"
+    assert default_features(load("moons", limit=100)).name == "columns"
     assert default_features(load(torch.randn(100, 9).numpy())).name == "columns"
     images = torch.randint(0, 256, (200, 6, 6), dtype=torch.uint8).numpy()
     assert default_features(load(images)).name == "pca-36"

@@ -29,8 +29,8 @@ from genalloy.training.seeding import seed_all
 from genalloy.transforms.observation import Affine
 
 X = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[1.0, 0, 0], [0.5, 2, 0], [0, 1, 9.0]])
-TRAINED = ("made", "maf", "nsf", "realnvp", "glow", "flow++", "residual-flow", "vae", "ardm", "ffjord", "ddpm", "wavenet", "planar",
-           "latent-diffusion")  # fmt: skip
+TRAINED = ("made", "maf", "nsf", "realnvp", "glow", "flow++", "residual-flow", "vae", "ardm", "ffjord", "ddpm", "wavenet",
+           "planar", "latent-diffusion")  # fmt: skip
 EXTREME = (1e3, 1e10, 1e18, 1e25, 1e30, -1e30, 3e38, math.inf, -math.inf)
 
 

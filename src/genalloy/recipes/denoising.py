@@ -27,7 +27,7 @@ def ddpm(target: Target, channels: int = 16, steps: int = 0) -> Composition:
         model, objective = parts(shape, levels, channels=channels)
         return Composition(model, [Phase(objective, ON_GRID, batch=64, select=False)], steps or 1600)
     part, objective = parts(shape, None, *moments(target), channels)
-    steps = dequantised(target)
-    seen: nn.Module = Preprocessed(part, steps, shape) if steps else part
+    fixed = dequantised(target)
+    seen: nn.Module = Preprocessed(part, fixed, shape) if fixed else part
     batch = min(512, max(64, target.rows // 20))
     return Composition(seen, [Phase(objective, ON_REALS, batch=batch, select=False)], steps or 3000)
