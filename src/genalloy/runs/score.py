@@ -15,7 +15,8 @@ from torch.distributions import Distribution as TorchDistribution
 from genalloy.capabilities import Context, reach, tree_map
 from genalloy.data.dataset import padded_to
 from genalloy.distribution import Masked, density
-from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.evidence import Evidence, Kind, join_words
+from genalloy.models.completion import Completed, Completion, completer
 from genalloy.training.seeding import Stream, seed_all
 
 Estimator = Callable[[TorchDistribution, Tensor], Evidence]
@@ -128,20 +129,41 @@ def sample(
 
 @torch.no_grad()
 def complete(model: Any, x: Tensor, known: Tensor, chunk: int = 500, seed: int = 0, context: Context = None) -> Tensor:
-    """One completion of each row x (N, *E) that keeps its known (N, *E) entries. Raises Unavailable where the model has none."""
+    """One completion of each row x (N, *E) that keeps its known (N, *E) entries, by the model's own `complete`.
+
+    By what law, `law_of` says; `completions` draws from p(the rest | what is given). Raises Unavailable where the model has none.
+    """
     made = []
     with _aside(model, seed, -4):
         for row, c in pieces(torch.stack([x, known.to(x.dtype)], 1), context, chunk):
-            made.append(_completes(model(c))(row[:, 0], row[:, 1].bool()))
+            made.append(completer(model(c))(row[:, 0], row[:, 1].bool()))
     return torch.cat(made)
 
 
-def _completes(distribution: Any) -> Any:
-    if not hasattr(distribution, "complete"):
-        raise Unavailable(
-            f"complete(x, known) is needed; {type(distribution).__name__} has none. Autoregressive and any-order models have it"
-        )
-    return distribution.complete
+@torch.no_grad()
+def completions(
+    model: Any, x: Tensor, known: Tensor, scheme: Completion, seed: int = 0, context: Context = None
+) -> Completed:
+    """One completion of each row x (N, *E) by a scheme, equal rows together; x, known (N, *E) and context as of `complete`."""
+    groups: dict[bytes, list[int]] = {}
+    for i in range(len(x)):
+        parts = (x[i].masked_fill(~known[i], 0.0), known[i], *(_leaves(context, i)))
+        groups.setdefault(b"".join(part.cpu().numpy().tobytes() for part in parts), []).append(i)
+    values, effective, how = torch.empty_like(x), torch.full((len(x),), torch.nan), ""
+    with _aside(model, seed, -4):
+        for rows in groups.values():
+            first = rows[0]
+            found = scheme(model(tree_map(lambda c: c[first], context)), x[first], known[first], len(rows))  # noqa: B023
+            values[rows], how = found.values.to(values), join_words(how, found.how)
+            effective[rows] = effective[rows] if found.effective is None else found.effective.to(effective)
+    return Completed(values, how, None if bool(effective.isnan().all()) else effective)
+
+
+def _leaves(context: Context, row: int) -> list[Tensor]:
+    """The parts of a context at one row."""
+    parts: list[Tensor] = []
+    tree_map(lambda c: parts.append(c[row]) or c, context)  # type: ignore[func-returns-value]
+    return parts
 
 
 def pieces(x: Any, context: Context, chunk: int) -> Iterator[tuple[Any, Context]]:
