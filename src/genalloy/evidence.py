@@ -18,6 +18,7 @@ integers under a posterior over reals) is an error rather than a number.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
@@ -124,6 +125,7 @@ class Evidence:
               variables, which holds for nested parts that draw their own. Never true for UNBIASED and ESTIMATE.
     stderr:   standard error where the value is a Monte Carlo mean, same shape as value.
     measure:  base measure as a unit.
+    given:    what the number is conditional on, "" for log p(x) itself: log p(x | y) is never ranked beside log p(x).
     """
 
     value: Tensor
@@ -132,6 +134,7 @@ class Evidence:
     proper: bool = False
     stderr: Tensor | None = None
     measure: Measure = NO_MEASURE
+    given: str = ""
 
     @staticmethod
     def exact(value: Tensor, how: str = "", measure: Measure = NO_MEASURE) -> Evidence:
@@ -166,6 +169,7 @@ class Evidence:
             self.proper and other.proper and kind in _CAN_BE_PROPER,
             _combine_stderr(self.stderr, other.stderr),
             measure,
+            join_words(self.given, other.given),
         )
 
     def __neg__(self) -> Evidence:
@@ -211,7 +215,8 @@ class Evidence:
         if self.kind is Kind.NONE:
             return f"n/a ({self.how})"
         number = f"{self.value.mean().item():.4g}" if self.value.numel() else "(empty)"
-        return f"log p(x) {self.kind.relation} {number} nats ({self.kind.value}; {self.how or 'closed form'})"
+        given = f" | {self.given}" if self.given else ""
+        return f"log p(x{given}) {self.kind.relation} {number} nats ({self.kind.value}; {self.how or 'closed form'})"
 
 
 _CAN_BE_PROPER = frozenset((Kind.EXACT, Kind.LOWER, Kind.UPPER))
@@ -263,15 +268,22 @@ def log_sum_exp(terms: list[Evidence], how: str = "") -> Evidence:
     for term in terms:
         if term.kind is Kind.NONE:
             return Evidence.none(term.how, tuple(term.value.shape))
-    for term in terms[1:]:
-        if term.measure != first.measure or term.value.shape != first.value.shape:
-            raise ValueError(
-                f"a mixture's components must share base measure and shape: found {first.measure} {tuple(first.value.shape)} "
-                f"and {term.measure} {tuple(term.value.shape)}; give every component the same kind of data"
-            )
+    same_unit(terms)
     kind = _mixed_kind({term.kind for term in terms}, all(term.proper for term in terms))
     proper = all(term.proper for term in terms) and kind in (Kind.EXACT, Kind.LOWER)
     value = torch.stack([term.value for term in terms]).logsumexp(0)
     words = how or first.how
     return Evidence(value, kind, words, proper, None, first.measure)
 
+
+
+def same_unit(terms: Sequence[Evidence]) -> None:
+    """Raise ValueError where log-densities that are to be averaged differ in base measure or shape; the absent are not asked."""
+    there = [term for term in terms if term.kind is not Kind.NONE]
+    for term in there[1:]:
+        if term.measure != there[0].measure or term.value.shape != there[0].value.shape:
+            raise ValueError(
+                f"a mixture's components must share base measure and shape: found {there[0].measure} "
+                f"{tuple(there[0].value.shape)} and {term.measure} {tuple(term.value.shape)}; give every component the same kind "
+                "of data"
+            )

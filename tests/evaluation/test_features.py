@@ -81,7 +81,7 @@ def test_autoencoder_codes_keep_more_than_chance_and_are_pinned(digits: Dataset,
     trained = AutoencoderFeatures(8, 200).fit(train)
     with torch.no_grad():
         decoded = trained.part(train).mean
-    target = (train - train.mean()) / train.std()
+    target = (train - trained._shift_in) / trained._scale_in
     residual, total = (decoded - target).square().mean(), (target - target.mean(0)).square().mean()
     # predicting the mean picture leaves all of the variance over pictures
     assert residual < 0.75 * total
@@ -118,7 +118,7 @@ def test_refusals() -> None:
 
 
 def test_default_choice() -> None:
-    assert default_features(load("moons", limit=100)).name == "pixels"
+    assert default_features(load("moons", limit=100)).name == "columns"
     assert default_features(load(torch.randn(100, 9).numpy())).name == "columns"
     images = torch.randint(0, 256, (200, 6, 6), dtype=torch.uint8).numpy()
     assert default_features(load(images)).name == "pca-36"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -63,3 +64,11 @@ def test_separated() -> None:
     assert separated(Metric(1.0, 0.1, 9, ""), Metric(1.3, 0.1, 9, ""))
     assert not separated(Metric(1.0, 0.1, 9, ""), Metric(1.28, 0.1, 9, ""))
     assert not separated(Metric(1.0, None, 9, ""), Metric(9.0, 0.1, 9, ""))
+
+
+def test_a_conditional_number_is_not_ranked_beside_an_unconditional_one() -> None:
+    plain, given = Entry.of(Kind.EXACT, -3.0, 0.1), replace(Entry.of(Kind.EXACT, -1.0, 0.1), given="the label")
+    for ask in (lambda: better_than(given, plain), lambda: best([plain, given]), lambda: winner([given, plain])):
+        with pytest.raises(ValueError, match=r"found log p\(x \| the label\) beside log p\(x\); expected one kind"):
+            ask()
+    assert winner([given, replace(given, low=-9.0, high=-8.0)]) == 0

@@ -313,3 +313,13 @@ def test_comparison_survives_nulls(tmp_path: Path) -> None:
 def test_a_loss_that_falls_below_zero_off_a_logarithmic_axis_is_drawn() -> None:
     curve = [(float(i), 1000.0 * 0.8**i + 1.0) for i in range(60)] + [(60.0, -5.0)]
     assert "<path" in charts.line_chart({"model": curve}, "Loss", "x")
+
+
+@pytest.mark.parametrize("says", [{"given": "the label"}, {"how": "closed form; given the label; log p 3 nats"}])
+def test_a_conditional_density_never_leads_the_column_of_log_p_of_x(tmp_path: Path, says: dict[str, str]) -> None:
+    """ln 10 nats better by being told the label: not a better model. Older files say so in words alone."""
+    told = fake.row("told", cells={"bpd": fake.cell(1.0, kind="EXACT", stderr=0.01, **says)})
+    page = made(tmp_path, [told, fake.row("plain")])
+    words = " ".join(summary.density_words(page))
+    assert "best certified density is plain" in words and "told" not in words
+    assert "not log p(x)" in page.rows[0].cell(page.columns[0]).reason

@@ -13,18 +13,22 @@ from torch import nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
+from genalloy.distribution import density
 from genalloy.evaluation.features import PCA
 from genalloy.evidence import Kind
-from genalloy.heads.gaussian import Gaussian
+from genalloy.heads.gaussian import Gaussian, StandardNormal
+from genalloy.models.latent import LatentVariable
+from genalloy.models.mixture import over_labels
 from genalloy.networks.labels import LabelEmbedding
+from genalloy.networks.mlp import MLP
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import Embedded, From
+from genalloy.part import Embedded, From, Unconditional
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.registry import find
 from genalloy.runs.batches import Order, Rows, batches
 from genalloy.runs.examine import Asked, Examined, examine
 from genalloy.runs.export import labels_of
-from genalloy.runs.labels import context_of, cycled, drawn_labels
+from genalloy.runs.labels import context_of, cycled, drawn_labels, label_law
 from genalloy.runs.pictures import walks, write_pictures
 from genalloy.runs.score import sample, score
 from genalloy.runs.settings import RunSettings
@@ -99,7 +103,9 @@ def test_panels_are_given_labels_or_say_why_not(trainer: Trainer, tmp_path: Path
     features = PCA(2).fit(dataset.train)
     it = Examined(trainer.model.eval(), dataset, features, 0, Asked(PANELS_TRIED, samples=60))
     found = examine(it)
-    assert found["density"]["density"].kind == "EXACT" and "given the label" in found["density"]["density"].how
+    marginal, given = found["density"]["density"], found["density"]["conditional"]
+    assert marginal.kind == given.kind == "EXACT" and "given the label" in given.how and "sum over 3 labels" in marginal.how
+    assert (marginal.given, given.given) == ("", "the label") and marginal.value < given.value
     assert found["accuracy"]["accuracy"].value == 1.0
     assert "Bayes' rule on log p(x | y), EXACT" in found["accuracy"]["accuracy"].how
     assert "takes the label" in found["outliers"]["outliers"].missing and "takes the label" in found["latent"]["latent"].missing
@@ -107,6 +113,35 @@ def test_panels_are_given_labels_or_say_why_not(trainer: Trainer, tmp_path: Path
     write_pictures(trainer.model, dataset, it.drawn, tmp_path)
     shown = np.load(tmp_path / "pictures.npz")["samples"]
     assert torch.cdist(torch.from_numpy(shown[:6]), CENTRES).argmin(1).tolist() == [0, 1, 2] * 2, "one class after the other"
+
+
+def test_the_marginal_sums_the_labels_and_keeps_the_claim_that_the_algebra_allows() -> None:
+    """log sum_y p(y) p(x | y) of a part whose law is known; a proper bound stays one, a difference of noises does not."""
+    dataset = points()
+    law = label_law(dataset)
+    assert law.exp().sum().item() == pytest.approx(1.0) and law[2] == law.min()
+    part = Embedded(From(Gaussian(), nn.Linear(6, 6), (3,), ((6,),)), LabelEmbedding(3, 6), ((),))
+    whole, x = over_labels(part, law), dataset.test
+    each = torch.stack([part(torch.full((len(x),), float(k))).log_prob(x) + law[k] for k in range(3)])
+    found = whole().density(x)
+    assert found.kind is Kind.EXACT and whole.context_shapes == ()
+    torch.testing.assert_close(found.value, each.logsumexp(0))
+    below = whole().estimated(x, lambda d, x: density(d, x).below("one sample"))
+    assert below.kind is Kind.LOWER and below.proper
+    loose = whole().estimated(x, lambda d, x: density(d, x).below("random t", proper=False))
+    assert loose.kind is Kind.ESTIMATE
+
+
+def test_a_latent_model_given_labels_is_bounded_by_the_importance_of_every_label() -> None:
+    dataset = points()
+    likelihood = From(Gaussian(), MLP(((2,), ()), 6, (8,)), (3,), ((2,), ()))
+    posterior = From(Gaussian(), MLP(((3,), ()), 4, (8,)), (2,), ((3,), ()))
+    model = LatentVariable(Unconditional(StandardNormal((2,))), likelihood, posterior, (3,), ((),))
+    it = Examined(model.eval(), dataset, PCA(2).fit(dataset.train), 0, Asked(("density",), importance=50))
+    cells = examine(it)["density"]
+    assert cells["density"].kind == cells["bound"].kind == cells["conditional"].kind == "LOWER"
+    assert cells["bound"].value < cells["density"].value and "importance" in cells["density"].how
+    assert not cells["density"].given and cells["conditional"].given == "the label"
 
 
 def test_accuracy_of_bayes_rule_weighs_the_classes() -> None:

@@ -220,6 +220,19 @@ def test_arrays_are_completed(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.nan_to_num(image))
     lower = completion.given(facts, tmp_path / "x.npy", tmp_path / "known.npy")
     assert "a heuristic" in write_drawn(model, facts, lower, 1, tmp_path / "made.npy", 0)
+    resample, enumerate_ = (completion.scheme_of(name, facts.space.levels) for name in ("resample", "enumerate"))
+    words = write_drawn(model, facts, lower, 1, tmp_path / "made.npy", 0, resample)
+    assert "importance resampling among 64" in words and "effective sample size" in words
+    with pytest.raises(Unavailable, match="40 unknown entries of 17 levels have more than 65,536 joint states"):
+        write_drawn(model, facts, (given[0], ~given[1]), 1, tmp_path / "made.npy", 0, enumerate_)
+    two = torch.arange(64).reshape(1, 1, 8, 8).expand_as(given[1]) >= 2
+    assert "289 states enumerated" in write_drawn(model, facts, (given[0], two), 2, tmp_path / "made.npy", 0, enumerate_)
+    np.testing.assert_array_equal(np.load(tmp_path / "made.npy")[0, 1:5], image[0, 1:5])
+    assert completion.scheme_of("direct", None) is None
+    with pytest.raises(ValueError, match="no completion 'zap'; choose one of direct, enumerate, resample"):
+        completion.scheme_of("zap", 2)
+    with pytest.raises(Unavailable, match="needs data of integers"):
+        completion.scheme_of("enumerate", None)
     np.save(tmp_path / "known.npy", np.ones(3))
     with pytest.raises(ValueError, match="expected one of them"):
         completion.given(facts, tmp_path / "x.npy", tmp_path / "known.npy")

@@ -182,6 +182,7 @@ def sample(
     prompt: Annotated[str | None, typer.Option(help="Text: how every sample begins.")] = None,
     complete: Annotated[Path | None, typer.Option(help="Rows in an .npy file, of which the known entries are kept.")] = None,
     known: Annotated[Path | None, typer.Option(help="Which of them are known, an .npy file; all but NaN by default.")] = None,
+    completion: Annotated[str, typer.Option(help="How the rest is drawn: direct, enumerate (exact) or resample.")] = "direct",
     temperature: Annotated[float | None, typer.Option(help="p^(1/T) of each factor; changes the law.")] = None,
     top_k: Annotated[int | None, typer.Option(help="The k most probable values of each factor; changes the law.")] = None,
     top_p: Annotated[float | None, typer.Option(help="The most probable values up to this mass; changes the law.")] = None,
@@ -190,7 +191,7 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Draw samples from a finished run, in the form of the user's own data; or complete a text, or given rows."""
-    from genalloy.runs import completion
+    from genalloy.runs import completion as completing
     from genalloy.runs.export import write_drawn
     from genalloy.runs.start import RunData, trained_model
 
@@ -198,11 +199,12 @@ def sample(
         raise Usage("found --known without --complete, expected both: the rows and which of their entries are known")
     _not_both({"--prompt": prompt is not None, "--complete": complete is not None})
     place = _use(threads, device)
-    facts, filters = RunData.read_existing(run), completion.filters_of(temperature, top_k, top_p)
-    model = completion.under(trained_model(run), filters).to(place)
-    given = completion.beginning(facts, prompt) if prompt is not None else None
-    given = completion.given(facts, complete, known) if complete is not None else given
-    print(write_drawn(model, facts, given, n, out, seed), end=f", {completion.law(filters)}\n" if filters else "\n")
+    facts, filters = RunData.read_existing(run), completing.filters_of(temperature, top_k, top_p)
+    model = completing.under(trained_model(run), filters).to(place)
+    given = completing.beginning(facts, prompt) if prompt is not None else None
+    given = completing.given(facts, complete, known) if complete is not None else given
+    scheme = completing.scheme_of(completion, facts.space.levels)
+    print(write_drawn(model, facts, given, n, out, seed, scheme), end=f", {completing.law(filters)}\n" if filters else "\n")
 
 
 @app.command(cls=Bounded)

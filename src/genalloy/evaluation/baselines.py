@@ -25,6 +25,7 @@ from genalloy.data.space import Space
 from genalloy.evaluation.entries import Score, independent_entries
 from genalloy.evaluation.metric import Missing, Result, mean_of
 from genalloy.evidence import Kind
+from genalloy.moments import RESOLUTION, mean_and_scale
 
 SQUEEZE = 0.01
 TEST_DRAWS = 8
@@ -110,13 +111,17 @@ def _warp(grid: Tensor, levels: int | None, generator: torch.Generator, x: Tenso
 
 def _gaussian(train: Tensor, validation: Tensor, seed: int) -> Score:
     rows = torch.cat([train, validation])
-    mean, covariance = rows.mean(0), torch.cov(rows.T).reshape(rows.shape[1], -1)
-    return torch.distributions.MultivariateNormal(mean, covariance, validate_args=False).log_prob
+    mean, scale = mean_and_scale(rows, constant=RESOLUTION)
+    covariance = torch.cov(((rows - mean) / scale).T).reshape(rows.shape[1], -1)
+    # an entry that is constant has the scale of what numbers tell apart, as in the other baselines
+    covariance += torch.diag((covariance.diagonal() == 0).double())
+    law = torch.distributions.MultivariateNormal(torch.zeros_like(mean), covariance, validate_args=False)
+    return lambda x: law.log_prob((x - mean) / scale) - scale.log().sum()
 
 
 def _mixture(train: Tensor, validation: Tensor, seed: int) -> Score:
     """In standardised coordinates; the ridge on the covariances is selected on the validation rows, then all are used."""
-    shift, scale = train.mean(0), train.std(0)
+    shift, scale = mean_and_scale(train, constant=RESOLUTION)
     kept, check = ((_some(rows, MIXTURE_ROWS, seed) - shift) / scale for rows in (train, validation))
     ridge = max(RIDGES, key=lambda ridge: float(_fit_mixture(kept, ridge, seed).score(check.numpy())))
     made = _fit_mixture(torch.cat([kept, check]), ridge, seed)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from genalloy.capabilities import Batch, Context
 from genalloy.heads.discrete import Categorical
 from genalloy.isolation import Stream
+from genalloy.moments import mean_and_scale
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.part import From, Part
 from genalloy.schedules import Cosine
@@ -42,9 +43,14 @@ STANDARD = Budget()
 class Body(Module):
     r"""Rows (\*B, \*E) -> features (\*B, width), after (x - shift) / scale. Pictures are (channels, height, width)."""
 
-    def __init__(self, shape: tuple[int, ...], width: int = 64, shift: float = 0.0, scale: float = 1.0) -> None:
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: tuple[int, ...], width: int, shift: Tensor, scale: Tensor) -> None:
         super().__init__()
-        self.shape, self.width, self.shift, self.scale = tuple(shape), width, shift, scale
+        self.shape, self.width = tuple(shape), width
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
         self.net = pictures(self.shape, width) if len(shape) == 3 else dense(self.shape, width)
 
     def forward(self, context: Context) -> Tensor:
@@ -70,9 +76,10 @@ def pictures(shape: tuple[int, ...], width: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def scale_of(x: Tensor) -> tuple[float, float]:
-    """One shift and one scale for all entries: mean and standard deviation of the rows."""
-    return x.float().mean().item(), max(x.float().std().item(), 1e-6)
+def scale_of(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and scale of rows (N, *E): one of all entries of pictures, which share a unit, and of each entry of all else."""
+    shift, scale = mean_and_scale(x.reshape(-1, 1) if x.dim() == 4 else x)
+    return shift.float(), scale.float()
 
 
 def fit_classifier(x: Tensor, labels: Tensor, classes: int, width: int = 64, budget: Budget = STANDARD) -> From:

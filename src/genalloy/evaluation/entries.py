@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genalloy.data.space import Column, Space
+from genalloy.moments import RESOLUTION, mean_and_scale
 
 Score = Callable[[Tensor], Tensor]
 """Rows (N, *E) -> (N,)."""
@@ -24,16 +25,18 @@ def independent_entries(space: Space, rows: Tensor, correction: int = 1) -> Scor
     An unseen value outside a column's range counts as seen once.
     """
     fitted = rows.flatten(1).double()
+    mean, scale = _moments(fitted, correction)
     if space.levels is not None:
         table = log_frequencies(fitted.long(), space.levels)
         return lambda x: table[torch.arange(space.dims), x.flatten(1).long()].sum(1)
-    columns = [_column(c, fitted[:, i], correction) for i, c in enumerate(space.columns or (Column("x"),) * space.dims)]
+    columns = [
+        _column(c, fitted[:, i]) if c.discrete else _normal(mean[i], scale[i])
+        for i, c in enumerate(space.columns or (Column("x"),) * space.dims)
+    ]
     return lambda x: torch.stack([score(x.flatten(1)[:, i].double()) for i, score in enumerate(columns)]).sum(0)
 
 
-def _column(column: Column, seen: Tensor, correction: int) -> Score:
-    if not column.discrete:
-        return log_normal(seen, correction)
+def _column(column: Column, seen: Tensor) -> Score:
     low, size = int(column.low), int(column.high - column.low) + 1
     table = log_frequencies(seen.long().unsqueeze(1) - low, size)[0]
     unseen = -math.log(len(seen) + size)
@@ -49,5 +52,13 @@ def log_frequencies(x: Tensor, levels: int) -> Tensor:
 
 def log_normal(seen: Tensor, correction: int = 1) -> Score:
     r"""log N(x; mean, variance) of each entry, (\*B, D), with the moments of rows (N, D)."""
-    mean, spread = seen.double().mean(0), seen.double().std(0, correction=correction).clamp_min(1e-12)
-    return torch.distributions.Normal(mean, spread, validate_args=False).log_prob
+    return _normal(*_moments(seen, correction))
+
+
+def _moments(seen: Tensor, correction: int) -> tuple[Tensor, Tensor]:
+    mean, scale = mean_and_scale(seen, constant=RESOLUTION)
+    return mean, scale * math.sqrt(max(len(seen) - 1, 1) / max(len(seen) - correction, 1))
+
+
+def _normal(mean: Tensor, scale: Tensor) -> Score:
+    return torch.distributions.Normal(mean, scale, validate_args=False).log_prob

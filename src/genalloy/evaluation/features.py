@@ -22,6 +22,7 @@ from genalloy.evaluation.classifier import CHUNK, Body, Budget, class_log_probs,
 from genalloy.heads.gaussian import GaussianDistribution
 from genalloy.heads.head import Head
 from genalloy.isolation import Stream
+from genalloy.moments import mean_and_scale
 from genalloy.part import From
 
 
@@ -77,18 +78,23 @@ class Pixels(Features):
 
 
 class Columns(Features):
-    """A table's columns: numbers divided by their training standard deviation, categories as one column for each."""
+    """Entries that need not share a unit: numbers divided by their training scale, categories as one column for each.
+
+    The scale of an integer counts the width of its cell, so that a flag that hardly ever is set does not outweigh the rest.
+    """
 
     def __init__(self, space: Space) -> None:
         self.space = space
         self.name = "columns"
 
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:
-        self._spread = train.double().std(0).clamp_min(1e-12)
+        grid = torch.as_tensor(self.space.discrete).expand(self.space.dims)
+        self._centre, self._spread = mean_and_scale(train.flatten(1), grid)
 
     def _raw(self, x: Tensor) -> Tensor:
         columns = self.space.columns or (Column("x"),) * self.space.dims
-        scaled = x.double() / self._spread
+        x = x.flatten(1)
+        scaled = (x.double() - self._centre) / self._spread
         parts = [_one_hot(c, x[:, i]) if c.categories else scaled[:, i, None] for i, c in enumerate(columns)]
         return torch.cat(parts, 1)
 
@@ -100,13 +106,16 @@ def _one_hot(column: Column, values: Tensor) -> Tensor:
 
 
 class PCA(Features):
-    """The first `components` principal directions of the training rows (fewer where the rows have fewer)."""
+    """The first `components` principal directions of the training rows (fewer where the rows have fewer).
 
-    def __init__(self, components: int = 64) -> None:
-        self.components = components
+    of: the features whose directions they are, by default the entries as they are, which then must share a unit.
+    """
+
+    def __init__(self, components: int = 64, of: Features | None = None) -> None:
+        self.components, self.of = components, of or Pixels()
 
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:
-        flat = train.flatten(1).double()
+        flat = self.of.fit(train, labels)(train)
         covariance = torch.cov(flat.T).reshape(flat.shape[1], -1)
         values, vectors = torch.linalg.eigh(covariance)
         rank = int((values > 1e-10 * values[-1]).sum())
@@ -114,7 +123,7 @@ class PCA(Features):
         self.name = f"pca-{self._basis.shape[1]}"
 
     def _raw(self, x: Tensor) -> Tensor:
-        return x.flatten(1).double() @ self._basis
+        return self.of(x) @ self._basis
 
 
 class ClassifierFeatures(Features):
@@ -244,8 +253,16 @@ def default_features(dataset: Dataset, seed: int = 0) -> Features:
     labels = dataset.labels.get("train")
     if dataset.space.kind == "image" and labels is not None and len(dataset.label_names) > 1:
         return ClassifierFeatures(seed=seed).fit(dataset.train, labels)
-    if dataset.space.kind == "points":
-        return Pixels().fit(dataset.train)
-    if dataset.space.kind == "table" and dataset.space.dims <= 64:
+    if own_units(dataset.space) and dataset.space.dims <= 64:
         return Columns(dataset.space).fit(dataset.train)
-    return PCA(64).fit(dataset.train)
+    return principal(dataset.space).fit(dataset.train)
+
+
+def own_units(space: Space) -> bool:
+    """Whether every entry has a unit of its own, as a table's columns have and pixels have not."""
+    return space.kind in ("points", "table")
+
+
+def principal(space: Space, components: int = 64) -> PCA:
+    """The principal directions of entries that share a unit, or of columns."""
+    return PCA(components, Columns(space) if own_units(space) else None)

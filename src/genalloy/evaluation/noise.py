@@ -24,6 +24,7 @@ from torch import Tensor
 
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, trouble
+from genalloy.moments import mean_and_scale
 
 SCALES = (0.1, 0.03, 0.01, 0.003, 0.001)
 RISING = 0.1
@@ -58,15 +59,14 @@ def _refusal(dataset: Dataset, real: Tensor, parts: dict[str, Tensor]) -> Missin
     if not bool(real.any()):
         return Missing("every entry is on a grid: a probability cannot exceed one, so its density cannot run away")
     bad = trouble(FEWEST, {f"{name} rows": rows for name, rows in parts.items()})
-    if bad is None and not float(_spread(dataset.train).max()) > 0:
+    if bad is None and bool((dataset.train == dataset.train[:1]).all()):
         return Missing("all training rows are equal: there is no scale for the noise")
     return bad
 
 
 def _spread(train: Tensor) -> Tensor:
-    """Standard deviation of each column; of all columns together where a column is constant."""
-    each = train.double().std(0)
-    return torch.where(each > 0, each, each.square().mean().sqrt()).to(train.dtype)
+    """Standard deviation of each column; the value itself of one that is constant."""
+    return mean_and_scale(train)[1].to(train.dtype)
 
 
 def _some(rows: Tensor, seed: int) -> Tensor:

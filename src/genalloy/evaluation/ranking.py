@@ -20,11 +20,15 @@ ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim: its kind and its ends, -inf and inf where it has none; in nats, or in any score of which more is better."""
+    """A claim: its kind and its ends, -inf and inf where it has none; in nats, or in any score of which more is better.
+
+    given: what it is conditional on, "" for log p(x) itself.
+    """
 
     kind: Kind
     low: float
     high: float
+    given: str = ""
 
     @staticmethod
     def of(kind: Kind, value: float, stderr: float | None, low: float | None = None, high: float | None = None) -> Entry:
@@ -47,7 +51,13 @@ _HAS_HIGH = frozenset((Kind.EXACT, Kind.UNBIASED, Kind.UPPER))
 
 
 def better_than(a: Entry, b: Entry) -> bool:
-    """Whether A is certainly the better model: its lower end exceeds B's upper end."""
+    """Whether A is certainly the better model: its lower end exceeds B's upper end.
+
+    Raises ValueError where one is log p(x) and the other conditional: what is given would count as the model's merit.
+    """
+    if a.given != b.given:
+        found = sorted(f"log p(x | {e.given})" if e.given else "log p(x)" for e in (a, b))
+        raise ValueError(f"found {found[0]} beside {found[1]}; expected one kind: sum the conditional over what it is given")
     return a.ranked and b.ranked and a.low > b.high
 
 

@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 from genalloy.data.dataset import Dataset
+from genalloy.evaluation.features import own_units
 from genalloy.evaluation.frechet import covariance
 from genalloy.evaluation.metric import Missing
+from genalloy.moments import mean_and_scale
 
 MOST_DIMS = 4096
 COMPONENTS = 10
 MIXTURE_DIMS = 50
 MIXTURE_ROWS = 10_000
 RIDGE = 1e-3
+"""Of the mean variance of standardised codes, on the diagonal of each component: the width that none falls below."""
 
 
 def refusal(dataset: Dataset) -> Missing | None:
@@ -29,10 +32,10 @@ def refusal(dataset: Dataset) -> Missing | None:
 
 def gaussian_samples(dataset: Dataset, n: int, generator: torch.Generator) -> Tensor:
     """Draws (n, *E) from a Gaussian fitted to the training rows, rounded and clipped where the data are on a grid."""
-    flat = dataset.train.flatten(1).double()
+    flat, centre, scale = _standardised(dataset)
     values, vectors = torch.linalg.eigh(covariance(flat))
     noise = torch.randn(n, flat.shape[1], generator=generator, dtype=torch.float64)
-    return _as_data(dataset, flat.mean(0) + noise * values.clamp_min(0).sqrt() @ vectors.T)
+    return _as_data(dataset, centre + scale * (noise * values.clamp_min(0).sqrt() @ vectors.T))
 
 
 def mixture_samples(dataset: Dataset, n: int, generator: torch.Generator) -> Tensor:
@@ -40,18 +43,26 @@ def mixture_samples(dataset: Dataset, n: int, generator: torch.Generator) -> Ten
 
     The mixture is fitted to the first principal directions: at most 50, and at most one for every 100 training rows, so that
     full covariances are estimated and not memorised. The other directions are independent normals of the training variances.
+    Entries of units of their own are standardised first, so that neither directions nor ridge depend on a unit.
     """
-    flat = dataset.train.flatten(1).double()
-    centre = flat.mean(0)
+    flat, centre, scale = _standardised(dataset)
     values, vectors = (part.flip(-1) for part in torch.linalg.eigh(covariance(flat)))
     first = min(MIXTURE_DIMS, flat.shape[1], max(2, len(flat) // 100))
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     rows = torch.randperm(len(flat), generator=generator)[:MIXTURE_ROWS]
-    mixture = _fitted((flat[rows] - centre) @ vectors[:, :first], float(values[:first].mean()), seed)
+    mixture = _fitted(flat[rows] @ vectors[:, :first], float(values[:first].mean()), seed)
     leading = torch.from_numpy(mixture.sample(n)[0])[torch.randperm(n, generator=generator)]
     noise = torch.randn(n, flat.shape[1] - first, generator=generator, dtype=torch.float64)
     rest = noise * values[first:].clamp_min(0).sqrt()
-    return _as_data(dataset, centre + torch.cat([leading, rest], 1) @ vectors.T)
+    return _as_data(dataset, centre + scale * (torch.cat([leading, rest], 1) @ vectors.T))
+
+
+def _standardised(dataset: Dataset) -> tuple[Tensor, Tensor, Tensor]:
+    """Flat training rows, centred and in units of their scale, and those: one scale where entries share a unit."""
+    flat = dataset.train.flatten(1).double()
+    centre, scale = mean_and_scale(flat)
+    scale = scale if own_units(dataset.space) else scale.square().mean().sqrt()
+    return (flat - centre) / scale, centre, scale
 
 
 def _fitted(codes: Tensor, variance: float, seed: int) -> Any:
@@ -64,7 +75,7 @@ def _fitted(codes: Tensor, variance: float, seed: int) -> Any:
     with warnings.catch_warnings():
         # a floor that stopped early is still a floor
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return GaussianMixture(components, reg_covar=RIDGE * variance + 1e-12, max_iter=50, random_state=seed).fit(codes.numpy())
+        return GaussianMixture(components, reg_covar=RIDGE * (variance or 1.0), max_iter=50, random_state=seed).fit(codes.numpy())
 
 
 def _as_data(dataset: Dataset, draws: Tensor) -> Tensor:

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.classifier import Body, scale_of
-from genalloy.evaluation.features import PCA, Pixels
+from genalloy.evaluation.features import Pixels, principal
 from genalloy.evaluation.intervals import proportion
 from genalloy.evaluation.metric import Metric, Missing, Panel, Result, trouble
+from genalloy.moments import mean_and_scale
 from genalloy.spec import construct, to_spec
 from genalloy.training.seeding import Stream, seed_all
 
@@ -64,7 +65,7 @@ def _probe(fit: Hits, name: str, codes: Codes, labels: dict[str, Tensor], seed: 
     rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:most]
     if len(labels["train"][rows].unique()) < 2:
         return Missing("the training labels hold a single class")
-    centre, spread = train[rows].mean(0), train[rows].std(0).clamp_min(1e-12)
+    centre, spread = mean_and_scale(train[rows])
     hits = fit((train[rows] - centre) / spread, labels["train"][rows], (test - centre) / spread, labels["test"])
     how = f"{name}, {train.shape[1]} standardised codes, {len(rows):,} training rows"
     return proportion(hits.mean().item(), len(test), how)
@@ -93,7 +94,7 @@ def _neighbours(train: Tensor, labels: Tensor, test: Tensor, truth: Tensor) -> T
 
 def probe_references(dataset: Dataset, seed: int = 0) -> Panel:
     """The linear probe on "pixels" and on "pca": what codes must beat."""
-    makers = {"pixels": Pixels(), "pca": PCA(64)}
+    makers = {"pixels": Pixels(), "pca": principal(dataset.space)}
     parts = {"train": dataset.train, "test": dataset.test}
     result: Panel = {}
     for name, features in makers.items():
@@ -161,7 +162,7 @@ def representation_panel(
     own = _codes(dataset, encode)
     size = own["train"].shape[1]
     parts = {"train": dataset.train, "test": dataset.test}
-    pca = PCA(size).fit(dataset.train)
+    pca = principal(dataset.space, size).fit(dataset.train)
     fixed = {"codes": own, "pixels": parts, "pca": {part: pca(x) for part, x in parts.items()}}
     makers: dict[str, Maker] = {name: partial(_picked, codes) for name, codes in fixed.items()}
     makers["random encoder"] = partial(_fresh, dataset, random or partial(random_encoder, dataset, size))

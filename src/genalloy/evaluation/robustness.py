@@ -26,6 +26,8 @@ from genalloy.spec import Value
 
 FEWEST = 20
 CHUNK = 500
+TINY = torch.finfo(torch.float32).tiny
+"""What keeps a quotient of zeros finite, below every length that has a direction."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ class L2(Norm):
     name = "L2"
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        return gradient / _length(gradient).clamp_min(1e-30)
+        return gradient / _length(gradient).clamp_min(TINY)
 
     def project(self, delta: Tensor, radius: float) -> Tensor:
-        return delta * (radius / _length(delta).clamp_min(1e-30)).clamp_max(1.0)
+        return delta * (radius / _length(delta).clamp_min(TINY)).clamp_max(1.0)
 
     def start(self, like: Tensor, radius: float, generator: torch.Generator) -> Tensor:
         direction = self.steepest(torch.randn(like.shape, generator=generator).to(like))
@@ -87,7 +89,7 @@ class L2(Norm):
 def _length(x: Tensor) -> Tensor:
     """Per row, shaped to broadcast; scaled first, so that squares of tiny gradients do not vanish."""
     flat = x.flatten(1)
-    scale = flat.abs().amax(1, keepdim=True).clamp_min(1e-30)
+    scale = flat.abs().amax(1, keepdim=True).clamp_min(TINY)
     return (scale * (flat / scale).norm(dim=1, keepdim=True)).view(-1, *[1] * (x.dim() - 1))
 
 

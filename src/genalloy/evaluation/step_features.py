@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genalloy.evaluation.features import Features
+from genalloy.moments import mean_and_scale
 
 KERNELS = 32
 WIDTH = 9
@@ -18,16 +19,17 @@ DILATIONS = (1, 4, 16)
 
 
 class RandomConvolutions(Features):
-    """Rows (N, T, \\*F) -> (N, 192). seed: of the kernels."""
+    """Rows (N, T, \\*F) -> (N, 192). seed: of the kernels. shared: whether the entries of a step share a unit."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self, seed: int = 0, shared: bool = True) -> None:
+        self.seed, self.shared = seed, shared
         self.name = f"random convolutions, seed {seed}"
 
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:
         steps = _steps(train).flatten(0, 1)
-        # one scale for all entries: a note that hardly ever sounds would otherwise outweigh the rest
-        self._mean, self._spread = steps.mean(0), steps.std(0).square().mean().sqrt().clamp_min(1e-6)
+        mean, scale = mean_and_scale(steps)
+        # one scale for all notes: one that hardly ever sounds would otherwise outweigh the rest
+        self._mean, self._spread = mean.float(), (scale.square().mean().sqrt() if self.shared else scale).float()
         generator = torch.Generator().manual_seed(self.seed)
         shape = (KERNELS, steps.shape[-1], WIDTH)
         self._kernels = [torch.randn(shape, generator=generator) / (shape[1] * WIDTH) ** 0.5 for _ in DILATIONS]

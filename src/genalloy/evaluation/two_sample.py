@@ -14,6 +14,7 @@ from torch import Tensor
 from genalloy.evaluation.classifier import Budget, class_log_probs, fit_classifier
 from genalloy.evaluation.intervals import proportion
 from genalloy.evaluation.metric import Result, trouble
+from genalloy.moments import mean_and_scale
 
 FEWEST_ROWS = 40
 STEPS = 300
@@ -27,7 +28,7 @@ def c2st(samples: Tensor, references: Tensor, seed: int = 0, steps: int = STEPS)
     n = min(len(samples), len(references))
     halves = [_halves(rows, n, seed + i) for i, rows in enumerate((samples, references))]
     train, test = (torch.cat([half[part] for half in halves]).double() for part in (0, 1))
-    shift, spread = train.mean(0), train.std(0).clamp_min(1e-9)
+    shift, spread = mean_and_scale(train)
     sides = [torch.arange(2).repeat_interleave(torch.tensor([len(half[part]) for half in halves])) for part in (0, 1)]
     judge = fit_classifier((train - shift) / spread, sides[0], 2, budget=Budget(steps, seed))
     right = class_log_probs(judge, (test - shift) / spread).argmax(1) == sides[1]

@@ -6,6 +6,7 @@ from genalloy.experiments.declare import Contender, Experiment
 from genalloy.experiments.verdict import AllOf, Better
 
 GIVEN = {"conditional": True}
+COLUMN = "conditional_step"
 EXPERIMENTS = (
     Experiment(
         "spoken-digits",
@@ -21,8 +22,8 @@ EXPERIMENTS = (
             Contender("linear", "linear-prediction", {"quick": 300, "full": 1000}, {**GIVEN, "loudness": False}),
         ),
         ("density", "cost"),
-        ("per_step",),
-        AllOf((Better("wavenet", "linear, loudness", "per_step"), Better("linear, loudness", "linear", "per_step"))),
+        (COLUMN,),
+        AllOf((Better("wavenet", "linear, loudness", COLUMN), Better("linear, loudness", "linear", COLUMN))),
         {"quick": 20, "full": 900},
     ),
 )

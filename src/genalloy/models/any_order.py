@@ -27,6 +27,7 @@ numbers from which the cost of any blocks follows, :math:`\sum_b n_b L_{s_b}`. T
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -44,6 +45,8 @@ from genalloy.spec import Value
 
 Entries = tuple[int, ...]
 """Flat event indices, sorted."""
+ORDERS = 8
+"""Random orders of which the mean is p(x) where completions are weighed and all orders are too many."""
 MOST_ENUMERATED = 10
 """Entries of which all orders are summed at most: 2^10 passes."""
 
@@ -107,6 +110,15 @@ class Generation(Value):
         """What density() is computed by, where `asked` is asked for."""
         return asked
 
+    def begins(self, known: Tensor, sizes: tuple[int, ...]) -> bool:
+        r"""Whether every order of the law has whole blocks that hold the entries `known` (\*B, D) first, and no others."""
+        return bool((known.all(-1) | ~known.any(-1)).all())
+
+    @property
+    def completion(self) -> str:
+        """In what order the rest is drawn, in words."""
+        return "the rest in random orders that begin with what is given"
+
 
 @dataclass(frozen=True)
 class Ancestral(Generation):
@@ -142,6 +154,15 @@ class FixedOrder(Generation):
 
     def estimate(self, asked: Estimate) -> Estimate:
         return ThisOrder()
+
+    def begins(self, known: Tensor, sizes: tuple[int, ...]) -> bool:
+        inside, ends = known[..., list(self.order)], torch.tensor((0, *sizes)).cumsum(0).to(known.device)
+        count = inside.sum(-1, keepdim=True)
+        return bool(((count == ends).any(-1) & ~(inside[..., 1:] & ~inside[..., :-1]).any(-1)).all())
+
+    @property
+    def completion(self) -> str:
+        return "the rest in the fixed order, as if what is given had come first"
 
 
 class Estimate(Value):
@@ -371,16 +392,52 @@ class AnyOrderDistribution(Distribution):
         r"""Samples (\*S, \*B, \*E) that equal x where known; x and the bool tensor `known` (\*B, \*E), batches broadcast.
 
         The others are drawn from the network's own conditionals given what is known, in the law's order and blocks, known
-        entries first. That is p(x_others | x_known) where the orders agree, and in any case no rejection and no chain.
+        entries first: the law of :attr:`completion_law`. It is p(x_others | x_known) where the orders agree, otherwise another
+        law; `Enumerated` and `ImportanceResampled` of :mod:`genalloy.models.completion` draw from that conditional itself.
         Raises ValueError where shapes do not end in E, TypeError where `known` is not bool.
         """
         if known.dtype != torch.bool:
             raise TypeError(f"found known of {known.dtype}, expected torch.bool, True where x is given")
+        return self._completed(x, known, sample_shape)[0]
+
+    def _completed(self, x: Tensor, known: Tensor, sample_shape: Shape) -> tuple[Tensor, Tensor]:
+        """Completions, and log q of what was drawn under its own order."""
         event = tuple(self.event_shape)
         lead = torch.broadcast_shapes(leading(x, event), leading(known, event), self.batch_shape)
         flat, fixed = (self._flat(v.expand(*sample_shape, *lead, *event)) for v in (x, known))
         order = (self.generation.keys(flat) - self.dims * fixed).argsort(-1)
-        return self._generated(flat.where(fixed, 0.0), fixed, order)[0]
+        return self._generated(flat.where(fixed, 0.0), fixed, order)
+
+    @torch.no_grad()
+    def proposals(self, x: Tensor, known: Tensor, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
+        r"""Completions and log p(x) / q(x_others | order) of each, p(x) by all orders, beyond ten entries by `ORDERS`.
+
+        The order of a completion is uniform over those of the others, whatever they are, so that it cancels in the weights.
+        """
+        rows, drawn = self._completed(x, known, sample_shape)
+        law = self.exactly() if self.dims <= MOST_ENUMERATED else self._by(RandomOrder(ORDERS))
+        return rows, law.density(rows).value - drawn
+
+    def exactly(self) -> AnyOrderDistribution:
+        """Itself with its EXACT density. Raises ValueError where the orders are too many to be summed."""
+        other = self._by(EveryOrder())
+        other.estimate.check(self.dims)
+        return other
+
+    def _by(self, estimate: Estimate) -> AnyOrderDistribution:
+        other = copy.copy(self)
+        other.estimate = self.generation.estimate(estimate)
+        return other
+
+    def completes_exactly(self, known: Tensor) -> bool:
+        """Whether completions are draws from p(x_others | x_known): nothing or all is known, or first blocks of the one order."""
+        return self.generation.begins(self._flat(known), self.sizes)
+
+    @property
+    def completion_law(self) -> str:
+        """By what law the others are drawn, in words."""
+        order = self.generation.completion
+        return f"draws by the network's conditionals, {order}: not the model's own p(the rest | what is given)"
 
     @torch.no_grad()
     def _sampled(self, sample_shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
@@ -400,7 +457,7 @@ class AnyOrderDistribution(Distribution):
                 continue
             factors = self._block(x, known, block)
             new = x.gather(-1, block).where(given, factors.rsample().to(x.dtype))
-            total = total + factors.density(new).value
+            total = total + factors.masked_density(new, ~given).value
             x, known = x.scatter(-1, block, new), known.scatter(-1, block, True)
         return x.unflatten(-1, self.event_shape), total
 

@@ -59,6 +59,8 @@ class Autoregressive(Part):
 class AutoregressiveDistribution(Distribution):
     """See :class:`Autoregressive`. Density EXACT; samples come from the cache, at about the cost of one pass."""
 
+    completion_law = "a heuristic: given entries that come later in the model's order are kept but not seen by those before them"
+
     def __init__(self, part: Autoregressive, context: Context = None) -> None:
         self.network: Any = part.network
         self.head = part.head
@@ -126,6 +128,13 @@ class AutoregressiveDistribution(Distribution):
     def completes_exactly(self, known: Tensor) -> bool:
         """Whether the known entries are a beginning of the order, so that :meth:`complete` draws from the exact conditional."""
         return bool(self._is_prefix(known.bool()).all())
+
+    @torch.no_grad()
+    def proposals(self, x: Tensor, known: Tensor, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
+        r"""Completions, as of `complete`, and log p(x) / q(x_rest) of each: the known entries' share of log p(x)."""
+        rows = self.complete(x, known, sample_shape)
+        factors = self.head(self.network(rows, self.context), len(self.event_shape))
+        return rows, factors.masked_density(rows, known.bool().expand(rows.shape)).value
 
     def init_state(self, shape: Shape) -> Any:
         r"""The network's empty cache for samples of shape (\*shape, \*E)."""

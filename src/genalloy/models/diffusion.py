@@ -25,6 +25,7 @@ from genalloy.distribution import Distribution, Shape, leading, sum_event
 from genalloy.estimators.variational_bound import VariationalBound
 from genalloy.evidence import Evidence, Measure, counting, lebesgue
 from genalloy.models.analytic import Checked, self_test
+from genalloy.moments import mean_and_scale
 from genalloy.part import Part
 from genalloy.paths import (
     Edm,
@@ -110,7 +111,7 @@ class Real(Observation):
         return replace(self, standardise=False)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        return (x.mean(0), x.std(0).clamp(min=1e-3)) if self.standardise and len(x) > 1 else None
+        return mean_and_scale(x) if self.standardise and len(x) > 1 else None
 
     def edge(self, distribution: Any, x: Tensor, y: Tensor) -> Tensor:
         return sum_event(-0.5 * y.square() - HALF_LOG_2PI, len(distribution.event_shape))

@@ -13,6 +13,7 @@ from torch import Tensor
 from genalloy.capabilities import Context
 from genalloy.distribution import Distribution, Shape, leading
 from genalloy.evidence import Evidence, counting, lebesgue
+from genalloy.moments import RESOLUTION, mean_and_scale
 from genalloy.part import Part
 
 
@@ -30,7 +31,7 @@ class FittedGaussian(Part):
 
     @staticmethod
     def of(x: Tensor, jitter: float = 1e-4, spread: float = 1.0) -> FittedGaussian:
-        r"""Moments of rows x (N, \*E); `jitter` times the mean variance is added to the diagonal, `spread` scales L.
+        r"""Moments of rows x (N, \*E); `jitter` times its own variance is added to each entry of the diagonal, `spread` scales L.
 
         Raises ValueError with fewer than two rows.
         """
@@ -38,8 +39,10 @@ class FittedGaussian(Part):
             raise ValueError(f"a Gaussian was to be fitted to {len(x)} rows; give at least two")
         flat = x.flatten(1).double()
         covariance = torch.cov(flat.T).reshape(flat.shape[1], flat.shape[1])
-        ridge = jitter * covariance.diagonal().mean() * torch.eye(flat.shape[1], dtype=flat.dtype)
-        factor = torch.linalg.cholesky(covariance + ridge) * spread
+        # in units of each entry's own scale, so that neither a small unit nor a large one is lost in the ridge
+        _, scale = mean_and_scale(flat, constant=RESOLUTION)
+        correlation = covariance / scale[:, None] / scale + jitter * torch.eye(flat.shape[1], dtype=flat.dtype)
+        factor = scale[:, None] * torch.linalg.cholesky(correlation) * spread
         return FittedGaussian(flat.mean(0).reshape(x.shape[1:]).to(x.dtype), factor.to(x.dtype))
 
     def forward(self, context: Context = None) -> FittedGaussianDistribution:

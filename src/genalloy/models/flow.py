@@ -175,7 +175,9 @@ class TemperedFlow(Layered):
 
 
 class PreprocessedDistribution(Layered):
-    """See :class:`Preprocessed`."""
+    """See :class:`Preprocessed`. fixed: nothing is lost, nor learned, between it and what it unwraps to."""
+
+    fixed = True
 
     def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence | None]:
         z, contributions = self.inward(x)

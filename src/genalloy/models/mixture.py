@@ -6,7 +6,8 @@ mixture's own draw the chosen component's term comes from draw() and the others'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.capabilities import Context
 from genalloy.distribution import Distribution, Shape, density, draw, measure_of
-from genalloy.evidence import Evidence, Kind, log_sum_exp
+from genalloy.evidence import Evidence, Kind, log_sum_exp, same_unit
 from genalloy.part import Part
+
+Estimate = Callable[[TorchDistribution, Tensor], Evidence]
 
 
 class Mixture(Part):
@@ -36,6 +39,28 @@ class Mixture(Part):
         return MixtureDistribution([part(context) for part in self.components], self.logits.log_softmax(0))
 
 
+class Given(Part):
+    """p(x | c) at one c, a tensor, as a part that takes no context."""
+
+    value: Tensor
+
+    def __init__(self, part: nn.Module, value: Tensor) -> None:
+        super().__init__()
+        self.part: Any = part
+        self.event_shape = getattr(part, "event_shape", None)
+        self.register_buffer("value", value)
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        return self.part(self.value)
+
+
+def over_labels(part: nn.Module, log_prior: Tensor) -> Mixture:
+    """p(x) = sum_y p(y) p(x | y) of a part given labels 0..K-1 of event shape (); log_prior: log p(y), (K,)."""
+    whole = Mixture([Given(part, torch.tensor(float(label))) for label in range(len(log_prior))])
+    whole.logits.data.copy_(log_prior)
+    return whole
+
+
 class MixtureDistribution(Distribution):
     """See :class:`Mixture`; samples carry gradients with respect to the components, never to the weights."""
 
@@ -43,12 +68,15 @@ class MixtureDistribution(Distribution):
 
     def __init__(self, components: list[TorchDistribution], log_weights: Tensor) -> None:
         first = components[0]
+        shapes = sorted({tuple(part.event_shape) for part in components})
+        if len(shapes) > 1:
+            raise ValueError(f"a mixture's components must share their event shape; found {shapes[0]} and {shapes[1]}")
         batch = torch.broadcast_shapes(*(part.batch_shape for part in components))
         super().__init__(tuple(batch), tuple(first.event_shape), measure_of(first))
         self.components, self.log_weights = components, log_weights
 
-    def _weighted(self, x: Tensor) -> list[Evidence]:
-        terms = [density(part, x) for part in self.components]
+    def _weighted(self, x: Tensor, estimate: Estimate = density) -> list[Evidence]:
+        terms = [estimate(part, x) for part in self.components]
         return [
             e + Evidence.exact(w.expand(e.value.shape), "mixture")
             for e, w in zip(terms, self.log_weights, strict=True)
@@ -56,6 +84,10 @@ class MixtureDistribution(Distribution):
 
     def density(self, x: Tensor) -> Evidence:
         return log_sum_exp(self._weighted(x))
+
+    def estimated(self, x: Tensor, estimate: Estimate) -> Evidence:
+        """The density with every component's own by an estimator, (component, x) -> Evidence."""
+        return log_sum_exp(self._weighted(x, estimate))
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return self.draw(sample_shape)[0]
@@ -73,6 +105,7 @@ class MixtureDistribution(Distribution):
     def _own(self, x: Tensor, choice: Tensor, drawn: list[Evidence]) -> Evidence:
         """The chosen term by draw(), the others by density()."""
         others = self._weighted(x)
+        same_unit([*others, *drawn])
         kinds = {e.kind for e in (*others, *drawn)}
         terms = [
             torch.where(choice == i, d.value + w, o.value)

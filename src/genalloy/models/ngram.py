@@ -107,6 +107,7 @@ class NGramDistribution(Distribution):
     """See :class:`NGram`: EXACT, counting measure."""
 
     has_rsample = False
+    completion_law = "a heuristic: given symbols that come later are kept but not seen by those before them"
 
     def __init__(self, part: NGram) -> None:
         super().__init__((), part.event_shape, counting(part.event_shape[0]))
@@ -151,6 +152,11 @@ class NGramDistribution(Distribution):
             drawn = torch.multinomial(p.reshape(-1, self.part.levels), 1).reshape(shape[:-1])
             row[..., reach + t] = torch.where(keep[..., t], given[..., t], drawn)
         return row[..., reach:].float()
+
+    def proposals(self, x: Tensor, known: Tensor, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
+        r"""Completions and log p(x) / q(x_rest) of each: the known symbols' share of log p(x)."""
+        rows = self.complete(x, known, sample_shape)
+        return rows, torch.where(known.bool(), self._each(rows), 0.0).sum(-1)
 
     def completes_exactly(self, known: Tensor) -> bool:
         """Whether the known symbols are a beginning."""

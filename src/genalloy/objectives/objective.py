@@ -51,13 +51,16 @@ class Play:
         return self.once(("reach", capability), lambda: reach(self.distribution, self.batch.x, capability))
 
     def differentiable(self) -> Reached:
-        """The first distribution inwards whose samples carry gradients, and the batch as it sees it, once."""
+        """The first distribution behind fixed preprocessing whose samples carry gradients, and the batch as it sees it, once.
+
+        A critic then sees standardised points, whatever the units of the data are.
+        """
         return self.once("differentiable", self._differentiable)
 
     def _differentiable(self) -> Reached:
         distribution: Any = self.distribution
         x = self.batch.x
-        while not distribution.has_rsample:
+        while not distribution.has_rsample or getattr(distribution, "fixed", False):
             step = distribution.unwrap(x) if hasattr(distribution, "unwrap") else None
             if step is None:
                 raise Unavailable(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from genalloy.capabilities import Batch, reach
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
+from genalloy.moments import RESOLUTION, mean_and_scale
 from genalloy.objectives.objective import Objective
 from genalloy.schedules import Cosine
 from genalloy.spec import Module, Value
@@ -24,7 +25,10 @@ from genalloy.training.options import Training
 
 @dataclass(frozen=True)
 class Target:
-    """What a recipe may know of the data: space, moments of the training part, numbers of rows and of classes (0: no labels)."""
+    """What a recipe may know of the data: space, moments of the training part, numbers of rows and of classes (0: no labels).
+
+    mean, scale: of the entries as they are stored, integers before any noise; scale is positive.
+    """
 
     space: Space
     mean: Tensor
@@ -34,9 +38,8 @@ class Target:
 
     @staticmethod
     def of(dataset: Dataset) -> Target:
-        scale = dataset.train.std(0)
         classes = len(dataset.label_names) if dataset.labels else 0
-        return Target(dataset.space, dataset.train.mean(0), scale.clamp(min=1e-6), len(dataset.train), classes)
+        return Target(dataset.space, *mean_and_scale(dataset.train, constant=RESOLUTION), len(dataset.train), classes)
 
     def labels(self, recipe: str) -> Labels:
         """The labels as a composition's context. Raises ValueError, naming the recipe, where the data have none."""

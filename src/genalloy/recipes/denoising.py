@@ -8,7 +8,7 @@ from genalloy.evidence import Kind
 from genalloy.models.flow import Preprocessed
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.diffusion import ddpm as parts
-from genalloy.recipes.pieces import dequantised, grid
+from genalloy.recipes.pieces import dequantised, moments
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
@@ -26,9 +26,8 @@ def ddpm(target: Target, channels: int = 16, steps: int | None = None) -> Compos
     if levels is not None:
         model, objective = parts(shape, levels, channels=channels)
         return Composition(model, [Phase(objective, ON_GRID, batch=64, select=False)], steps or 1600)
-    uniform = grid(target).float()
-    spread = (target.scale.square() + uniform / 12).sqrt()
-    part, objective = parts(shape, None, target.mean + 0.5 * uniform, spread, channels)
-    seen: nn.Module = Preprocessed(part, dequantised(target), shape) if bool(uniform.any()) else part
+    part, objective = parts(shape, None, *moments(target), channels)
+    fixed = dequantised(target)
+    seen: nn.Module = Preprocessed(part, fixed, shape) if fixed else part
     batch = min(512, max(64, target.rows // 20))
     return Composition(seen, [Phase(objective, ON_REALS, batch=batch, select=False)], steps or 3000)

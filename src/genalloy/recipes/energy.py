@@ -18,7 +18,7 @@ from genalloy.models.flow import Preprocessed
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.contrastive import ContrastiveDivergence, NoiseContrastive
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import dequantised, grid
+from genalloy.recipes.pieces import dequantised, moments
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.observation import Affine
@@ -29,10 +29,7 @@ NCE_OPTIONS = Training(Adam(2e-3, (0.9, 0.99)), ema=0.99)
 
 def whitened(target: Target, part: nn.Module) -> Preprocessed:
     """`part` over reals of unit scale entry by entry; on a grid the dequantisation noise counts as scale (1/12)."""
-    uniform = grid(target).to(target.mean.dtype)
-    scale = (target.scale.square() + uniform / 12).sqrt()
-    steps = [*dequantised(target), Affine(target.mean + 0.5 * uniform, scale)]
-    return Preprocessed(part, steps, target.space.shape)
+    return Preprocessed(part, [*dequantised(target), Affine(*moments(target))], target.space.shape)
 
 
 def energy_network(shape: tuple[int, ...], dims: int, width: int | None = None) -> MLP:

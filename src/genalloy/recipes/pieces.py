@@ -27,6 +27,12 @@ def grid(target: Target) -> torch.Tensor:
     return torch.as_tensor(target.space.discrete).expand(target.space.shape).clone()
 
 
+def moments(target: Target) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and scale of every entry once it is dequantised: uniform noise adds 1/2 and a variance of 1/12 where on a grid."""
+    uniform = grid(target).to(target.mean.dtype)
+    return target.mean + 0.5 * uniform, (target.scale.square() + uniform / 12).sqrt()
+
+
 def dequantised(target: Target) -> list[Step]:
     """[Dequantise] where any entry lies on a grid, otherwise nothing."""
     discrete = grid(target)
@@ -51,10 +57,10 @@ def standardised(target: Target, part: nn.Module, flat: bool = False) -> Preproc
 
 def scaling(target: Target) -> Affine:
     """Zero mean and unit scale: per entry for reals and mixed tables, one pair for grids such as images."""
-    shift = target.mean + 0.5 * grid(target)
+    shift, scale = moments(target)
     if target.space.levels is None:
-        return Affine(shift, target.scale)
-    spread = (target.scale.square().mean() + target.mean.var(correction=0) + 1 / 12).sqrt()
+        return Affine(shift, scale)
+    spread = (scale.square().mean() + shift.var(correction=0)).sqrt()
     return Affine(shift.mean().expand(shift.shape).clone(), spread.expand(shift.shape).clone())
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +72,7 @@ class Cell:
     n: int | None = None
     missing: str | None = None
     best: bool = False
+    given: str = ""
     seeds: list[float | None] = field(default_factory=list)
 
     @property
@@ -89,10 +90,11 @@ class Cell:
     def entry(self, sign: float) -> Entry:
         """The claim about the score sign * value, for the ranking rule."""
         if self.value is None:
-            return Entry(Kind.NONE, -math.inf, math.inf)
+            return Entry(Kind.NONE, -math.inf, math.inf, self.given)
         low, high = (None if end is None else sign * end for end in (self.low, self.high))
         ends = (low, high) if sign > 0 else (high, low)
-        return Entry.of(KINDS.get(self.kind, Kind.NONE), sign * self.value, self.stderr, *ends)
+        claim = Entry.of(KINDS.get(self.kind, Kind.NONE), sign * self.value, self.stderr, *ends)
+        return replace(claim, given=self.given)
 
     def metric(self) -> Metric:
         """The number as the evaluation's own, for the rule of separation; NaN where there is none."""
@@ -235,6 +237,12 @@ def _cells(raw: Mapping[str, Any] | None) -> dict[str, Cell]:
     return {name: _cell(cell) for name, cell in (raw or {}).items() if cell is not None}
 
 
+def _in_place(name: str, cell: Cell) -> Cell:
+    """A table's cell: a density given the label is a number of its own columns only. Older files say so in `how` alone."""
+    conditional = bool(cell.given) or "; given the label" in cell.how
+    return Cell(missing="log p(x | label), not log p(x)") if conditional and not name.startswith("conditional") else cell
+
+
 def _curve(raw: Sequence[Any]) -> list[tuple[float, float]]:
     """(step, value) pairs; a value that is not finite stays, as NaN, so that the line breaks there."""
     pairs = ((finite(point[0]), finite(point[1])) for point in raw if len(point) >= 2)
@@ -245,7 +253,8 @@ def row_from(raw: Mapping[str, Any]) -> Row:
     """A row from its JSON object."""
     curves = {name: _curve(points) for name, points in (raw.get("curves") or {}).items() if points}
     panels = {title: _cells(panel) for title, panel in (raw.get("panels") or {}).items() if panel}
-    return pick(Row, {"recipe": "unnamed", **raw}, cells=_cells(raw.get("cells")), curves=curves, panels=panels)
+    cells = {name: _in_place(name, cell) for name, cell in _cells(raw.get("cells")).items()}
+    return pick(Row, {"recipe": "unnamed", **raw}, cells=cells, curves=curves, panels=panels)
 
 
 def column_from(raw: Mapping[str, Any]) -> Column:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from genalloy.data.space import Space
@@ -27,6 +27,7 @@ class Cell:
     missing: str | None = None
     low: float | None = None
     high: float | None = None
+    given: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,7 +54,7 @@ def density_cell(scores: Evidence, space: Space) -> Cell:
     values = scores.value.double()
     mean, n = float(values.mean()), len(values)
     error = float(values.std()) / math.sqrt(n)
-    return nats_cell(mean, error, scores.kind, _with_noise(scores), n, space)
+    return replace(nats_cell(mean, error, scores.kind, _with_noise(scores), n, space), given=scores.given)
 
 
 def _with_noise(scores: Evidence) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from genalloy.data.space import Space
@@ -45,7 +45,15 @@ def columns(space: Space) -> list[dict[str, Any]]:
             "draw of a flow. Equal to the first column where the density is exact.",
         ),
     ]
-    return [asdict(c) for c in (*_per_step(space), *density, *_GENERATION, *_OTHERS)]
+    given = [_conditional(c) for c in (*_per_step(space), density[0])]
+    return [asdict(c) for c in (*_per_step(space), *density, *given, *_GENERATION, *_OTHERS)]
+
+
+def _conditional(column: Column) -> Column:
+    """The same number given the row's label."""
+    name = {"density": "conditional", "per_step": "conditional_step"}[column.id]
+    note = f"log p(x | label) of models that take the label: what it tells is not in the number, so it is not to be compared with log p(x). {column.note}"
+    return replace(column, id=name, title=f"{column.title}, given the label", note=note)
 
 
 def _per_step(space: Space) -> tuple[Column, ...]:

@@ -14,6 +14,7 @@ from genalloy.data import bpe
 from genalloy.data.form import spell
 from genalloy.evidence import Unavailable
 from genalloy.heads.filtered import Filter, Filtered, Temperature, TopK, TopP
+from genalloy.models.completion import Completed, Completion, Enumerated, ImportanceResampled
 from genalloy.runs.start import RunData
 
 
@@ -79,9 +80,20 @@ def given(facts: RunData, file: Path, known: Path | None) -> tuple[Tensor, Tenso
     return facts.form.admit(facts.space, np.where(mask, x, 0)), torch.from_numpy(np.array(entered))
 
 
-def exactness(distribution: Any, known: Tensor) -> str:
-    """Whether completions are draws from p(unknown | known), in words."""
-    tell = getattr(distribution, "completes_exactly", None)
-    if tell is None or tell(known):
-        return "draws from p(the rest | what is given)"
-    return "a heuristic: given entries that come later in the model's order are kept but not seen by those before them"
+def scheme_of(name: str, levels: int | None) -> Completion | None:
+    """A way to draw the rest by name; None for the model's own. Raises ValueError for another, or to enumerate reals."""
+    if name == "enumerate" and levels is None:
+        raise Unavailable("enumeration needs data of integers 0..K-1; take --completion resample")
+    schemes = {"direct": None, "enumerate": Enumerated(levels or 0), "resample": ImportanceResampled()}
+    if name not in schemes:
+        raise ValueError(f"there is no completion {name!r}; choose one of {', '.join(schemes)}")
+    return schemes[name]
+
+
+def told(found: Completed) -> str:
+    """By what law rows were completed, with what the weights are worth."""
+    if found.effective is None:
+        return found.how
+    known = found.effective[found.effective.isfinite()]
+    mean, least = known.mean().item(), known.min().item()
+    return f"{found.how}; effective sample size {mean:.3g} on average, {least:.3g} at least"

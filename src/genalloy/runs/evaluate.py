@@ -173,7 +173,8 @@ def features_of(dataset: Dataset, seed: int) -> Features:
     # the rows themselves: one file gives others under another label, limit or window
     key = (rows_of(dataset), seed)
     if key not in _FITTED:
-        steps = RandomConvolutions(seed).fit(dataset.train) if dataset.lengths else None
+        shared = dataset.space.levels is not None
+        steps = RandomConvolutions(seed, shared).fit(dataset.train) if dataset.lengths else None
         _FITTED[key] = steps or default_features(dataset, seed)
     return _FITTED[key]
 

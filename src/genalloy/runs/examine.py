@@ -7,7 +7,7 @@ one-draw density, the samples) are made once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.distribution import Masked
-from genalloy.estimators.importance_weighted import importance_curve
+from genalloy.estimators.importance_weighted import ImportanceWeighted, importance_curve
 from genalloy.evaluation.accuracy import accuracy_panel
 from genalloy.evaluation.disentanglement import chance, disentanglement
 from genalloy.evaluation.features import Features
@@ -29,12 +29,13 @@ from genalloy.evaluation.noise import noise_panel
 from genalloy.evaluation.outliers import foreign, outlier_panel, outlier_sets
 from genalloy.evaluation.representation import probe, representation_panel, untrained
 from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.models.mixture import over_labels
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
 from genalloy.runs.cost import Spent, evaluations, spend
 from genalloy.runs.identity import hash_of
-from genalloy.runs.labels import conditional, context_of, drawn_labels
+from genalloy.runs.labels import conditional, context_of, drawn_labels, label_law
 from genalloy.runs.score import Estimator, encode, minus_energy, sample, score
-from genalloy.runs.sequences import cells_with_steps
+from genalloy.runs.sequences import cells_with_steps, step_cell
 from genalloy.runs.settings import keep_limits
 from genalloy.training.devices import CPU
 
@@ -72,9 +73,32 @@ class Examined:
     device: torch.device = CPU
 
     @cached_property
+    def whole(self) -> nn.Module:
+        """p(x): the model itself, or sum_y p(y) p(x | y) of one that takes the label."""
+        return self.model if self.context is None else over_labels(self.model, label_law(self.dataset))
+
+    @cached_property
     def one(self) -> Evidence:
-        """The model's own density() of the test rows."""
-        return score(self.model, self.dataset.observed("test"), seed=self.seed, context=self.context)
+        """density() of the test rows under p(x), by one draw."""
+        return self._named(score(self.whole, self.dataset.observed("test"), seed=self.seed))
+
+    def _named(self, scores: Evidence) -> Evidence:
+        if self.context is None:
+            return scores
+        sum_ = f"sum over {len(self.dataset.label_names)} labels at their shares of the training rows (add-one)"
+        return replace(scores, how=f"{sum_}; {scores.how}")
+
+    @cached_property
+    def conditional(self) -> Evidence | None:
+        """The tightest log p(x | label) of the test rows; None for a model that takes none."""
+        if self.context is None:
+            return None
+        test = self.dataset.observed("test")
+        own = score(self.model, test, seed=self.seed, context=self.context)
+        try:
+            return self.scores(test, ImportanceWeighted(self.asked.importance), self.context) if own.kind is Kind.LOWER else own
+        except Unavailable:
+            return own
 
     @cached_property
     def context(self) -> Tensor | None:
@@ -87,20 +111,31 @@ class Examined:
         if self.one.kind is not Kind.LOWER:
             return {}
         most = self.asked.importance
+        if self.context is not None:
+            return self._by_label(most)
         ks = sorted({k for k in (1, 10, 100, 1000) if k < most} | {most})
         found: dict[int, Evidence] = {}
 
         def estimator(distribution: Any, x: Tensor) -> Evidence:
             bounds, convergence = importance_curve(distribution, x, ks)
-            found.update(bounds)
+            # rows that overflow are asked for once more, on their own
+            found.update(bounds if not found else {})
             top = bounds[most]
             return Evidence(top.value, top.kind, f"{top.how}; {convergence}", top.proper, top.stderr, top.measure)
 
         try:
-            tightest = self.scores(self.dataset.observed("test"), estimator, self.context)
+            tightest = self.scores(self.dataset.observed("test"), estimator)
         except Unavailable:
             return {}
         return {**found, most: tightest}
+
+    def _by_label(self, k: int) -> dict[int, Evidence]:
+        """The importance-weighted bound of every label's density in the sum over labels; empty where there is none."""
+        estimator = lambda mixture, x: mixture.estimated(x, ImportanceWeighted(k))  # noqa: E731
+        try:
+            return {k: self._named(score(self.whole, self.dataset.observed("test"), estimator, seed=self.seed))}
+        except Unavailable:
+            return {}
 
     @property
     def tightest(self) -> Evidence:
@@ -150,10 +185,14 @@ def cells_of(panel: Panel, prefix: str = "") -> Cells:
 
 
 def density_panel(it: Examined) -> Cells:
-    """The tightest number, the one-draw number, and the bound at each k."""
+    """The tightest number, the one-draw number, the bound at each k; what a model that takes the label says given it."""
     space = it.dataset.space
     curve = {f"k = {k}": density_cell(scores, space) for k, scores in it.importance.items()}
     cells = {"density": density_cell(it.tightest, space), "bound": density_cell(it.one, space), **curve}
+    if it.conditional is not None:
+        cells["conditional"] = density_cell(it.conditional, space)
+        step = step_cell(it.conditional, it.dataset)
+        cells |= {} if step is None else {"conditional_step": step}
     return cells_with_steps(cells, it.tightest, it.dataset)
 
 

@@ -16,13 +16,15 @@ from genalloy.data.signals import SIGNALS
 from genalloy.distribution import Masked
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.evidence import Evidence, Kind, Unavailable
-from genalloy.runs.completion import exactness
+from genalloy.models.completion import Completion, law_of
+from genalloy.runs.completion import told
 from genalloy.runs.labels import conditional, cycled
-from genalloy.runs.score import complete, encode, sample, score
+from genalloy.runs.score import complete, completions, encode, sample, score
 from genalloy.runs.sequences import TOKENS, per_step
 from genalloy.runs.start import RunData, trained_model
 from genalloy.training.devices import CPU
 
+Given = tuple[Tensor, Tensor] | None
 WRITERS = (".png", ".npz", ".npy", ".csv", ".parquet", ".txt", ".wav")
 
 
@@ -53,10 +55,12 @@ def write_samples(values: Tensor, facts: RunData, out: Path, lengths: Tensor | N
     return out
 
 
-def write_drawn(model: Any, facts: RunData, given: tuple[Tensor, Tensor] | None, n: int, out: Path | None, seed: int) -> str:
+def write_drawn(
+    model: Any, facts: RunData, given: Given, n: int, out: Path | None, seed: int, scheme: Completion | None = None
+) -> str:
     """`n` samples (of each given row, where there are some) to a file, and what was done in words; text goes to the words too.
 
-    given: rows (N, *E) and which of their entries (N, *E) are known.
+    given: rows (N, *E) and which of their entries (N, *E) are known. scheme: how the others are drawn, None: by `complete`.
     """
     lengths, how = facts.drawn_lengths(n, seed), ""
     if given is None:
@@ -65,7 +69,11 @@ def write_drawn(model: Any, facts: RunData, given: tuple[Tensor, Tensor] | None,
     else:
         x, mask = (part.repeat_interleave(n, 0) for part in given)
         context = cycled(model, len(facts.classes), len(x))
-        values, how = complete(model, x, mask, seed=seed, context=context), f"; {exactness(model.cpu()(context), mask)}"
+        if scheme is None:
+            values, how = complete(model, x, mask, seed=seed, context=context), f"; {law_of(model.cpu()(context), mask)}"
+        else:
+            completed = completions(model, x, mask, scheme, seed, context)
+            values, how = completed.values, f"; {told(completed)}"
     text = facts.space.kind == "text"
     out = out or (None if text and given else Path("samples.txt" if text else "samples.png"))
     spoken = "\n----\n".join(facts.form.restore(facts.space, values)) + "\n----\n" if text and given else ""

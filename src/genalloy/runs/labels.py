@@ -30,6 +30,12 @@ def drawn_labels(model: nn.Module, dataset: Dataset, count: int, seed: int) -> T
     return labels[torch.randint(len(labels), (count,), generator=torch.Generator().manual_seed(seed))]
 
 
+def label_law(dataset: Dataset) -> Tensor:
+    """log p(y) (classes,) by the training rows' shares, each label counted once more than it was seen (Laplace)."""
+    counts = torch.bincount(dataset.labels["train"], minlength=len(dataset.label_names)) + 1.0
+    return (counts / counts.sum()).log()
+
+
 def cycled(model: nn.Module, classes: int, count: int) -> Tensor | None:
     """Every class in turn (count,), for pictures; None for a model that takes no label."""
     if not conditional(model):

@@ -26,7 +26,7 @@ def launch(
     """Train in this process, or in several where the settings ask for them.
 
     given: names of the settings that a person asked for, which a resumed run must agree with; None: those that are no defaults.
-    Raises ValueError on a contradiction, on other data, on a device that is not there, and where another process works in the folder.
+    Raises ValueError on a contradiction, on other data, on an absent device, and where another process works in the folder.
     """
     resolve_device(settings.device)  # refused before anything is loaded
     # Fabric runs the other processes of one machine with this variable set

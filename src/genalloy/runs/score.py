@@ -5,6 +5,7 @@ The work is done where the model's tensors are; what comes back is on the CPU.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,11 +17,16 @@ from torch.distributions import Distribution as TorchDistribution
 from genalloy.capabilities import Context, reach, tree_map
 from genalloy.data.dataset import padded_to
 from genalloy.distribution import Masked, density
-from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.evidence import Evidence, Kind, join_words
+from genalloy.models.completion import Completed, Completion, completer
 from genalloy.training.devices import device_of
 from genalloy.training.seeding import Stream, seed_all
 
 Estimator = Callable[[TorchDistribution, Tensor], Evidence]
+
+
+LABEL = "the label"
+"""What a conditional model's numbers are given."""
 
 
 @torch.no_grad()
@@ -34,19 +40,57 @@ def score(
 ) -> Evidence:
     """density(x), or estimator(model(c), x), for every row; in eval mode, from a random stream of its own.
 
-    context: parts (n, *C) of a conditional model, row by row; the number is then log p(x | c), and `how` says so.
+    context: parts (n, *C) of a conditional model, row by row; the number is then log p(x | c), and says so.
+    Every number is finite or -inf: -inf for a row with an infinite entry; rows that overflow are seen again in double precision,
+    and have -inf where they still do. The kind is NONE, with the reason, where a density is +inf. Raises ValueError for a NaN
+    in a row or in a weight.
     """
-    given = "" if context is None else "; given the label"
+    asked, (x, outside) = estimator or density, _bounded(x)
     with _aside(model, seed, -3):
         parts = []
         for piece, c in placed(model, x, context, chunk):
-            parts.append(estimator(model(c), piece) if estimator else density(model(c), piece))
+            parts.append(asked(model(c), piece))
             if parts[-1].kind is Kind.NONE:
                 return Evidence(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
     stderrs = [p.stderr for p in parts if p.stderr is not None]
     stderr = torch.cat(stderrs).cpu() if len(stderrs) == len(parts) else None
-    value, proper = torch.cat([p.value for p in parts]).cpu(), all(p.proper for p in parts)
-    return Evidence(value, parts[0].kind, parts[0].how + given, proper, stderr, parts[0].measure)
+    value = torch.cat([p.value for p in parts]).cpu().masked_fill(outside.cpu(), -torch.inf)
+    odd = value.isnan() | (value == torch.inf)
+    if bool(odd.any()):
+        with _aside(model, seed, -3):
+            value[odd] = _again(model, x[odd], asked, tree_map(lambda c: c[odd], context), chunk).to(value)
+    first, given = parts[0], "" if context is None else LABEL
+    if bool((value == torch.inf).any()):
+        return Evidence(torch.full_like(value, torch.nan), Kind.NONE, _infinite(value), measure=first.measure, given=given)
+    return Evidence(value, first.kind, first.how, all(p.proper for p in parts), stderr, first.measure, given)
+
+
+def _bounded(x: Any) -> tuple[Any, Tensor]:
+    """Rows with zeros for infinite entries, and which rows (N,) have one. Raises ValueError, naming the first, for NaN."""
+    seen = x.x.masked_fill(~x.mask, 0.0) if type(x) is Masked else x
+    missing = seen.isnan().flatten(1).any(1)
+    if bool(missing.any()):
+        raise ValueError(f"row {int(missing.nonzero()[0])} holds NaN; expected numbers; drop such rows or fill them in")
+    outside = seen.isinf()
+    if not bool(outside.any()):
+        return x, outside.flatten(1).any(1)
+    whole = seen.masked_fill(outside, 0.0)
+    return Masked(whole, x.mask) if type(x) is Masked else whole, outside.flatten(1).any(1)
+
+
+def _again(model: nn.Module, x: Any, asked: Estimator, context: Context, chunk: int) -> Tensor:
+    """Rows whose number is no number, in double precision; -inf where they still overflow, since every weight is finite."""
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and bool(weight.isnan().any()):
+            raise ValueError(f"the weight {name} holds NaN, and so does every density; train again, with a lower learning rate")
+    twin, doubled = copy.deepcopy(model).double(), tree_map(Tensor.double, context)
+    values = [asked(twin(c), piece).value for piece, c in placed(twin, x.to(torch.float64), doubled, chunk)]
+    return torch.cat(values).cpu().nan_to_num(-torch.inf, torch.inf, -torch.inf)
+
+
+def _infinite(values: Tensor) -> str:
+    rows = f"{int((values == torch.inf).sum()):,} of {len(values):,} rows"
+    return f"the density is infinite on {rows}: a scale has collapsed to zero"
 
 
 @torch.no_grad()
@@ -65,20 +109,41 @@ def sample(
 
 @torch.no_grad()
 def complete(model: Any, x: Tensor, known: Tensor, chunk: int = 500, seed: int = 0, context: Context = None) -> Tensor:
-    """One completion of each row x (N, *E) that keeps its known (N, *E) entries. Raises Unavailable where the model has none."""
+    """One completion of each row x (N, *E) that keeps its known (N, *E) entries, by the model's own `complete`.
+
+    By what law, `law_of` says; `completions` draws from p(the rest | what is given). Raises Unavailable where the model has none.
+    """
     made = []
     with _aside(model, seed, -4):
         for row, c in placed(model, torch.stack([x, known.to(x.dtype)], 1), context, chunk):
-            made.append(_completes(model(c))(row[:, 0], row[:, 1].bool()))
+            made.append(completer(model(c))(row[:, 0], row[:, 1].bool()))
     return torch.cat(made).cpu()
 
 
-def _completes(distribution: Any) -> Any:
-    if not hasattr(distribution, "complete"):
-        raise Unavailable(
-            f"complete(x, known) is needed; {type(distribution).__name__} has none. Autoregressive and any-order models have it"
-        )
-    return distribution.complete
+@torch.no_grad()
+def completions(
+    model: Any, x: Tensor, known: Tensor, scheme: Completion, seed: int = 0, context: Context = None
+) -> Completed:
+    """One completion of each row x (N, *E) by a scheme, equal rows together; x, known (N, *E) and context as of `complete`."""
+    groups: dict[bytes, list[int]] = {}
+    for i in range(len(x)):
+        parts = (x[i].masked_fill(~known[i], 0.0), known[i], *(_leaves(context, i)))
+        groups.setdefault(b"".join(part.cpu().numpy().tobytes() for part in parts), []).append(i)
+    values, effective, how = torch.empty_like(x), torch.full((len(x),), torch.nan), ""
+    with _aside(model, seed, -4):
+        for rows in groups.values():
+            first = rows[0]
+            found = scheme(model(tree_map(lambda c: c[first], context)), x[first], known[first], len(rows))  # noqa: B023
+            values[rows], how = found.values.to(values), join_words(how, found.how)
+            effective[rows] = effective[rows] if found.effective is None else found.effective.to(effective)
+    return Completed(values, how, None if bool(effective.isnan().all()) else effective)
+
+
+def _leaves(context: Context, row: int) -> list[Tensor]:
+    """The parts of a context at one row."""
+    parts: list[Tensor] = []
+    tree_map(lambda c: parts.append(c[row]) or c, context)  # type: ignore[func-returns-value]
+    return parts
 
 
 def pieces(x: Any, context: Context, chunk: int) -> Iterator[tuple[Any, Context]]:

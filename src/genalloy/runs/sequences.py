@@ -13,6 +13,7 @@ before them, :math:`\log p(x_{1:W}) - \log p(x_{1:W-s})`, so that each counts on
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def step_cell(scores: Evidence, dataset: Dataset, part: str = "test") -> Cell | 
         return absent(scores.how)
     unit, counts = found
     kind = TOKENS.get(scores.kind, scores.kind) if dataset.units else scores.kind
-    return per_step(scores.value, counts, unit, kind, scores.how)
+    return replace(per_step(scores.value, counts, unit, kind, scores.how), given=scores.given)
 
 
 def per_step(values: Tensor, counts: Tensor, unit: str, kind: Kind, how: str) -> Cell:

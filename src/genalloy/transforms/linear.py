@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from genalloy.capabilities import Context
 from genalloy.distribution import sum_event
+from genalloy.moments import mean_and_scale
 from genalloy.transforms.layer import Transform
 
 Shape = tuple[int, ...]
@@ -51,6 +52,7 @@ class ActNorm(Transform):
     """Learned shift and scale of every entry, or of every channel where `per_channel`; see the module's text.
 
     event_shape: shape of x, channels first. `initialise(x)` standardises a batch; until then it is the identity.
+    floor: the scale of an entry that is constant in that batch, as a share of its value.
     """
 
     constant = True
@@ -66,9 +68,10 @@ class ActNorm(Transform):
     @torch.no_grad()
     def initialise(self, x: Tensor, context: Context = None) -> None:
         rows = x.reshape(-1, *self.event_shape)
-        axes = [0, *(i + 1 for i, n in enumerate(self.shift.shape) if n != self.event_shape[i])]
-        self.shift.copy_(rows.mean(axes).reshape(self.shift.shape))
-        self.log_scale.copy_(-rows.std(axes).clamp(min=self.floor).log().reshape(self.shift.shape))
+        rows = rows.movedim(1, -1).flatten(0, -2) if self.per_channel else rows
+        mean, scale = mean_and_scale(rows, constant=self.floor)
+        self.shift.copy_(mean.reshape(self.shift.shape))
+        self.log_scale.copy_(-scale.log().reshape(self.shift.shape))
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return (x - self.shift) * self.log_scale.exp(), self._ladj(x)

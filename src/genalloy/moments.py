@@ -1,0 +1,34 @@
+r"""Mean and scale of each entry of a data set, in its own units: rows that are multiplied by c have c times these moments.
+
+Sums of squares are taken in float64, where squares of 1e30 and of 1e-30 are still numbers. An entry on a grid is seen as
+:math:`v = x + u` with :math:`u \sim U[0, 1)`,
+
+.. math:: E v = E x + 1/2, \qquad \mathrm{Var}\, v = \mathrm{Var}\, x + 1/12 :
+
+a flag that hardly ever is set has the scale of its cell, not of its few ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RESOLUTION = torch.finfo(torch.float32).eps
+"""What stored numbers tell apart, relative to their size: an entry that varies less is constant."""
+
+
+def mean_and_scale(rows: Tensor, grid: Tensor | bool = False, constant: float = 1.0) -> tuple[Tensor, Tensor]:
+    r"""Mean and scale (\*E) of rows (N, \*E), float64; the scale is the standard deviation, and always positive.
+
+    grid: which entries are dequantised, a bool tensor (\*E). constant: the scale of an entry that does not vary, as a share of
+    its value, of the smallest scale beside it where it is zero, and of 1 where all are: 1 where it only has to stay finite,
+    `RESOLUTION` where a density is to say how sure it is.
+    """
+    rows = rows.double()
+    mean, noise = rows.mean(0), torch.as_tensor(grid, device=rows.device).double()
+    spread = (rows.var(0, correction=int(len(rows) > 1)) + noise / 12).sqrt()
+    varies = spread > RESOLUTION * (1 - noise) * mean.abs()
+    beside = torch.cat([spread[varies], mean[~varies].abs()])
+    least = beside[beside > 0].min() if bool((beside > 0).any()) else spread.new_ones(())
+    alone = constant * torch.where(mean == 0, least, mean.abs())
+    return mean + noise / 2, torch.where(varies, spread, alone)
