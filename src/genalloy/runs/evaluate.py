@@ -114,6 +114,7 @@ def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
     reason = dataset.space.comparable(other.space)
     if reason is not None:
         raise ValueError(f"{data} is another space than the run's: {reason}")
+    other = other.stored_as(dataset.space, dataset.form)
     rows = torch.cat([other.train, other.validation, other.test])
     kept = {k: v for k, v in dataset.labels.items() if k != "test"}
     if other.labels:

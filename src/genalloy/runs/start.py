@@ -75,9 +75,11 @@ def start_from(settings: RunSettings, folder: Path, earlier: Path, fabric: Any =
     """A fresh run whose weights are an earlier run's (fine-tuning, or another data set of the same space)."""
     dataset = dataset_of(settings, earlier)
     tensors, facts = checkpoint.read_tensors(earlier / "checkpoint.safetensors")
-    reason = dataset.space.comparable(RunData.read(earlier).space)
+    before = RunData.read(earlier)
+    reason = dataset.space.comparable(before.space)
     if reason is not None:
         raise ValueError(f"{earlier} was trained on another space: {reason}; choose data of the same shape and kind")
+    dataset = dataset.stored_as(before.space, before.form)
     trainer = start(settings, folder, dataset, fabric=fabric)
     composition: Any = from_spec(facts["spec"], tensors)
     best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
@@ -112,7 +114,7 @@ class RunData:
     @staticmethod
     def read(folder: Path) -> RunData:
         record = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-        form = Form(**record["source"].get("form", {}))
+        form = Form.from_json(record["source"].get("form", {}))
         classes = tuple(record.get("classes", ()))
         lengths = tuple(record.get("lengths", ()))
         return RunData(record["name"], Space.from_json(record["space"]), form, record["source"], classes, lengths)
