@@ -81,6 +81,7 @@ def numbers_of(cells: list[Any]) -> Array:
         low, high = min(cells, default=0), max(cells, default=0)
         if low >= -(2**63) and high < 2**63:
             return np.array(cells, np.int64)
+        raise BadData(f"holds integers of more than 64 bits, up to {high:,}; expected smaller ones; leave it out (=drop)")
     return np.array([float(cell) for cell in cells], np.float64)
 
 

@@ -25,6 +25,7 @@ MOST_CATEGORIES = 1000
 FEW_VALUES = 32
 CLUMP = 0.05
 """Share of a real column's rows at one value from which a note says so."""
+MET_OFTEN = 10
 MISSING_WORDS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "NONE", "-", "?")
 MOST_REFUSALS = 12
 STEPS = (3_600_000_000, 60_000_000, 1_000_000, 1_000, 1)
@@ -67,7 +68,16 @@ def decide(frame: Any, asked: Mapping[str, str] | None = None) -> tuple[tuple[Co
         raise BadData(_together(refusals) if refusals else "every column is dropped; expected at least one to model")
     dropped = [repr(name) for name in names if asked.get(name) == "drop"]
     notes = [f"columns left out, as asked: {', '.join(dropped)}"] if dropped else []
-    return tuple(columns), notes + [note for one in decided for note in one.notes]
+    return tuple(columns), notes + _by_note(decided)
+
+
+def _by_note(decided: list[Decided]) -> list[str]:
+    """Every note once, with the columns that it is about."""
+    about: dict[str, list[str]] = {}
+    for one in decided:
+        for note in one.notes:
+            about.setdefault(note, []).append(repr(one.column.name))
+    return [f"column{'s' * (len(names) > 1)} {some(names)}: {note}" for note, names in about.items()]
 
 
 def _known(names: list[str], asked: Mapping[str, str]) -> None:
@@ -115,8 +125,8 @@ def _column(label: Any, series: Any, kind: str) -> Decided:
     column, notes = _READERS[kind](series, family) if kind else _guess(series, family)
     name, plain = dtypes.spelt(label), dtypes.plain_label(label)
     named = {"name": name, "label": "" if type(plain) is str else json.dumps(plain)}
-    said = [f"column {name!r}: read as {kind}, as asked"] if kind else []
-    return Decided(_with(column, named), said + [f"column {name!r}: {note}" for note in notes])
+    said = [f"read as {kind}, as asked"] if kind else []
+    return Decided(_with(column, named), said + notes)
 
 
 def _with(column: Column, facts: dict[str, Any]) -> Column:
@@ -157,7 +167,7 @@ def _measured(series: Any, family: str) -> tuple[Array, str, str]:
 
 
 def read_numbers(series: Any) -> Array:
-    """Texts that spell numbers as float64, as integers where float64 has not all of them. Raises BadData, naming the first other."""
+    """Texts that spell numbers as float64, long integers as such. Raises BadData, naming the first other."""
     words = [str(cell) for cell in series]
     if all(len(word) > 15 and word.lstrip("+-").isdigit() for word in words):
         return cells.numbers_of([int(word) for word in words])
@@ -220,7 +230,7 @@ def _shape_notes(values: Array) -> list[str]:
         ]
     notes, (distinct, counts) = [], np.unique(values, return_counts=True)
     share = counts.max() / len(values)
-    if share >= CLUMP and counts.max() > 1:
+    if share >= CLUMP and counts.max() >= MET_OFTEN:
         notes.append(f"{share:.0%} of the rows are exactly {distinct[counts.argmax()]:g}: a density can grow without bound there")
     low, high, spread = values.min(), values.max(), values.std()
     if low >= 0 and high <= 1 and high > 1 - spread and low < spread:
@@ -265,7 +275,7 @@ def _on_grid(values: Array, dtype: str, exact: str) -> Decided:
     steps = f", and they are counted in steps of {step:,}" if step > 1 else ""
     notes = [f"{shift:,} is taken off the integers before they are stored, and put back{steps}"] if shift or step > 1 else []
     if len(values) >= 20 and len(np.unique(values)) == len(values) == high - low + 1:
-        notes.append("a different integer in every row, none left out: =drop leaves it out if it is an identifier")
+        notes.append("another integer in every row, none left out; =drop leaves it out if it is an identifier")
     bottom, top = (float((bound - shift) // step) for bound in (low, high))
     return Decided(Column("", "integer", dtype, (), bottom, top, shift, step, None, "", exact), notes)
 

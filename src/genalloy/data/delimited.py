@@ -17,10 +17,10 @@ import csv
 import io
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from genalloy.data import limits
 from genalloy.data.columns import MISSING_WORDS
 from genalloy.data.errors import BadData, nearest
 
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "blanks"}
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 LOOKED_AT = 200
 """Lines from which separator and header are guessed."""
 INTEGER = r"[+-]?\d+"
@@ -80,14 +80,12 @@ def read_delimited(path: Path, said: Beside) -> tuple[Any, list[str]]:
     lines, comments = _without_comments(text)
     separator = said.separator or guess_separator(lines)
     if separator != ",":
-        notes.append(f"the separator is a {SEPARATORS.get(separator, repr(separator))}")
+        notes.append(f"fields are separated by {SEPARATORS.get(separator, repr(separator))}")
     records = _records("\n".join(lines), separator, path)
     names, records, header_notes = _header(records, comments, separator, said.header)
     names, columns, width_notes = _same_width(names, records, path)
-    columns, decimal_notes = _decimals(columns, names, separator, said.decimal)
-    frame = _frame(names, columns)
-    frame, index_notes = _without_index(frame, said.columns)
-    return frame, [*notes, *header_notes, *width_notes, *decimal_notes, *index_notes]
+    frame, decimal_notes = _decimals(_frame(names, columns), separator, said.decimal)
+    return frame, [*notes, *header_notes, *width_notes, *decimal_notes]
 
 
 def decoded(data: bytes, path: Path) -> tuple[str, list[str]]:
@@ -126,7 +124,7 @@ def _fitness(sample: list[str], separator: str) -> tuple[float, float, int]:
     records = list(_split("\n".join(sample), separator))
     widths = [len(record) for record in records]
     width = max(set(widths), key=widths.count, default=0)
-    if width < 2 or (separator == " " and widths.count(width) < len(widths)):
+    if width < 2 or (separator == " " and widths[1:].count(width) < len(widths) - 1):
         return 0.0, 0.0, 0
     cells = [cell.strip() for record in records if len(record) == width for cell in record]
     form = NUMBER if separator == "," else f"({NUMBER}|{COMMA_NUMBER})"
@@ -138,8 +136,14 @@ def _fitness(sample: list[str], separator: str) -> tuple[float, float, int]:
 
 def _split(text: str, separator: str) -> Iterable[list[str]]:
     if separator == " ":
-        return (line.split() for line in text.split("\n"))
-    return csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+        text = "\n".join(line.strip() for line in text.split("\n"))
+    return csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=_spaced(text, separator))
+
+
+def _spaced(text: str, separator: str) -> bool:
+    """Whether the first separators are all followed by a blank, which is then no part of a field."""
+    behind = [piece[:1] for piece in text[:5000].split(separator)[1:]]
+    return separator == " " or (bool(behind) and all(mark in " " for mark in behind))
 
 
 def _records(text: str, separator: str, path: Path) -> list[list[str]]:
@@ -163,11 +167,11 @@ def _header(
     first, rest = records[0], records[1:]
     if is_header(first, rest[:LOOKED_AT]) if asked is None else asked:
         notes = ["the first row is the header although it holds numbers"] if any(map(_number, first)) else []
-        return [name.strip() for name in first], rest, notes
+        return first, rest, notes
     said = [next(iter(_split(line, separator)), []) for line in reversed(comments)]
     named = next((names for names in said if len(names) == len(first)), None)
     if named is not None:
-        return [name.strip() for name in named], records, ["the header was found behind a #"]
+        return named, records, ["the header was found behind a #"]
     what = "all numbers" if all(map(_number, first)) else "like those below it"
     return [f"x{i}" for i in range(len(first))], records, [
         f"the first row is {what}: read as data, and the columns named x0, x1, ...; header = true in a TOML file beside it if not"
@@ -212,7 +216,7 @@ def _same_width(names: list[str], records: list[list[str]], path: Path) -> tuple
     widths = [len(record) for record in records]
     width = max(set(widths), key=widths.count, default=len(names))
     ends, notes = all(not record[-1].strip() for record in records if len(record) == width) if records else False, list[str]()
-    if ends and width in (len(names) + 1, len(names)) and (width > len(names) or not names[-1]):
+    if ends and width in (len(names) + 1, len(names)) and (width > len(names) or names[-1] in ("", f"x{width - 1}")):
         records, names, width = [record[: width - 1] for record in records], names[: width - 1], width - 1
         widths = [len(record) for record in records]
         notes.append("every row ends with a separator: the empty field behind it was left out")
@@ -230,24 +234,39 @@ def _same_width(names: list[str], records: list[list[str]], path: Path) -> tuple
     return names, [list(column) for column in zip(*records, strict=True)] if records else [[] for _ in names], notes
 
 
-def _decimals(
-    columns: list[list[str]], names: list[str], separator: str, asked: str
-) -> tuple[list[list[str]], list[str]]:
-    """Decimal commas, and groups of thousands, as Python writes numbers: column by column, where every cell is such a number."""
-    changed = list[str]()
-    for i, column in enumerate(columns):
-        cells = {cell.strip() for cell in column if cell.strip() and cell.strip() not in MISSING_WORDS}
-        comma = asked == "," or (asked == "" and separator != ",")
-        form = COMMA_NUMBER if comma else GROUPED
-        if cells and any("," in cell for cell in cells) and all(re.fullmatch(form, cell) for cell in cells):
-            columns[i] = [_point(cell) if comma else cell.replace(",", "") for cell in column]
-            changed.append(names[i])
-    what = "with decimal commas" if asked == "," or separator != "," else "with commas between thousands"
-    return columns, [f"numbers {what} in {', '.join(map(repr, changed[:8]))}"] if changed else []
+def _decimals(frame: Any, separator: str, asked: str) -> tuple[Any, list[str]]:
+    """Decimal commas, and what stands between thousands, as Python writes numbers, where every cell of a column is such."""
+    comma = asked == "," or (asked == "" and separator != ",")
+    changed: dict[str, list[str]] = {}
+    for i, name in enumerate(frame.columns):
+        column = frame.iloc[:, i]
+        if not column.str.contains(",", regex=False).any():
+            continue
+        cells = column.str.strip()
+        cells = cells[(cells != "") & ~cells.isin(MISSING_WORDS)]
+        ways = [_WAYS["decimal commas"], _WAYS["commas between thousands"]] if comma else [*reversed(_WAYS.values())]
+        way = next((way for way in ways if cells.str.fullmatch(way.form).all()), None)
+        if way is not None:
+            frame.isetitem(i, way.plain(column))
+            changed.setdefault(way.words, []).append(str(name))
+    return frame, [f"numbers with {words} in {', '.join(map(repr, names[:8]))}" for words, names in changed.items()]
 
 
-def _point(cell: str) -> str:
-    return cell.replace(".", "").replace(",", ".")
+class _Way(NamedTuple):
+    """One way to write numbers with commas: what they look like, and the column (a pandas one of texts) as Python writes them."""
+
+    words: str
+    form: str
+    plain: Callable[[Any], Any]
+
+
+_WAYS = {
+    way.words: way
+    for way in (
+        _Way("decimal commas", COMMA_NUMBER, lambda c: c.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)),
+        _Way("commas between thousands", GROUPED, lambda c: c.str.replace(",", "", regex=False)),
+    )
+}
 
 
 def _frame(names: list[str], columns: list[list[str]]) -> Any:
@@ -258,7 +277,10 @@ def _frame(names: list[str], columns: list[list[str]]) -> Any:
     return frame
 
 
-def _without_index(frame: Any, asked: dict[str, str]) -> tuple[Any, list[str]]:
+# -- from fields to columns ----------------------------------------------------------------------------------------
+
+
+def without_index(frame: Any, asked: Mapping[str, str]) -> tuple[Any, list[str]]:
     """Without a first column that has no name and another value in every row, in whatever order: an index, not a measurement."""
     first = str(frame.columns[0])
     if not UNNAMED.fullmatch(first) or first in asked or frame.shape[1] < 2:
@@ -271,18 +293,18 @@ def _without_index(frame: Any, asked: dict[str, str]) -> tuple[Any, list[str]]:
     return frame.iloc[:, 1:], [f"a first column without a name {words} was left out; {first}=category or =integer keeps it"]
 
 
-# -- from fields to columns ----------------------------------------------------------------------------------------
-
-
-def typed_frame(frame: Any) -> tuple[Any, list[str]]:
-    """A frame of texts with every column `typed`, and notes."""
+def typed_frame(frame: Any, asked: Mapping[str, str]) -> tuple[Any, list[str]]:
+    """A frame of texts with every column `typed`, without an index that nobody asked for, and notes."""
     import pandas
 
+    frame, index_notes = without_index(frame, asked)
     columns = [typed(frame.iloc[:, i]) for i in range(frame.shape[1])]
     whole = pandas.DataFrame({i: column.reset_index(drop=True) for i, (column, _) in enumerate(columns)})
     whole.columns = frame.columns
-    notes = [f"column {str(name)!r}: {note}" for name, (_, note) in zip(frame.columns, columns, strict=True) if note]
-    return whole, notes
+    said = dict.fromkeys(note for _, note in columns if note)
+    noted = {note: [str(n) for n, (_, own) in zip(frame.columns, columns, strict=True) if own == note] for note in said}
+    notes = [f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names[:8]))}: {note}" for note, names in noted.items()]
+    return whole, index_notes + notes
 
 
 def typed(series: Any) -> tuple[Any, str]:
@@ -319,6 +341,7 @@ def _numbers(cells: Any, absent: Any, known: Any) -> Any:
         low, high = min(integers), max(integers)
         if low >= -(2**63) and high < 2**63:
             return pandas.Series(np.array(integers, np.int64))
+        return pandas.Series(integers, dtype=object)
     return pandas.Series(np.array([float(value) for value in values], np.float64))
 
 

@@ -93,9 +93,9 @@ def _read_table(path: Path, label: str | None) -> Raw:
     frame, notes = _parquet(path) if path.suffix == ".parquet" else read_delimited(path, said)
     files = [path] if said.path is None else [path, said.path]
     notes = notes if said.path is None else [f"read as {said.path.name} says", *notes]
-    raw = read_frame(frame, label, path.name.partition(".")[0], texts=path.suffix != ".parquet")
     sha256 = digest(file.read_bytes() for file in files)
-    return replace(raw, path=str(path), sha256=sha256, notes=tuple(notes), asked=said.columns)
+    raw = read_frame(frame, label, path.name.partition(".")[0], path.suffix != ".parquet", sha256)
+    return replace(raw, path=str(path), notes=tuple(notes), asked=said.columns)
 
 
 def _parquet(path: Path) -> tuple[Any, list[str]]:

@@ -25,6 +25,10 @@ from genalloy.distribution import Masked
 Array = np.ndarray[Any, Any]
 
 
+BETWEEN = "\n\f\n"
+"""Between texts of one file that are windows of their own, as samples are: a page break, which few alphabets hold."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How one array axis order becomes (N, *E), and back."""
@@ -146,7 +150,7 @@ class Form:
         """Rows in the user's layout as (N, *E);
         rows that already are stay as they are, and rows of a table are given their shape.
         """
-        array = numeric(rows)
+        array = tables.numbers(rows) if hasattr(rows, "columns") else numeric(rows)
         if array.shape[1:] == space.shape:
             return array
         outside = LAYOUTS[self.layout].leave(np.empty((1, *space.shape))).shape[1:]
@@ -196,7 +200,9 @@ def _letters(space: Space, array: Array) -> list[str]:
 
 def _codes(space: Space, rows: Any) -> Array:
     if not hasattr(rows, "shape"):
-        return spell(rows, space.columns[0].categories, space.shape[0])
+        alphabet = space.columns[0].categories
+        texts = rows.split(BETWEEN) if type(rows) is str and "\f" not in alphabet else rows
+        return spell(texts if len(texts) > 1 else rows, alphabet, space.shape[0])
     return numeric(rows)
 
 

@@ -12,11 +12,11 @@ from genalloy.data.form import Form
 from genalloy.data.raw import WHOLE, Raw, digest
 
 
-def read_frame(frame: Any, label: str | None, name: str = "frame", texts: bool = False) -> Raw:
-    """A pandas frame. label: the text of a column's label. texts: its cells are a file's. Raises BadData."""
+def read_frame(frame: Any, label: str | None, name: str = "frame", texts: bool = False, sha256: str = "") -> Raw:
+    """A pandas frame. label: the text of a column's label. texts: its cells are a file's, whose hash is given. Raises BadData."""
     if frame.shape[0] == 0 or frame.shape[1] == 0:
         raise BadData(f"the table has {frame.shape[0]} rows and {frame.shape[1]} columns; expected data; check the file")
-    raw = Raw(name, {WHOLE: frame}, form=Form("frame"), sha256=digest_frame(frame), texts=texts)
+    raw = Raw(name, {WHOLE: frame}, form=Form("frame"), sha256=sha256 or digest_frame(frame), texts=texts)
     if label is None:
         return raw
     names = [str(column) for column in frame.columns]

@@ -151,7 +151,7 @@ def _rows(beside: dict[str, Indices], kept: dict[str, tuple[str, Indices]]) -> d
 
 
 def _read_frames(raw: Raw, reading: Reading, seed: int) -> Encoded:
-    frame, said = typed_frame(raw.parts[WHOLE]) if raw.texts else (raw.parts[WHOLE], [])
+    frame, said = typed_frame(raw.parts[WHOLE], raw.asked) if raw.texts else (raw.parts[WHOLE], [])
     columns, notes = deciding.decide(frame, raw.asked)
     space = Space((len(columns),), "table", None, columns)
     form = Form("frame", header=dtypes.header(frame.columns))

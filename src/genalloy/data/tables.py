@@ -30,6 +30,7 @@ def encode(space: Space, frame: Any) -> Array:
 
     Raises BadData, once and with everything that is wrong, for missing columns and cells and for unknown categories.
     """
+    frame = headed(space.columns, frame)
     series = [frame.iloc[:, place] for place in places(space.columns, list(frame.columns))]
     encoded, refusals = list[Array](), list[str]()
     for column, one in zip(space.columns, series, strict=True):
@@ -40,6 +41,16 @@ def encode(space: Space, frame: Any) -> Array:
     if refusals:
         raise BadData(" | ".join(refusals[:12]))
     return np.stack(encoded, 1)
+
+
+def headed(columns: tuple[Column, ...], frame: Any) -> Any:
+    """A file's table whose header was taken for a row, since it is all numbers, with its header."""
+    names = [str(label) for label in frame.columns]
+    wanted = {column.name for column in columns}
+    if wanted <= set(names) or names != [f"x{i}" for i in range(len(names))] or not len(frame):
+        return frame
+    first = [str(cell) for cell in frame.iloc[0]]
+    return frame.iloc[1:].set_axis(first, axis=1) if wanted <= set(first) else frame
 
 
 def places(columns: tuple[Column, ...], labels: list[Any]) -> list[int]:
@@ -164,6 +175,19 @@ def _values(column: Column) -> list[Any]:
     if column.dtype in ("bool", "boolean"):
         return [name == "True" for name in column.categories]
     return list(column.categories)
+
+
+def numbers(frame: Any) -> Array:
+    """A frame of numbers, or of texts that spell them, as float64 (N, columns). Raises BadData, naming a column."""
+    values = list[Array]()
+    for i in range(frame.shape[1]):
+        series = frame.iloc[:, i]
+        try:
+            read = cells.numbers if cells.family_of(series) in ("integer", "float") else read_numbers
+            values.append(read(series).astype(np.float64))
+        except BadData as error:
+            raise BadData(f"column {dtypes.spelt(frame.columns[i])!r} {error}") from None
+    return np.stack(values, 1)
 
 
 # -- out -----------------------------------------------------------------------------------------------------------
