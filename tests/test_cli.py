@@ -89,7 +89,7 @@ def test_a_comparison_keeps_finished_rows_and_writes_a_page(monkeypatch, capsys,
     [
         (("fit", "vea", "digits"), "did you mean 'vae'"),
         (("fit", "vae", "digits", "--set", "latnt=3"), "did you mean 'latent'"),
-        (("fit", "vae", "digits", "--set", "latent=three"), "not a number"),
+        (("fit", "vae", "digits", "--set", "latent=three"), "expected a whole number"),
         (("fit", "vae", "digits", "--set", "latent"), "expected NAME=VALUE"),
         (("fit", "vae", "nowhere.csv"), "there is no file"),
         (("fit", "gated-pixelcnn", "8gaussians"), "gated-pixelcnn needs images"),

@@ -97,9 +97,9 @@ def test_labels_are_asked_for(name: str) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="found cell 'rnn', expected one of lstm, gru"):
+    with pytest.raises(ValueError, match="found raster-rnn's cell='rnn', expected one of lstm, gru"):
         made("raster-rnn", Space((20,), "sequence", 5), cell="rnn")
-    with pytest.raises(ValueError, match="found head 'normal', expected one of categorical, logistics"):
+    with pytest.raises(ValueError, match="found wavenet's head='normal', expected one of categorical, logistics"):
         made("wavenet", Space((20,), "sequence", 5), head="normal")
 
 

@@ -169,7 +169,7 @@ def test_hybrid_flows_run_and_resume_to_the_same_numbers(kind: str, tmp_path: Pa
 
 
 def test_a_kind_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="no kind 'dense'; expected one of residual, conv1x1, coupling"):
+    with pytest.raises(ValueError, match="kind='dense', expected one of residual, conv1x1, coupling"):
         find("hybrid-flow")(Target.of(load("digits", limit=50)), kind="dense")
 
 

@@ -65,7 +65,7 @@ def test_contenders_that_differ_in_the_afterthought_share_a_run(tmp_path: Path) 
 
 
 def test_an_unknown_budget_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no budget 'medium'; expected one of quick, full"):
+    with pytest.raises(ValueError, match="budget='medium', expected one of quick, full"):
         table_of(TINY, Order("medium", workspace=tmp_path))
 
 

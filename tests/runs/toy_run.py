@@ -15,6 +15,7 @@ import torch
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
+from genalloy.errors import Diverged
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.networks.mlp import MLP
@@ -23,7 +24,6 @@ from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer
-from genalloy.training.diagnose import Diverged
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.coupling import ByMask, Coupling, alternating
 

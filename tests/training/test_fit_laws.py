@@ -11,6 +11,7 @@ from torch import nn
 from toy_game import OPTIONS, Fool, Judge, data, flow, game, last, numbers, some_batches
 
 from genalloy.capabilities import Batch
+from genalloy.errors import Diverged
 from genalloy.evidence import Unavailable
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.laws.adding import additive
@@ -25,7 +26,6 @@ from genalloy.objectives.objective import Objective, Play, Turn, WithTurn
 from genalloy.schedules import Linear
 from genalloy.spec import from_spec, to_spec
 from genalloy.training.checkpoint import Pair
-from genalloy.training.diagnose import Diverged
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
 from genalloy.training.players import players

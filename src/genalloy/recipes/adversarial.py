@@ -22,8 +22,8 @@ Shape = tuple[int, ...]
 OPTIONS = Training(Adam(1e-3, (0.0, 0.99)), ema=0.999)
 
 
-def generator(event_shape: Shape, latent: int = 0, width: int = 256, blocks: int = 2) -> Implicit:
-    """z ~ N(0, I) through a residual network; latent 0: a quarter of the dimension, between 2 and 64."""
+def generator(event_shape: Shape, latent: int | None = None, width: int = 256, blocks: int = 2) -> Implicit:
+    """z ~ N(0, I) through a residual network; latent None: a quarter of the dimension, between 2 and 64."""
     dims = math.prod(event_shape)
     size = latent or max(2, min(64, dims // 4))
     return Implicit(StandardNormal((size,)), ResidualMLP(((size,),), dims, width, blocks), event_shape)
@@ -40,9 +40,20 @@ def aae_critic(z_dims: int, width: int = 128, blocks: int = 2, gamma: float | No
 
 
 @recipe("r3gan", "adversarial", Kind.NONE, Kind.NONE, ("sample",), "Huang, Gokaslan, Kuleshov & Tompkin, 2024")
-def r3gan(target: Target, latent: int = 0, width: int = 0, blocks: int = 2, gamma: float = 0.0, steps: int = 1200) -> Composition:
-    """Generative adversarial network: relativistic, penalised on both sides; the first run works."""
+def r3gan(
+    target: Target,
+    latent: int | None = None,
+    width: int | None = None,
+    blocks: int = 2,
+    gamma: float | None = None,
+    steps: int = 1200,
+) -> Composition:
+    """Generative adversarial network: relativistic, penalised on both sides; the first run works.
+
+    latent None: a quarter of the dimension. width None: 128 on up to eight dimensions, otherwise 256. gamma: of both penalties,
+    None for one that follows the dimension, 0 for none.
+    """
     size = width or (128 if target.space.dims <= 8 else 256)
     model = standardised(target, generator(target.space.shape, latent, size, blocks))
-    objective = Adversarial(flow_critic(target.space.shape, size, blocks, gamma or None))
+    objective = Adversarial(flow_critic(target.space.shape, size, blocks, gamma))
     return Composition(model, [Phase(objective, OPTIONS, batch=128, decay=0.05, select=False)], steps)

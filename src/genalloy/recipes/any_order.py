@@ -21,13 +21,19 @@ from genalloy.training.options import Adam, Training
 
 @recipe("ardm", "autoregressive", Kind.LOWER, Kind.LOWER, TASKS, "Hoogeboom et al., 2022")
 def ardm(
-    target: Target, size: int = 0, blocks: int = 0, components: int = 10, dropout: float = 0.1, budget: int = 0, steps: int = 0
+    target: Target,
+    size: int | None = None,
+    blocks: int | None = None,
+    components: int = 10,
+    dropout: float = 0.1,
+    budget: int | None = None,
+    steps: int | None = None,
 ) -> Composition:
     """Autoregressive diffusion: any-order conditionals by one network; any part completed, sampled in any number of steps.
 
-    size: channels of images (32) and sequences (64), width of the dense network for all else (256). blocks: 0 for the network's
-    own number. dropout: on integers. budget: parallel steps of samples and density, 0 for one an entry. steps 0: 1000 on
-    images, 2400 on all else.
+    size: channels of images (32) and sequences (64), width of the dense network for all else (256). blocks: None for the
+    network's own number. dropout: on integers. budget: parallel steps of samples and density, None for one an entry. steps None:
+    1000 on images, 2400 on all else.
     """
     head, entry = _head_entry(target, components)
     drop = 0.0 if target.space.levels is None else dropout
@@ -48,8 +54,8 @@ def _head_entry(target: Target, components: int) -> tuple[Head, OneHot | Scaled]
     return head_of(target, components), entry_of(target)
 
 
-def network_of(target: Target, head: Head, entry: OneHot | Scaled, size: tuple[int, int], dropout: float) -> Any:
-    """A U-Net for images, attention for sequences and text, a dense network for all else. size: (channels, blocks) or 0."""
+def network_of(target: Target, head: Head, entry: OneHot | Scaled, size: tuple[int | None, int | None], dropout: float) -> Any:
+    """A U-Net for images, attention for sequences and text, a dense network for all else. size: (channels, blocks) or None."""
     shape, (width, blocks) = target.space.shape, size
     if _image(target):
         depth = 1 if max(shape[1:]) <= 16 else 2

@@ -64,12 +64,12 @@ def made(
     rate: float = 2e-3,
     decay: float = 0.0,
     conditional: bool = False,
-    steps: int = 0,
+    steps: int | None = None,
 ) -> Composition:
     """Masked autoencoder: one masked network for all conditionals; mixtures of Gaussians on reals.
 
     dropout: on integers. orders: members of an ensemble, their mixture; the first takes the natural order of the entries, the
-    others random ones. rate, decay: of the optimiser. conditional: on the label. steps 0: 500 on integers, 1500 on reals.
+    others random ones. rate, decay: of the optimiser. conditional: on the label. steps None: 500 on integers, 1500 on reals.
     """
     reals = target.space.levels is None
     hidden = Hidden((width,) * layers, dropout=0.0 if reals else dropout)

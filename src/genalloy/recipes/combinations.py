@@ -35,7 +35,7 @@ def iaf_posterior(target: Target, latent: int, hidden: int, dropout: float, laye
 
 @recipe("vae-iaf", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Kingma et al., 2016")
 def vae_iaf(
-    target: Target, latent: int = 0, hidden: int = 256, layers: int = 2, dropout: float = 0.2, steps: int = 1500
+    target: Target, latent: int | None = None, hidden: int = 256, layers: int = 2, dropout: float = 0.2, steps: int = 1500
 ) -> Composition:
     """VAE whose posterior is an inverse autoregressive flow."""
     size = default_latent(target, latent)
@@ -46,7 +46,7 @@ def vae_iaf(
 
 @recipe("vae-flow-prior", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Chen et al., 2017")
 def vae_flow_prior(
-    target: Target, latent: int = 0, hidden: int = 256, layers: int = 4, dropout: float = 0.2, steps: int = 1200
+    target: Target, latent: int | None = None, hidden: int = 256, layers: int = 4, dropout: float = 0.2, steps: int = 1200
 ) -> Composition:
     """VAE whose prior is a coupling flow."""
     size = default_latent(target, latent)
@@ -57,20 +57,27 @@ def vae_flow_prior(
 
 @recipe("flow-gan", "combination", Kind.EXACT, Kind.LOWER, ("sample", "score", "encode"), "Grover, Dhar & Ermon, 2018")
 def flow_gan(
-    target: Target, weight: float = 0.0, layers: int = 0, width: int = 96, dropout: float = 0.2, steps: int = 800
+    target: Target,
+    weight: float | None = None,
+    layers: int | None = None,
+    width: int = 96,
+    dropout: float = 0.2,
+    steps: int = 800,
 ) -> Composition:
     """RealNVP trained by likelihood and by a critic: MaximumLikelihood() + weight * Adversarial(critic).
 
-    weight 0: half the dimension, since a likelihood in nats grows with it and a payoff does not.
+    weight None: half the dimension, since a likelihood in nats grows with it and a payoff does not. weight 0: no critic.
     """
-    flow = realnvp(target, layers, width, dropout)
-    objective = MaximumLikelihood() + (weight or target.space.dims / 2) * Adversarial(flow_critic((target.space.dims,)))
+    flow, dims = realnvp(target, layers, width, dropout), target.space.dims
+    weight = dims / 2 if weight is None else weight
+    # without a critic that plays in vain, weight 0 is maximum likelihood bit for bit
+    objective = MaximumLikelihood() + weight * Adversarial(flow_critic((dims,))) if weight else MaximumLikelihood()
     options = Training(Adam(1e-3, (0.5, 0.99)), ema=0.995, clip=10.0)
     return Composition(flow.model, [Phase(objective, options, select=False)], steps)
 
 
 @recipe("aae", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Makhzani, Shlens, Jaitly & Goodfellow, 2016")
-def aae(target: Target, latent: int = 0, hidden: int = 256, dropout: float = 0.2, steps: int = 1000) -> Composition:
+def aae(target: Target, latent: int | None = None, hidden: int = 256, dropout: float = 0.2, steps: int = 1000) -> Composition:
     """Adversarial autoencoder: reconstruction, and a critic that matches the codes' law to the prior."""
     size = min(default_latent(target, latent), 8)
     parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))
@@ -81,7 +88,7 @@ def aae(target: Target, latent: int = 0, hidden: int = 256, dropout: float = 0.2
 
 @recipe("latent-diffusion", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Vahdat, Kreis & Kautz, 2021; Rombach et al., 2022")
 def latent_diffusion(
-    target: Target, latent: int = 0, hidden: int = 256, beta: float = 0.5, dropout: float = 0.2, steps: int = 4000
+    target: Target, latent: int | None = None, hidden: int = 256, beta: float = 0.5, dropout: float = 0.2, steps: int = 4000
 ) -> Composition:
     """VAE whose prior is a diffusion, fitted in a second phase to the codes."""
     size = default_latent(target, latent)

@@ -34,12 +34,17 @@ def continuous_flow(dims: int, field: nn.Module, steps: Steps) -> Flow:
 
 @recipe("ffjord", "flow", Kind.ESTIMATE, Kind.ESTIMATE, TASKS, "Grathwohl et al., 2019; Finlay et al., 2020")
 def ffjord(
-    target: Target, width: int = 0, solves: int = 4, kinetic: float = 0.01, jacobian: float = 0.001, steps: int = 0
+    target: Target,
+    width: int | None = None,
+    solves: int = 4,
+    kinetic: float = 0.01,
+    jacobian: float = 0.001,
+    steps: int | None = None,
 ) -> Composition:
     """FFJORD: a continuous flow by maximum likelihood through its solver, its trajectories kept short and straight.
 
-    width 0: 64 on up to ten dimensions, 128 otherwise. solves: Runge-Kutta steps in training, four times as many in evaluation.
-    kinetic, jacobian: weights of the two regularisers. steps 0: 1500 on reals, 600 on integers.
+    width None: 64 on up to ten dimensions, 128 otherwise. solves: Runge-Kutta steps in training, four times as many in
+    evaluation. kinetic, jacobian: weights of the two regularisers. steps None: 1500 on reals, 600 on integers.
     """
     dims, reals = target.space.dims, target.space.levels is None
     width = width or (64 if dims <= SMALL else 128)
@@ -51,12 +56,12 @@ def ffjord(
 
 @recipe("flow-matching", "flow", Kind.ESTIMATE, Kind.ESTIMATE, TASKS, "Lipman et al., 2023; Liu et al., 2023; Tong et al., 2024")
 def flow_matching(
-    target: Target, coupling: str = "independent", reflow: bool = False, width: int = 0, steps: int = 0
+    target: Target, coupling: str = "independent", reflow: bool = False, width: int | None = None, steps: int | None = None
 ) -> Composition:
     """Flow matching: the velocity of a continuous flow by regression, without a solver in training.
 
     coupling: independent, or optimal-transport within the batch. reflow: a second phase on the model's own pairs.
-    steps 0: 8000 on reals, 2000 on integers.
+    steps None: 8000 on reals, 2000 on integers.
     """
     dims, reals = target.space.dims, target.space.levels is None
     pairings = {"independent": Independent(), "optimal-transport": OptimalTransport()}

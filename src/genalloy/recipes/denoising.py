@@ -17,10 +17,10 @@ ON_REALS = Training(Adam(2e-3), ema=0.999, clip=1.0)
 
 
 @recipe("ddpm", "diffusion", Kind.ESTIMATE, Kind.LOWER, ("sample", "score"), "Ho, Jain & Abbeel, 2020; Kingma et al., 2021")
-def ddpm(target: Target, channels: int = 16, steps: int = 0) -> Composition:
+def ddpm(target: Target, channels: int = 16, steps: int | None = None) -> Composition:
     """Denoising diffusion: the variational bound on integers, probability-flow likelihood on few reals.
 
-    steps 0: 1600 on integers, 3000 on reals.
+    steps None: 1600 on integers, 3000 on reals.
     """
     shape, levels = target.space.shape, target.space.levels
     if levels is not None:

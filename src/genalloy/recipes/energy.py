@@ -35,7 +35,7 @@ def whitened(target: Target, part: nn.Module) -> Preprocessed:
     return Preprocessed(part, steps, target.space.shape)
 
 
-def energy_network(shape: tuple[int, ...], dims: int, width: int = 0) -> MLP:
+def energy_network(shape: tuple[int, ...], dims: int, width: int | None = None) -> MLP:
     """Smooth features; few dimensions enter enlarged, since a small network learns sharp walls slowly."""
     low = dims <= 8
     hidden = (width or 128,) * 3 if low else (width or 256,) * 2
@@ -48,7 +48,7 @@ def chains(dims: int) -> Langevin:
 
 
 @recipe("ebm", "energy", Kind.NONE, Kind.NONE, ("sample",), "Tieleman, 2008; Du & Mordatch, 2019")
-def ebm(target: Target, width: int = 0, buffer: int = 2048, decay: float = 0.001, steps: int = 600) -> Composition:
+def ebm(target: Target, width: int | None = None, buffer: int = 2048, decay: float = 0.001, steps: int = 600) -> Composition:
     """Energy model on a Gaussian base, fitted by persistent contrastive divergence with Langevin chains."""
     shape, dims = target.space.shape, target.space.dims
     kept, kernel = ReplayBuffer(buffer, shape), chains(dims)
@@ -59,7 +59,7 @@ def ebm(target: Target, width: int = 0, buffer: int = 2048, decay: float = 0.001
 
 
 @recipe("ebm-nce", "energy", Kind.NONE, Kind.NONE, ("sample",), "Gutmann & Hyvarinen, 2010")
-def ebm_nce(target: Target, width: int = 0, ratio: int = 2, steps: int = 1500) -> Composition:
+def ebm_nce(target: Target, width: int | None = None, ratio: int = 2, steps: int = 1500) -> Composition:
     """The same energy by noise-contrastive estimation: no chains while training; for few dimensions."""
     shape, dims = target.space.shape, target.space.dims
     if dims > 16:

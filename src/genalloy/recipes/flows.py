@@ -73,12 +73,17 @@ def conditioner(target: Target, width: int, dropout: float) -> Hidden:
 
 @recipe("realnvp", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Dinh, Sohl-Dickstein & Bengio, 2017")
 def realnvp(
-    target: Target, layers: int = 0, width: int = 0, dropout: float = 0.2, steps: int = 0, scales: int = 0
+    target: Target,
+    layers: int | None = None,
+    width: int | None = None,
+    dropout: float = 0.2,
+    steps: int | None = None,
+    scales: int = 0,
 ) -> Composition:
     """RealNVP: affine couplings with ActNorm, dense on the flattened observation, or convolutional at several scales.
 
-    layers 0: 10 on integers, 20 on reals, 4 a scale. width 0: 96 on integers, 64 on reals, 32 channels. steps 0: 1000 and 6000.
-    dropout: on integers, where dense. scales: 0 for dense; on images with even sides, at most so many scales.
+    layers None: 10 on integers, 20 on reals, 4 a scale. width None: 96 on integers, 64 on reals, 32 channels. steps None: 1000
+    and 6000. dropout: on integers, where dense. scales: 0 for dense; on images with even sides, at most so many scales.
     """
     if target.space.dims < 2:
         raise ValueError("realnvp needs at least two entries to couple; found one; try maf")
@@ -95,11 +100,11 @@ def realnvp(
 
 @recipe("maf", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Papamakarios, Pavlakou & Murray, 2017")
 def maf(
-    target: Target, layers: int = 5, width: int = 128, components: int = 10, dropout: float = 0.1, steps: int = 0
+    target: Target, layers: int = 5, width: int = 128, components: int = 10, dropout: float = 0.1, steps: int | None = None
 ) -> Composition:
     """Masked autoregressive flow on a MADE of Gaussian mixtures ("MAF MoG"), orders alternating; samples through a cache.
 
-    components 1: on N(0, I), as the plain MAF. dropout: on integers. steps 0: 800 on integers, 2500 on reals.
+    components 1: on N(0, I), as the plain MAF. dropout: on integers. steps None: 800 on integers, 2500 on reals.
     """
     reals = target.space.levels is None
     dims, hidden = target.space.dims, Hidden((width, width), dropout=0.0 if reals else dropout)
@@ -124,10 +129,10 @@ def autoregressive_flow(dims: int, layers: int, hidden: Hidden, univariate: Univ
 
 
 @recipe("iaf", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Kingma et al., 2016")
-def iaf(target: Target, layers: int = 5, width: int = 128, dropout: float = 0.1, steps: int = 0) -> Composition:
+def iaf(target: Target, layers: int = 5, width: int = 128, dropout: float = 0.1, steps: int | None = None) -> Composition:
     """Inverse autoregressive flow: samples in one parallel pass, scores one variable at a time.
 
-    dropout: on integers. steps 0: 300 on integers, 1500 on reals.
+    dropout: on integers. steps None: 300 on integers, 1500 on reals.
     """
     reals = target.space.levels is None
     hidden = Hidden((width, width), dropout=0.0 if reals else dropout)
@@ -137,11 +142,17 @@ def iaf(target: Target, layers: int = 5, width: int = 128, dropout: float = 0.1,
 
 @recipe("nsf", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Durkan, Bekasov, Murray & Papamakarios, 2019")
 def nsf(
-    target: Target, layers: int = 0, width: int = 128, bins: int = 16, coupled: bool = False, dropout: float = 0.1, steps: int = 0
+    target: Target,
+    layers: int | None = None,
+    width: int = 128,
+    bins: int = 16,
+    coupled: bool = False,
+    dropout: float = 0.1,
+    steps: int | None = None,
 ) -> Composition:
     """Neural spline flow: rational-quadratic splines, autoregressive, or in couplings where `coupled`.
 
-    layers 0: 3 autoregressive ones, 8 couplings. dropout: on integers. steps 0: 800 on integers, 3000 on reals.
+    layers None: 3 autoregressive ones, 8 couplings. dropout: on integers. steps None: 800 on integers, 3000 on reals.
     """
     reals, dims = target.space.levels is None, target.space.dims
     hidden = Hidden((width, width), nn.ReLU if reals else nn.SiLU, dropout=0.0 if reals else dropout)

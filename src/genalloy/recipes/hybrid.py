@@ -45,16 +45,17 @@ def hybrid_flow(
     target: Target,
     kind: str = "residual",
     lam: float | None = None,
-    blocks: int = 0,
-    width: int = 0,
+    blocks: int | None = None,
+    width: int | None = None,
     dense: int = 4,
-    steps: int = 0,
+    steps: int | None = None,
 ) -> Composition:
     """Hybrid flow: lam log p(x) + log p(label | x), with a linear classifier of the code; needs labels.
 
     kind: of a block: residual, coupling, or conv1x1, a coupling behind a 1x1 convolution. lam: None is 1 / D. blocks: at each
-    scale, 0: 4. width: of their networks, 0: 32 channels, or 128 units. dense: on pictures, blocks of all entries behind these.
-    Pictures of even sides are squeezed, twice at most; all else is flattened. steps 0: 1000 on pictures, 2000 otherwise.
+    scale, None: 4. width: of their networks, None: 32 channels, or 128 units. dense: on pictures, blocks of all entries behind
+    these.
+    Pictures of even sides are squeezed, twice at most; all else is flattened. steps None: 1000 on pictures, 2000 otherwise.
     """
     if kind not in KINDS:
         raise ValueError(f"hybrid-flow has no kind {kind!r}; expected one of {', '.join(KINDS)}")
@@ -89,7 +90,7 @@ def _pictures(target: Target, kind: str, sizes: tuple[int, int], dense: int) -> 
     return _seen(target, Flow(StandardNormal(flat), [*steps, ActNorm(flat)], target.space.shape), False)
 
 
-def _vectors(target: Target, kind: str, blocks: int, width: int) -> Preprocessed:
+def _vectors(target: Target, kind: str, blocks: int, width: int | None) -> Preprocessed:
     """Blocks on flattened events, on N(0, I)."""
     flat = (target.space.dims,)
     steps = [ActNorm(flat), *_chain(KINDS[kind], flat, width or DENSE, blocks), ActNorm(flat)]

@@ -25,20 +25,20 @@ Block = Callable[[Tensor, Hidden], list[Transform]]
 """(which entries stay, network of couplings) -> the layers of one dense coupling."""
 
 
-def fitted(target: Target, model: Preprocessed, steps: int) -> Composition:
+def fitted(target: Target, model: Preprocessed, steps: int | None) -> Composition:
     """Maximum likelihood with the options of the other flows."""
     reals = target.space.levels is None
     phase = Phase(MaximumLikelihood(), ON_REALS if reals else ON_GRID, batch=256 if reals else 128)
     return Composition(model, [phase], steps or (4000 if reals else 1000))
 
 
-def on_scales(target: Target, kind: Steps, count: int, steps: int) -> Composition:
+def on_scales(target: Target, kind: Steps, count: int, steps: int | None) -> Composition:
     """Convolutional couplings at `count` scales."""
     return fitted(target, pixels(target, image_flow(target.space.shape, kind, count)), steps)
 
 
-def dense(target: Target, name: str, block: Block, sizes: tuple[int, int, float], steps: int) -> Composition:
-    """Couplings on flattened observations. sizes: layers (0: 10 on integers, 12 on reals), width, dropout on integers.
+def dense(target: Target, name: str, block: Block, sizes: tuple[int | None, int, float], steps: int | None) -> Composition:
+    """Couplings on flattened observations. sizes: layers (None: 10 on integers, 12 on reals), width, dropout on integers.
 
     Raises ValueError where there is nothing to couple.
     """
@@ -54,11 +54,11 @@ def dense(target: Target, name: str, block: Block, sizes: tuple[int, int, float]
 
 @recipe("nice", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Dinh, Krueger & Bengio, 2015")
 def nice(
-    target: Target, scales: int = 2, layers: int = 0, width: int = 32, dropout: float = 0.2, steps: int = 0
+    target: Target, scales: int = 2, layers: int | None = None, width: int = 32, dropout: float = 0.2, steps: int | None = None
 ) -> Composition:
     """NICE: additive couplings, which keep volume, and one scaling, so that p^(1/T) is exact on reals.
 
-    scales: at most so many on images with even sides, 0 for dense couplings. layers 0: 4 couplings a scale; dense, 10 on
+    scales: at most so many on images with even sides, 0 for dense couplings. layers None: 4 couplings a scale; dense, 10 on
     integers and 12 on reals. width: channels, three times as wide where dense. dropout: where dense, on integers.
     """
     if count := possible(target.space.shape, scales):
@@ -72,12 +72,12 @@ def nice(
 
 @recipe("glow", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Kingma & Dhariwal, 2018")
 def glow(
-    target: Target, scales: int = 2, layers: int = 0, width: int = 32, dropout: float = 0.2, steps: int = 0
+    target: Target, scales: int = 2, layers: int | None = None, width: int = 32, dropout: float = 0.2, steps: int | None = None
 ) -> Composition:
     """Glow: ActNorm, an invertible 1x1 convolution (on vectors a matrix) and an affine coupling in turn.
 
     The convolutions start at RealNVP's partings: of pixels where they have few levels, otherwise of their Haar wavelets.
-    scales: at most so many on images with even sides, 0 for dense couplings. layers 0: 4 couplings a scale; dense, 10 on
+    scales: at most so many on images with even sides, 0 for dense couplings. layers None: 4 couplings a scale; dense, 10 on
     integers and 12 on reals. width: channels, three times as wide where dense. dropout: where dense, on integers.
     """
     if count := possible(target.space.shape, scales):

@@ -32,14 +32,14 @@ def posterior(target: Target, latent: int, hidden: int, dropout: float = 0.0) ->
     return From(Gaussian(), network, (latent,), (target.space.shape,))
 
 
-def default_latent(target: Target, latent: int) -> int:
+def default_latent(target: Target, latent: int | None) -> int:
     """Codes no longer than the data."""
     return latent or max(2, min(16, target.space.dims))
 
 
 @recipe("vae", "latent", Kind.LOWER, Kind.LOWER, TASKS, "Kingma & Welling, 2014; Rezende, Mohamed & Wierstra, 2014")
 def vae(
-    target: Target, latent: int = 0, hidden: int = 256, beta: float = 1.0, dropout: float = 0.2, steps: int = 1500
+    target: Target, latent: int | None = None, hidden: int = 256, beta: float = 1.0, dropout: float = 0.2, steps: int = 1500
 ) -> Composition:
     """Variational autoencoder: Gaussian prior and posterior, factorised likelihood fitting the data's kind."""
     size = default_latent(target, latent)
@@ -49,7 +49,7 @@ def vae(
 
 @recipe("iwae", "latent", Kind.LOWER, Kind.LOWER, TASKS, "Burda, Grosse & Salakhutdinov, 2016")
 def iwae(
-    target: Target, latent: int = 0, hidden: int = 256, samples: int = 5, dropout: float = 0.2, steps: int = 1000
+    target: Target, latent: int | None = None, hidden: int = 256, samples: int = 5, dropout: float = 0.2, steps: int = 1000
 ) -> Composition:
     """VAE trained on the k-sample importance-weighted bound."""
     size = default_latent(target, latent)

@@ -80,7 +80,7 @@ def radial(target: Target, layers: int = 16, energy: str = "", steps: int = 4000
     return on_energy(target, stack, energy, steps) if energy else on_rows(target, stack, steps)
 
 
-def _amortised(kind: str, size: int, features: int, index: int, width: int) -> Transform:
+def _amortised(kind: str, size: int, features: int, index: int, width: int | None) -> Transform:
     """The index-th layer of a posterior over `size` codes, its coefficients linear in the encoder's features."""
     hidden, shapes = Hidden(()), ((features,),)
     makers: dict[str, Callable[[], Transform]] = {
@@ -109,15 +109,15 @@ def vae_sylvester(
     target: Target,
     kind: str = "orthogonal",
     flows: int = 4,
-    width: int = 0,
-    latent: int = 0,
+    width: int | None = None,
+    latent: int | None = None,
     hidden: int = 256,
     steps: int = 1500,
 ) -> Composition:
     """VAE whose posterior is a Gaussian pushed through Sylvester transforms, all their coefficients amortised.
 
     kind: orthogonal, householder, triangular; planar for comparison, none for the Gaussian alone. flows: transforms.
-    width: columns (orthogonal, 0: half the codes) or reflections (householder, 0: 4).
+    width: columns (orthogonal, None: half the codes) or reflections (householder, None: 4).
     """
     size, dropout = default_latent(target, latent), 0.2
     count = 0 if kind == "none" else flows

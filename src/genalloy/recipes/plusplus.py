@@ -29,14 +29,14 @@ def pixelcnn_plus_plus(
     target: Target,
     features: int = 32,
     blocks: int = 1,
-    resolutions: int = 0,
+    resolutions: int | None = None,
     dropout: float = 0.1,
     conditional: bool = False,
     steps: int = 700,
 ) -> Composition:
     """PixelCNN++: two streams at several resolutions, mixtures of logistics; the channels of a pixel tied linearly.
 
-    resolutions 0: up to three, while the shorter side keeps four pixels. conditional: on the label. Raises ValueError where
+    resolutions None: up to three, while the shorter side keeps four pixels. conditional: on the label. Raises ValueError where
     the data are not images.
     """
     halvings = max(0, math.floor(math.log2(min(image_size(target, "pixelcnn++")) / COARSEST)))

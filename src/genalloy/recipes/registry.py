@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+from genalloy.bounds import Bounds, shown
 from genalloy.evidence import Kind
 from genalloy.recipes.composition import Composition, Target
+from genalloy.recipes.limits import limits_of
 
 Builder = Callable[..., Composition]
 MODULES = (
@@ -35,20 +37,47 @@ class Recipe:
     reference: str
     summary: str
 
+    @property
+    def _parameters(self) -> dict[str, inspect.Parameter]:
+        return dict(list(inspect.signature(self.build).parameters.items())[1:])
+
     def settings(self) -> dict[str, Any]:
         """Names and defaults of what `--set` may change."""
-        parameters = list(inspect.signature(self.build).parameters.values())[1:]
-        return {p.name: p.default for p in parameters}
+        return {name: parameter.default for name, parameter in self._parameters.items()}
+
+    def limits(self, name: str) -> Bounds | None:
+        """What a setting may be, None where anything may. Raises ValueError on an unknown setting, naming the nearest."""
+        known = self._parameters
+        if name not in known:
+            near = get_close_matches(name, list(known), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"{self.name} has no setting {shown(name)}{hint} It has: {', '.join(known)}")
+        return limits_of(self.name, known[name])
+
+    def read(self, name: str, text: str) -> Any:
+        """A setting's value from a text. Raises ValueError on an unknown setting."""
+        limits = self.limits(name)
+        return text if limits is None else limits.read(text)
+
+    def checked(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings as plain Python values. Raises ValueError on an unknown one or a value out of its limits."""
+        result = {}
+        for name, value in settings.items():
+            limits, default = self.limits(name), self._parameters[name].default
+            as_default = type(value) is type(default) and value == default
+            result[name] = value if limits is None or as_default else limits.check(f"{self.name}'s {name}", value)
+        return result
 
     def __call__(self, target: Target, **settings: Any) -> Composition:
-        """Build for a data space. Raises ValueError on an unknown setting, naming the nearest."""
-        known = self.settings()
-        for name in settings:
-            if name not in known:
-                near = get_close_matches(name, list(known), 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{self.name} has no setting {name!r}{hint} It has: {', '.join(known)}")
-        return self.build(target, **settings)
+        """Build for a data space; None leaves a setting to the recipe. Raises ValueError as `checked` does."""
+        given = {name: value for name, value in self.checked(settings).items() if value is not None}
+        try:
+            return self.build(target, **given)
+        except ValueError as error:
+            if not given or self.name in str(error):
+                raise
+            chosen = ", ".join(f"{name}={value}" for name, value in given.items())
+            raise ValueError(f"{self.name} cannot have {chosen}: {error}") from error
 
 
 _RECIPES: dict[str, Recipe] = {}

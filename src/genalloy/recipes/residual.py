@@ -32,7 +32,7 @@ def residual_stack(
     return Flow(StandardNormal((dims,)), [*steps, ActNorm((dims,))], (dims,))
 
 
-def _composed(target: Target, flow: Flow, steps: int) -> Composition:
+def _composed(target: Target, flow: Flow, steps: int | None) -> Composition:
     reals = target.space.levels is None
     phase = Phase(MaximumLikelihood(), TRAINING if reals else ON_GRID, batch=256 if reals else 128)
     return Composition(seen(target, flow), [phase], steps or (2000 if reals else 1500))
@@ -40,12 +40,17 @@ def _composed(target: Target, flow: Flow, steps: int) -> Composition:
 
 @recipe("residual-flow", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Chen, Behrmann, Duvenaud & Jacobsen, 2019")
 def residual_flow(
-    target: Target, blocks: int = 0, width: int = 0, lipschitz: float = 0.97, exact: int = 256, steps: int = 0
+    target: Target,
+    blocks: int | None = None,
+    width: int | None = None,
+    lipschitz: float = 0.97,
+    exact: int = 256,
+    steps: int | None = None,
 ) -> Composition:
     """Residual flow: LipSwish blocks trained by Russian roulette and Neumann gradients, or exactly where entries are few.
 
-    Blocks of three maps; blocks, width 0: 8 of 64 on reals, 8 of 128 on integers. steps 0: 2000 and 1500. exact: entries up to
-    which density() takes the whole Jacobian; beyond, roulette (UNBIASED on reals).
+    Blocks of three maps; blocks, width None: 8 of 64 on reals, 8 of 128 on integers. steps None: 2000 and 1500. exact: entries up
+    to which density() takes the whole Jacobian; beyond, roulette (UNBIASED on reals).
     """
     dims = target.space.dims
     few = dims <= EXACT_UP_TO
@@ -58,11 +63,16 @@ def residual_flow(
 
 @recipe("i-resnet", "flow", Kind.ESTIMATE, Kind.ESTIMATE, TASKS, "Behrmann, Grathwohl, Chen, Duvenaud & Jacobsen, 2019")
 def i_resnet(
-    target: Target, blocks: int = 0, width: int = 0, lipschitz: float = 0.9, terms: int = 8, steps: int = 0
+    target: Target,
+    blocks: int | None = None,
+    width: int | None = None,
+    lipschitz: float = 0.9,
+    terms: int = 8,
+    steps: int | None = None,
 ) -> Composition:
     """i-ResNet: ELU blocks, the log-determinant by a power series that is cut off: an estimate.
 
-    Blocks of three maps; blocks, width 0: 8 of 64 on reals, 8 of 128 on integers. terms: of the series in training; density()
+    Blocks of three maps; blocks, width None: 8 of 64 on reals, 8 of 128 on integers. terms: of the series in training; density()
     takes 20. Up to 8 entries traces are exact in training, up to 64 in density(); otherwise they are probed.
     """
     blocks, width = blocks or 8, width or (64 if target.space.levels is None else 128)

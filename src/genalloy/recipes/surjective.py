@@ -107,12 +107,18 @@ ON_GRID = Training(Adam(2e-3), ema=0.995, clip=10.0)
 
 @recipe("flow++", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Ho, Chen, Srinivas, Duan & Abbeel, 2019")
 def flow_plus_plus(
-    target: Target, layers: int = 8, units: int = 8, channels: int = 32, width: int = 96, variational: bool = True, steps: int = 0
+    target: Target,
+    layers: int = 8,
+    units: int = 8,
+    channels: int = 32,
+    width: int = 96,
+    variational: bool = True,
+    steps: int | None = None,
 ) -> Composition:
     """Flow++: mixture-of-logistics couplings; attention and learned dequantisation noise on images, dense on vectors.
 
     channels: of the attention networks, for images of even sides. width: of dense ones. variational: False for uniform noise.
-    steps 0: 600 on integers, 2500 on reals.
+    steps None: 600 on integers, 2500 on reals.
     """
     space, univariate = target.space, Then(DeepSigmoid(units), Scale())
     reals, dims, shape = space.levels is None, space.dims, space.shape
@@ -142,11 +148,11 @@ def _noisy(target: Target, flow: Flow, width: int) -> Flow:
 
 @recipe("augmented-flow", "flow", Kind.LOWER, Kind.LOWER, TASKS, "Huang, Dinh & Courville, 2020; Chen et al., 2020")
 def augmented(
-    target: Target, extra: int = 0, layers: int = 12, width: int = 96, dropout: float = 0.2, steps: int = 0
+    target: Target, extra: int | None = None, layers: int = 12, width: int = 96, dropout: float = 0.2, steps: int | None = None
 ) -> Composition:
     """Augmented flow (VFlow): affine couplings, behind learned matrices, of the data and invented entries, N(0, I) given them.
 
-    extra: invented entries, 0 for as many as the data have and at least 2. dropout: on integers. steps 0: 1000 on integers,
+    extra: invented entries, None for as many as the data have and at least 2. dropout: on integers. steps None: 1000 on integers,
     4000 on reals.
     """
     dims, reals = target.space.dims, target.space.levels is None
@@ -162,10 +168,12 @@ def augmented(
 
 
 @recipe("naf", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Huang, Krueger, Lacoste & Courville, 2018")
-def naf(target: Target, layers: int = 3, units: int = 16, width: int = 96, dropout: float = 0.1, steps: int = 0) -> Composition:
+def naf(
+    target: Target, layers: int = 3, units: int = 16, width: int = 96, dropout: float = 0.1, steps: int | None = None
+) -> Composition:
     """Neural autoregressive flow: deep sigmoidal maps whose parameters a masked network gives, orders alternating.
 
-    dropout: on integers. steps 0: 600 on integers, 2500 on reals.
+    dropout: on integers. steps None: 600 on integers, 2500 on reals.
     """
     reals, dims = target.space.levels is None, target.space.dims
     hidden = Hidden((width, width), dropout=0.0 if reals else dropout)

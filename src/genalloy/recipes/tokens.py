@@ -29,7 +29,7 @@ def patch_size(shape: Shape) -> int:
     return max((p for p in divisors if sides[0] * sides[1] >= 16 * p * p), default=1)
 
 
-def as_tokens(shape: Shape, patch: int) -> tuple[list[Transform], Shape]:
+def as_tokens(shape: Shape, patch: int | None) -> tuple[list[Transform], Shape]:
     """What turns observations into tokens (T, F): patches of images, otherwise one number a token."""
     if len(shape) == 3:
         patches = Patches(shape, patch or patch_size(shape))
@@ -41,11 +41,17 @@ def as_tokens(shape: Shape, patch: int) -> tuple[list[Transform], Shape]:
 
 @recipe("tarflow", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Zhai et al., 2024")
 def tarflow(
-    target: Target, patch: int = 0, layers: int = 4, width: int = 64, blocks: int = 2, dropout: float = 0.1, steps: int = 1500
+    target: Target,
+    patch: int | None = None,
+    layers: int = 4,
+    width: int = 64,
+    blocks: int = 2,
+    dropout: float = 0.1,
+    steps: int = 1500,
 ) -> Composition:
     """Transformer autoregressive flow on patches, cached sampling.
 
-    patch 0: the largest that leaves 16 tokens. layers: flow layers; blocks: attention blocks in each. dropout: on integers.
+    patch None: the largest that leaves 16 tokens. layers: flow layers; blocks: attention blocks in each. dropout: on integers.
     """
     drop = 0.0 if target.space.levels is None else dropout
     steps_, tokens = as_tokens(target.space.shape, patch)

@@ -35,8 +35,8 @@ def transformer(
     return causal(target, head_of(target, COMPONENTS), first, stack, places, tokens)
 
 
-def _composition(target: Target, name: str, model: nn.Module, steps: int, conditional: bool) -> Composition:
-    """steps 0: 9000 on text, 1400 otherwise."""
+def _composition(target: Target, name: str, model: nn.Module, steps: int | None, conditional: bool) -> Composition:
+    """steps None: 9000 on text, 1400 otherwise."""
     text = target.space.kind == "text"
     options, batch = (TEXT, 8) if text else (OTHERS, 16)
     return by_likelihood(target, name, model, options, batch, steps or (9000 if text else 1400), conditional)
@@ -56,13 +56,19 @@ TEXT = Training(Adam(3e-3, betas=(0.9, 0.98), weight_decay=0.1), ema=0.995, clip
 
 @recipe("image-transformer", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Parmar et al., 2018")
 def image_transformer(
-    target: Target, width: int = 64, layers: int = 4, block: int = 0, near: int = 5, conditional: bool = False, steps: int = 0
+    target: Target,
+    width: int = 64,
+    layers: int = 4,
+    block: int = 0,
+    near: int = 5,
+    conditional: bool = False,
+    steps: int | None = None,
 ) -> Composition:
     """Transformer over pixels, row by row; dense, or local attention in squares of `block` pixels.
 
     block: side of the squares whose pixels share their keys, half as wide a margin around; 0: attention to all earlier pixels.
     near: width of the masked convolution that pixels enter through; 0: each place is given the pixel before alone, as published.
-    conditional: on the label. steps 0: 1400. Raises ValueError where the data are not images.
+    conditional: on the label. steps None: 1400. Raises ValueError where the data are not images.
     """
     size = image_size(target, "image-transformer", "transformer-lm")
     pattern: Pattern = LocalPatches(size[1], (block, block), (block // 2, block // 2)) if block else Dense()
@@ -73,12 +79,17 @@ def image_transformer(
 
 @recipe("sparse-transformer", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Child, Gray, Radford & Sutskever, 2019")
 def sparse_transformer(
-    target: Target, width: int = 64, layers: int = 4, stride: int = 0, conditional: bool = False, steps: int = 0
+    target: Target,
+    width: int = 64,
+    layers: int = 4,
+    stride: int | None = None,
+    conditional: bool = False,
+    steps: int | None = None,
 ) -> Composition:
     """Transformer of factorised attention: rows and columns of images, blocks and their summaries of all else.
 
-    stride 0: the width of images, otherwise the square root of the number of elements.
-    conditional: on the label. steps 0: 9000 on text, 1400 otherwise.
+    stride None: the width of images, otherwise the square root of the number of elements.
+    conditional: on the label. steps None: 9000 on text, 1400 otherwise.
     """
     space, tokens = target.space, _tokens(target.space)
     grid = tokens.cut(space.shape).grid
@@ -90,11 +101,11 @@ def sparse_transformer(
 
 @recipe("transformer-lm", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Radford et al., 2019; Su et al., 2021")
 def transformer_lm(
-    target: Target, width: int = 128, layers: int = 4, dropout: float = 0.0, conditional: bool = False, steps: int = 0
+    target: Target, width: int = 128, layers: int = 4, dropout: float = 0.0, conditional: bool = False, steps: int | None = None
 ) -> Composition:
     """Transformer language model with rotary positions, over characters, tokens or any other elements in turn.
 
-    conditional: on the label. steps 0: 9000 on text, 1400 otherwise.
+    conditional: on the label. steps None: 9000 on text, 1400 otherwise.
     """
     attention = Attention(HEADS, rotary=True, dropout=dropout)
     model = transformer(target, Shift(width), layers, attention, _tokens(target.space), conditional)

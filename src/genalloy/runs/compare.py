@@ -14,7 +14,7 @@ from genalloy.experiments.declare import Contender
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import Recipe, all_recipes, find
 from genalloy.runs.examine import Asked
-from genalloy.runs.settings import RunSettings
+from genalloy.runs.settings import RunSettings, keep_limits
 from genalloy.runs.table import BASELINES, Entry, Table, make_table
 
 
@@ -32,11 +32,20 @@ class Comparison:
     jobs: int = 0
     command: str = ""
     seeds: int = 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        keep_limits(self)
+        if self.recipes != EVERY:
+            for name in self.recipes:
+                find(name)
 
     def entry(self, recipe: str, seed: int) -> Entry:
         """A recipe at a seed; all seeds share the first one's split."""
         split = self.seed if seed != self.seed else None
-        settings = RunSettings(recipe, self.data, self.label, self.limit, minutes=self.minutes, seed=seed, split=split)
+        settings = RunSettings(
+            recipe, self.data, self.label, self.limit, minutes=self.minutes, seed=seed, device=self.device, split=split
+        )
         name = recipe if seed == self.seed else f"{recipe}-{seed}"
         return Entry(Contender(recipe, recipe), settings, self.folder / name, Asked(), cap=True)
 

@@ -23,6 +23,7 @@ from genalloy.runs.sequences import strided
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import dataset_of, trained_model
 from genalloy.training.checkpoint import read_tensors, write_text
+from genalloy.training.devices import CPU, resolve_device
 
 Told = Callable[[str], None]
 
@@ -32,17 +33,23 @@ def silent(words: str) -> None:
 
 
 def evaluate_run(
-    folder: Path, data: str | None = None, asked: Asked = Asked(), told: Told = silent, stride: int | None = None  # noqa: B008
+    folder: Path,
+    data: str | None = None,
+    asked: Asked = Asked(),  # noqa: B008
+    told: Told = silent,
+    stride: int | None = None,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
     """The row of a finished run, also written to its row.json. `data`: other rows of the same space to evaluate on.
 
     stride: of overlapping windows of text, for one more number in the density panel; see `genalloy.runs.sequences`.
+    device: where densities, samples and codes are computed.
     """
     settings = RunSettings.read(folder)
     dataset = dataset_of(settings, folder)
     if data is not None:
         dataset = _other(dataset, data, settings)
-    row = _evaluate(folder, settings, dataset, asked, None, folder, told)
+    row = _evaluate(folder, settings, dataset, asked, None, folder, told, device)
     if stride is not None:
         told("measuring overlapping windows")
         cell = strided(trained_model(folder), dataset, stride, settings.seed).to_json()
@@ -54,17 +61,26 @@ def evaluate_run(
 def evaluate_entry(folder: Path, asked: Asked, after: Change | None, place: Path, told: Told = silent) -> dict[str, Any]:
     """The row of a finished run's model, changed by `after`; row.json and pictures.npz are written to `place`."""
     settings = RunSettings.read(folder)
-    return _evaluate(folder, settings, dataset_of(settings, folder), asked, after, place, told)
+    device = resolve_device(settings.device)
+    return _evaluate(folder, settings, dataset_of(settings, folder), asked, after, place, told, device)
 
 
 def _evaluate(
-    folder: Path, settings: RunSettings, dataset: Dataset, asked: Asked, after: Change | None, place: Path, told: Told
+    folder: Path,
+    settings: RunSettings,
+    dataset: Dataset,
+    asked: Asked,
+    after: Change | None,
+    place: Path,
+    told: Told,
+    device: torch.device,
 ) -> dict[str, Any]:
     model = trained_model(folder)
     model = model if after is None else after(model, dataset)
     _, facts = read_tensors(folder / "checkpoint.safetensors")
-    it = Examined(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, asked)
+    it = Examined(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, asked, device)
     panels = examine(it, told)
+    model.cpu()
     panels.setdefault("cost", {}).update(_training_cost(facts["memory"]))
     row = row_of(panels, dataset) | {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.distribution import Masked, density
+from genalloy.distribution import Masked
 from genalloy.estimators.importance_weighted import importance_curve
 from genalloy.evaluation.accuracy import accuracy_panel
 from genalloy.evaluation.disentanglement import chance, disentanglement
@@ -34,6 +34,8 @@ from genalloy.runs.cost import Spent, evaluations, spend
 from genalloy.runs.labels import conditional, context_of, drawn_labels
 from genalloy.runs.score import Estimator, Scores, encode, minus_energy, sample, score
 from genalloy.runs.sequences import cells_with_steps
+from genalloy.runs.settings import keep_limits
+from genalloy.training.devices import CPU
 
 IMPORTANCE = 64
 """Importance samples of the table's tightest bound."""
@@ -52,6 +54,10 @@ class Asked:
     importance: int = IMPORTANCE
     outliers: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        keep_limits(self)
+        panels_of(self.panels)
+
 
 @dataclass
 class Examined:
@@ -62,6 +68,7 @@ class Examined:
     features: Features
     seed: int
     asked: Asked
+    device: torch.device = CPU
 
     @cached_property
     def one(self) -> Scores:
@@ -268,7 +275,7 @@ def _density_cost(it: Examined) -> Cells:
     scores, seconds = spent.made, spent.seconds * 1000 / len(rows)
     if scores.kind is Kind.NONE:
         return {"density_seconds": absent(scores.how), "density_evaluations": absent(scores.how)}
-    calls = evaluations(it.model, lambda: density(it.model(None if labels is None else labels[:2]), rows[:2]))
+    calls = evaluations(it.model, lambda: score(it.model, rows[:2], context=None if labels is None else labels[:2]))
     return {
         "density_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"{len(rows)} random test rows, {scores.how}"),
         "density_memory": _megabytes(spent, "scoring"),
@@ -283,13 +290,14 @@ def labels_panel(it: Examined) -> Cells:
 
 class Described(NamedTuple):
     """A panel's heading on the page, what makes its cells, and whether it can be asked of a model that takes the label, and
-    of rows of unequal lengths.
+    of rows of unequal lengths. here: whether it calls the model itself, which is on the CPU then.
     """
 
     title: str
     make: Callable[[Examined], Cells]
     given_labels: bool = False
     unequal: bool = False
+    here: bool = False
 
 
 PANELS = {
@@ -298,11 +306,11 @@ PANELS = {
     "memorisation": Described("Memorisation", memorisation_panel, True, True),
     "representation": Described("Codes", probe_panel),
     "outliers": Described("Outliers", outliers_panel),
-    "accuracy": Described("Labels", labels_panel, True),
-    "latent": Described("Hidden variables", hidden_panel),
-    "codes": Described("Codes, over seeds", codes_panel),
+    "accuracy": Described("Labels", labels_panel, True, here=True),
+    "latent": Described("Hidden variables", hidden_panel, here=True),
+    "codes": Described("Codes, over seeds", codes_panel, here=True),
     "noise": Described("Noise scales", noise_cells),
-    "annealing": Described("Annealing", annealing_panel),
+    "annealing": Described("Annealing", annealing_panel, here=True),
     "cost": Described("Cost", cost_panel, True, True),
 }
 
@@ -322,6 +330,7 @@ def examine(it: Examined, told: Callable[[str], None] = lambda words: None) -> d
     for name in panels_of(it.asked.panels):
         told(f"measuring {PANELS[name].title.lower()}")
         described = PANELS[name]
+        it.model.to("cpu" if described.here else it.device)
         refused = _refusal(described, it)
         made[name] = {name: absent(refused)} if refused else _collapsed(described.make(it))
     return made

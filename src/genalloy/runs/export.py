@@ -23,6 +23,7 @@ from genalloy.runs.labels import conditional, cycled
 from genalloy.runs.score import Scores, complete, encode, sample, score
 from genalloy.runs.sequences import TOKENS, per_step
 from genalloy.runs.start import RunData, trained_model
+from genalloy.training.devices import CPU
 
 ENDINGS = {
     "array": (".png", ".npz", ".npy", ".csv", ".parquet"),
@@ -137,7 +138,7 @@ def write_drawn(model: Any, facts: RunData, given: tuple[Tensor, Tensor] | None,
     else:
         x, mask = (part.repeat_interleave(n, 0) for part in given)
         context = cycled(model, len(facts.classes), len(x))
-        values, how = complete(model, x, mask, seed=seed, context=context), f"; {exactness(model(context), mask)}"
+        values, how = complete(model, x, mask, seed=seed, context=context), f"; {exactness(model.cpu()(context), mask)}"
     spoken = "\n----\n".join(facts.form.restore(facts.space, values)) + "\n----\n" if text and given else ""
     return f"{spoken}wrote {write_samples(values, facts, out, lengths)}{how}" if out else f"{spoken}{n} texts{how}"
 
@@ -169,12 +170,12 @@ def rows_of(facts: RunData, data: str, label: str | None) -> Tensor | Masked:
     return Masked(torch.cat([part.x for part in parts]), torch.cat([part.mask for part in parts]))
 
 
-def write_scores(run: Path, data: str, label: str | None, out: Path, samples: int) -> str:
+def write_scores(run: Path, data: str, label: str | None, out: Path, samples: int, device: torch.device = CPU) -> str:
     """One line a row: log-density, its label, the estimator, and the outlier rank."""
     import pandas as pd
 
     check_ending(out, SCORES, "scores")
-    facts, model = RunData.read_existing(run), trained_model(run)
+    facts, model = RunData.read_existing(run), trained_model(run).to(device)
     x = rows_of(facts, data, label)
     scores = best_scores(model, x, samples, labels_of(facts, model, data, label))
     if scores.kind is Kind.NONE:
@@ -235,10 +236,10 @@ def best_scores(model: Any, x: Tensor | Masked, samples: int, context: Tensor | 
         return score(model, x, context=context)
 
 
-def write_codes(run: Path, data: str, label: str | None, out: Path) -> Path:
+def write_codes(run: Path, data: str, label: str | None, out: Path, device: torch.device = CPU) -> Path:
     """Codes of the rows to .npz, .npy, .csv or .parquet."""
     check_ending(out, CODES, "codes")
-    facts, model = RunData.read_existing(run), trained_model(run)
+    facts, model = RunData.read_existing(run), trained_model(run).to(device)
     with torch.no_grad():
         codes = encode(model, rows_of(facts, data, label), labels_of(facts, model, data, label)).numpy()
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,13 @@ from typing import Any
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import continue_run, start, start_from
 from genalloy.runs.train import Trainer
-from genalloy.training.devices import make_fabric
+from genalloy.training.devices import make_fabric, resolve_device
 
 
 def launch(settings: RunSettings, folder: Path, resume: bool = False, earlier: Path | None = None) -> None:
     """Train in this process, or in several where the settings ask for them."""
-    plain = settings.device == "cpu" and settings.precision == "32-true" and settings.processes == 1
-    if plain:
+    resolve_device(settings.device)  # refused before anything is loaded
+    if settings.precision == "32-true" and settings.processes == 1:
         _train(None, settings, folder, resume, earlier)
         return
     fabric = make_fabric(settings.device, settings.precision, settings.processes)

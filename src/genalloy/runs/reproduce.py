@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from genalloy.bounds import listed
 from genalloy.data.load import load
 from genalloy.experiments.declare import Contender, Experiment
 from genalloy.experiments.verdict import Results, Score, Verdict
 from genalloy.recipes.registry import find
 from genalloy.runs.examine import Asked
-from genalloy.runs.settings import RunSettings
+from genalloy.runs.settings import RunSettings, keep_limits
 from genalloy.runs.table import BASELINES, Entry, Table, digest, make_table, versions
 from genalloy.training.checkpoint import write_bytes, write_text
 
@@ -39,6 +40,9 @@ class Order:
     limit: int | None = None
     minutes: float | None = None
     steps: int | None = None
+
+    def __post_init__(self) -> None:
+        keep_limits(self)
 
 
 def reproduce(experiment: Experiment, order: Order, results: Path | None) -> tuple[Path, Verdict | None]:
@@ -169,7 +173,9 @@ def sweep_of(recipe: str, data: str, over: Sequence[str], panels: tuple[str, ...
         name, equals, values = text.partition("=")
         if not equals or not values:
             raise ValueError(f"--over {text!r} is not NAME=A,B,C; NAME is one of {', '.join(find(recipe).settings())}")
-        axes[name] = [read(recipe, name, value) for value in values.split(",")]
+        if name in axes:
+            raise ValueError(f"--over {name} was given twice; put all its values into one: {name}=A,B,C")
+        axes[name] = [read(recipe, name, value) for value in listed(f"--over {name}", values)]
     contenders = []
     for chosen in product(*axes.values()):
         settings = dict(zip(axes, chosen, strict=True))

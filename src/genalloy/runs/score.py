@@ -1,4 +1,7 @@
-"""Densities of whole data sets, in chunks, with the label that the model's evidence carries."""
+"""Densities of whole data sets, in chunks, with the label that the model's evidence carries.
+
+The work is done where the model's tensors are; what comes back is on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from genalloy.capabilities import Context, reach, tree_map
 from genalloy.data.dataset import padded_to
 from genalloy.distribution import Masked, density
 from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.training.devices import device_of
 from genalloy.training.seeding import Stream, seed_all
 
 Estimator = Callable[[TorchDistribution, Tensor], Evidence]
@@ -55,13 +59,13 @@ def score(
     given = "" if context is None else "; given the label"
     with _aside(model, seed, -3):
         parts = []
-        for piece, c in pieces(x, context, chunk):
+        for piece, c in placed(model, x, context, chunk):
             parts.append(estimator(model(c), piece) if estimator else density(model(c), piece))
             if parts[-1].kind is Kind.NONE:
                 return Scores(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
     stderrs = [p.stderr for p in parts if p.stderr is not None]
-    stderr = torch.cat(stderrs) if len(stderrs) == len(parts) else None
-    return Scores(torch.cat([p.value for p in parts]), parts[0].kind, parts[0].how + given, stderr)
+    stderr = torch.cat(stderrs).cpu() if len(stderrs) == len(parts) else None
+    return Scores(torch.cat([p.value for p in parts]).cpu(), parts[0].kind, parts[0].how + given, stderr)
 
 
 @torch.no_grad()
@@ -73,8 +77,9 @@ def sample(
     lengths (count,): zeros behind so many steps; a beginning of an autoregressive sample is a sample of the beginning's law.
     """
     with _aside(model, seed, -4):
-        made = [model(c).sample(() if c is not None else (len(rows),)) for rows, c in pieces(torch.empty(count), context, chunk)]
-    return padded_to(torch.cat(made), lengths)
+        rows = placed(model, torch.empty(count), context, chunk)
+        drawn = [model(c).sample(() if c is not None else (len(row),)) for row, c in rows]
+    return padded_to(torch.cat(drawn).cpu(), lengths)
 
 
 @torch.no_grad()
@@ -82,9 +87,9 @@ def complete(model: Any, x: Tensor, known: Tensor, chunk: int = 500, seed: int =
     """One completion of each row x (N, *E) that keeps its known (N, *E) entries. Raises Unavailable where the model has none."""
     made = []
     with _aside(model, seed, -4):
-        for row, c in pieces(torch.stack([x, known.to(x.dtype)], 1), context, chunk):
+        for row, c in placed(model, torch.stack([x, known.to(x.dtype)], 1), context, chunk):
             made.append(_completes(model(c))(row[:, 0], row[:, 1].bool()))
-    return torch.cat(made)
+    return torch.cat(made).cpu()
 
 
 def _completes(distribution: Any) -> Any:
@@ -102,6 +107,13 @@ def pieces(x: Any, context: Context, chunk: int) -> Iterator[tuple[Any, Context]
         yield x[rows], tree_map(lambda c: c[rows], context)  # noqa: B023
 
 
+def placed(model: nn.Module, x: Any, context: Context, chunk: int) -> Iterator[tuple[Any, Context]]:
+    """The same where the model is."""
+    device = device_of(model)
+    for piece, c in pieces(x, context, chunk):
+        yield tree_map(lambda t: t.to(device), piece), tree_map(lambda t: t.to(device), c)
+
+
 @torch.no_grad()
 def minus_energy(model: nn.Module, x: Tensor, chunk: int = 256, seed: int = 0) -> Tensor:
     """-E(x) (n,) of an unnormalised model, with what fixed preprocessing adds: no log-density, only one up to a constant.
@@ -110,10 +122,10 @@ def minus_energy(model: nn.Module, x: Tensor, chunk: int = 256, seed: int = 0) -
     """
     parts = []
     with _aside(model, seed, -3):
-        for piece in x.split(chunk):
+        for piece, _ in placed(model, x, None, chunk):
             inner, seen, between = reach(model(), piece, "energy")
             parts.append(-inner.energy(seen) + (0.0 if between is None else between.value))
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 @contextmanager
@@ -133,7 +145,7 @@ def _aside(model: nn.Module, *key: int) -> Iterator[None]:
 def encode(model: nn.Module, x: Tensor | Masked, context: Context = None) -> Tensor:
     """Codes (n, code size) of rows (n, *E). Raises Unavailable where the model has none."""
     parts = []
-    for piece, c in pieces(x, context, 512):
+    for piece, c in placed(model, x, context, 512):
         inner, seen, _ = reach(model(c), piece, "encode")
         parts.append(inner.encode(seen).flatten(1))
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()

@@ -29,6 +29,7 @@ from genalloy.runs.score import Scores, score
 from genalloy.runs.settings import RunSettings
 from genalloy.spec import from_spec, to_spec
 from genalloy.training.checkpoint import FORMAT, read_tensors, save, write_tensors
+from genalloy.training.devices import resolve_device
 from genalloy.training.fit import Step, fit
 from genalloy.training.interrupt import whole_steps
 from genalloy.training.seeding import mix
@@ -79,7 +80,7 @@ class Trainer:
         self.memory, self.state = Memory(), State()
         self.best: dict[str, Tensor] = {}
         self.log = Log(folder if self._first else None)
-        self.device = fabric.device if fabric else torch.device("cpu")
+        self.device = fabric.device if fabric else resolve_device(settings.device)
         self._saved = time.monotonic()
         chosen = thin(np.arange(len(dataset.validation)), CHECKED_ROWS, settings.split_seed)
         self._chosen = torch.from_numpy(chosen)

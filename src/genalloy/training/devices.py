@@ -6,10 +6,13 @@ The model is not wrapped in DDP: with several players its hooks fire on the wron
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+CPU = torch.device("cpu")
 
 
 class World:
@@ -47,8 +50,32 @@ class World:
                 tensor.copy_(self.fabric.broadcast(tensor, src=0))
 
 
+def resolve_device(name: str) -> torch.device:
+    """The device of a name; auto is a CUDA GPU where there is one, otherwise the CPU.
+
+    Never mps by itself: it has no float64, which densities are added up in. Raises ValueError where this machine has none.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get("cpu" if name == "auto" else name, False):
+        known = ", ".join(["auto", *(device for device, found in there.items() if found)])
+        raise ValueError(f"found device {name!r}, expected one that this machine has: {known}")
+    return torch.device("cuda" if name == "auto" and there["cuda"] else "cpu" if name == "auto" else name)
+
+
 def make_fabric(device: str = "auto", precision: str = "32-true", processes: int = 1) -> Any:
-    """A launched-on-demand Fabric. device: auto, cpu, cuda; precision: Fabric's names, bf16-mixed among them."""
+    """A launched-on-demand Fabric. device: see :func:`resolve_device`; precision: Fabric's names, bf16-mixed among them.
+
+    Raises ValueError where there are fewer GPUs than processes.
+    """
+    kind = resolve_device(device).type
+    if kind == "cuda" and processes > torch.cuda.device_count():
+        raise ValueError(f"found processes={processes}, expected at most one a GPU: {torch.cuda.device_count()}")
     from lightning.fabric import Fabric
 
-    return Fabric(accelerator="gpu" if device == "cuda" else device, devices=processes, precision=precision)  # type: ignore[arg-type]
+    return Fabric(accelerator=kind, devices=processes, precision=precision)  # type: ignore[arg-type]
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's tensors are; the CPU for one that has none."""
+    tensors = chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))

@@ -9,16 +9,19 @@ from torch import Tensor, nn
 
 from genalloy.capabilities import Batch
 from genalloy.objectives.objective import Play
+from genalloy.training.finite import not_finite
 from genalloy.training.players import Player
 from genalloy.training.seeding import seed_all
 
 
-class Diverged(ArithmeticError):
-    """Training met a number that is not finite; no parameter was moved by it."""
-
-
 def diagnose(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
-    """Replays the step, term by term, to name what became non-finite first."""
+    """What became non-finite first: a weight before the step, else by replaying it the term and the gradient."""
+    weight = not_finite(model) or not_finite(_owner(player))
+    if weight is not None:
+        return (
+            f"step {key[1]}: {weight} before the step of player {player.name!r}. The last good checkpoint is kept: lower the "
+            "learning rate or clip gradients; weights that were loaded need another source"
+        )
     where = _parameter(player, model)
     return (
         f"step {key[1]}: {_term(player, model, batch, key)} of player {player.name!r} is not finite; first non-finite "
@@ -27,7 +30,7 @@ def diagnose(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...
 
 
 def _term(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
-    owner: Any = getattr(player.loss, "__self__", player.loss)
+    owner = _owner(player)
     for term in getattr(owner, "terms", (owner,)):
         seed_all(*key, 0)
         call = term if hasattr(term, "check") else term.loss
@@ -38,14 +41,18 @@ def _term(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) 
 
 
 def _parameter(player: Player, model: nn.Module) -> str:
-    loss: Any = player.loss
-    owner = getattr(loss, "__self__", loss)
+    owner = _owner(player)
     names = {id(p): f"{player.name}'s {n}" for n, p in owner.named_parameters()}
     names |= {id(p): n for n, p in model.named_parameters()}
     for index, parameter in enumerate(player.parameters):
         if not (_finite(parameter) and _finite(parameter.grad)):
             return names.get(id(parameter), f"{player.name}'s parameter {index} of shape {tuple(parameter.shape)}")
     return "none (the loss alone)"
+
+
+def _owner(player: Player) -> Any:
+    """The objective or rival whose loss the player minimises."""
+    return getattr(player.loss, "__self__", player.loss)
 
 
 def _finite(tensor: Tensor | None) -> bool:

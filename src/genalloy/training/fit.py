@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.capabilities import Batch
+from genalloy.errors import Diverged
 from genalloy.objectives.objective import Objective, Play
 from genalloy.schedules import number
 from genalloy.training.devices import World
-from genalloy.training.diagnose import Diverged, diagnose
+from genalloy.training.diagnose import diagnose
 from genalloy.training.opening import open_game
 from genalloy.training.options import Training
 from genalloy.training.players import Player, restore, snapshot

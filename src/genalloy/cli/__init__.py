@@ -1,13 +1,21 @@
-"""The command line. It maps names to values and draws progress; everything it does can be done in Python too."""
+"""The command line. It maps names to values and draws progress; everything it does can be done in Python too.
+
+Whatever needs torch is imported inside the commands, so that help and refusals are quick.
+"""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+import genalloy
+from genalloy.bounds import listed
+from genalloy.cli.calling import Bounded, Usage, report_errors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,9 +39,23 @@ Data = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as written by `genalloy fit --out`.")]
 Seed = Annotated[int, typer.Option(help="Seed of the split, the initial weights and everything random.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; more than one rarely helps small models.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes a CUDA GPU where there is one.")]
 
 
-@app.command()
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"genalloy {genalloy.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def genalloy_(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command(cls=Bounded)
 def recipes(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False) -> None:
     """List every recipe: family, density label, tasks, reference and settings."""
     from genalloy.recipes.registry import all_recipes
@@ -60,7 +82,7 @@ def _recipe_record(recipe: Any) -> dict[str, Any]:
     return {**fields, **labels, "tasks": list(recipe.tasks), "settings": recipe.settings()}
 
 
-@app.command()
+@app.command(cls=Bounded)
 def fit(
     recipe: Annotated[str, typer.Argument(help="A name that `genalloy recipes` lists.")],
     data: Data,
@@ -74,21 +96,25 @@ def fit(
     from_: Annotated[Path | None, typer.Option("--from", help="Start from an earlier run's weights.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run to the same numbers.")] = False,
     seed: Seed = 0,
+    split_seed: Annotated[int | None, typer.Option(help="Another seed for the split of the data alone.")] = None,
     threads: Threads = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed, ... (Lightning Fabric's names).")] = "32-true",
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="32-true or bf16-mixed (Lightning Fabric's names).")] = "32-true",
     processes: Annotated[int, typer.Option(help="Processes that share each batch.")] = 1,
     dry_run: Annotated[bool, typer.Option(help="Print parameters, memory and expected minutes; train nothing.")] = False,
 ) -> None:
     """Train a recipe on data. Ctrl-C saves; `--resume` continues to the same numbers."""
     from genalloy.runs.settings import RunSettings
 
+    _not_both({"--resume": resume, "--from": from_ is not None})
+    _not_both({"--resume": resume, "--dry-run": dry_run})
+    _not_both({"--steps": steps is not None, "--minutes": minutes is not None})
     folder = out or Path("runs") / f"{recipe}-{Path(data).stem}"
     settings = RunSettings(
         recipe, data, label, limit, _settings(recipe, set_ or []), steps, minutes, seed, threads, device, precision, processes,
-        patience,
+        patience, split=split_seed,
     )  # fmt: skip
-    _use_threads(threads)
+    _use(threads, device)
     if dry_run:
         _print_cost(settings)
         return
@@ -97,27 +123,25 @@ def fit(
     launch(settings, folder, resume=resume, earlier=from_)
 
 
+def _not_both(given: dict[str, bool]) -> None:
+    """Raises Usage where all of these options are given."""
+    if all(given.values()):
+        raise Usage(f"found {' and '.join(given)}, expected one of them; leave out either")
+
+
 def _settings(recipe: str, pairs: list[str]) -> dict[str, Any]:
-    """`--set name=value`, the value read as its default's type. Raises ValueError on a malformed or unknown pair."""
+    """`--set name=value`, the value read as its setting's kind. Raises ValueError on a malformed, unknown or repeated pair."""
     from genalloy.recipes.registry import find
 
-    defaults, result = find(recipe).settings(), {}
+    known, result = find(recipe), dict[str, Any]()
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ValueError(f"--set {pair!r} has no '='; expected NAME=VALUE with NAME one of {', '.join(defaults)}")
-        result[name] = _read(name, text, defaults.get(name))
-    return result
-
-
-def _read(name: str, text: str, default: Any) -> Any:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = text
-    if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
-        raise ValueError(f"--set {name}={text} is not a number; {name} is {default!r} by default")
-    return value
+            raise ValueError(f"--set {pair!r} has no '='; expected NAME=VALUE with NAME one of {', '.join(known.settings())}")
+        if name in result:
+            raise ValueError(f"--set {name} was given twice, {result[name]!r} and {text!r}; leave out either")
+        result[name] = known.read(name, text)
+    return known.checked(result)
 
 
 def _print_cost(settings: Any) -> None:
@@ -130,13 +154,17 @@ def _print_cost(settings: Any) -> None:
     print(f"expected minutes  {cost.minutes:.1f} on this machine, validation not counted")
 
 
-def _use_threads(threads: int) -> None:
+def _use(threads: int, device: str = "cpu") -> Any:
+    """Set the number of threads; the device of that name. Raises ValueError where there is none."""
     import torch
 
+    from genalloy.training.devices import resolve_device
+
     torch.set_num_threads(threads)
+    return resolve_device(device)
 
 
-@app.command()
+@app.command(cls=Bounded)
 def sample(
     run: RunFolder,
     n: Annotated[int, typer.Option("-n", help="How many.")] = 64,
@@ -151,21 +179,25 @@ def sample(
     top_p: Annotated[float | None, typer.Option(help="The most probable values up to this mass; changes the law.")] = None,
     seed: Seed = 0,
     threads: Threads = 1,
+    device: Device = "auto",
 ) -> None:
     """Draw samples from a finished run, in the form of the user's own data; or complete a text, or given rows."""
     from genalloy.runs import completion
     from genalloy.runs.export import write_drawn
     from genalloy.runs.start import RunData, trained_model
 
-    _use_threads(threads)
+    if known is not None and complete is None:
+        raise Usage("found --known without --complete, expected both: the rows and which of their entries are known")
+    _not_both({"--prompt": prompt is not None, "--complete": complete is not None})
+    place = _use(threads, device)
     facts, filters = RunData.read_existing(run), completion.filters_of(temperature, top_k, top_p)
-    model = completion.under(trained_model(run), filters)
+    model = completion.under(trained_model(run), filters).to(place)
     given = completion.beginning(facts, prompt) if prompt is not None else None
     given = completion.given(facts, complete, known) if complete is not None else given
     print(write_drawn(model, facts, given, n, out, seed), end=f", {completion.law(filters)}\n" if filters else "\n")
 
 
-@app.command()
+@app.command(cls=Bounded)
 def score(
     run: RunFolder,
     data: Data,
@@ -173,30 +205,30 @@ def score(
     samples: Annotated[int, typer.Option(help="Importance samples where the density is a proper bound.")] = 100,
     label: Annotated[str | None, typer.Option(help="Column of labels to leave out.")] = None,
     threads: Threads = 1,
+    device: Device = "auto",
 ) -> None:
     """Log-density of each row with its label, and its outlier rank (1 = least likely)."""
     from genalloy.runs.export import write_scores
 
-    _use_threads(threads)
-    print(write_scores(run, data, label, out, samples))
+    print(write_scores(run, data, label, out, samples, _use(threads, device)))
 
 
-@app.command()
+@app.command(cls=Bounded)
 def encode(
     run: RunFolder,
     data: Data,
     out: Annotated[Path, typer.Option(help="codes.npz or codes.csv.")] = Path("codes.npz"),
     label: Annotated[str | None, typer.Option(help="Column of labels to leave out.")] = None,
     threads: Threads = 1,
+    device: Device = "auto",
 ) -> None:
     """Codes of each row: posterior means, or a flow's latents."""
     from genalloy.runs.export import write_codes
 
-    _use_threads(threads)
-    print(f"wrote {write_codes(run, data, label, out)}")
+    print(f"wrote {write_codes(run, data, label, out, _use(threads, device))}")
 
 
-@app.command()
+@app.command(cls=Bounded)
 def evaluate(
     run: RunFolder,
     data: Annotated[str | None, typer.Argument(help="Data to evaluate on; the run's own test part by default.")] = None,
@@ -206,25 +238,23 @@ def evaluate(
     outliers: Annotated[str | None, typer.Option(help="Comma-separated data of the same space to tell apart.")] = None,
     stride: Annotated[int | None, typer.Option(help="Text: also by windows that overlap, one every so many characters.")] = None,
     threads: Threads = 1,
+    device: Device = "auto",
 ) -> None:
     """Density, generation, representation, outliers and cost of a finished run, each number with its label."""
+    from rich.console import Console
+
     from genalloy.runs.evaluate import evaluate_run, print_row
     from genalloy.runs.examine import PANELS, Asked
 
-    _use_threads(threads)
-    from rich.console import Console
-
-    names = tuple(panels.split(",")) if panels else tuple(PANELS)
+    names = tuple(PANELS) if panels is None else listed("--panels", panels, PANELS)
+    foreign = () if outliers is None else listed("--outliers", outliers)
+    place = _use(threads, device)
     with Console(stderr=True).status("loading") as status:
-        row = evaluate_run(run, data, Asked(names, samples, importance, _names(outliers)), status.update, stride)
+        row = evaluate_run(run, data, Asked(names, samples, importance, foreign), status.update, stride, place)
     print_row(row)
 
 
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(text.split(",")) if text else ()
-
-
-@app.command()
+@app.command(cls=Bounded)
 def compare(
     data: Data,
     recipes: Annotated[str | None, typer.Option(help="Comma-separated names, or all; by default the usual ones.")] = None,
@@ -235,20 +265,22 @@ def compare(
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(help="Training seeds a row, from --seed on; claims of quality need three.")] = 1,
     jobs: Annotated[int, typer.Option(help="Recipes trained at once, one thread each; 0 takes all cores.")] = 0,
+    device: Device = "auto",
 ) -> None:
     """Train recipes side by side and write one page. Finished rows are kept when interrupted; run again to continue."""
     from genalloy.runs.compare import Comparison, run_comparison
 
-    names = tuple(recipes.split(",")) if recipes else ()
+    names = () if recipes is None else listed("--recipes", recipes)
     folder = out or Path("comparisons") / Path(data).stem
-    page = run_comparison(Comparison(data, names, minutes, folder, label, limit, seed, jobs, _command(), seeds))
+    _use(1, device)
+    page = run_comparison(Comparison(data, names, minutes, folder, label, limit, seed, jobs, _command(), seeds, device))
     print(f"the page: {page}")
 
 
 Workspace = Annotated[Path, typer.Option(help="Where runs and tables are kept; runs are shared and continued.")]
 
 
-@app.command()
+@app.command(cls=Bounded)
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="An experiment or a group that --list shows.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the experiments, their minutes and last verdicts.")] = False,
@@ -282,7 +314,7 @@ def reproduce(
         print_group(results, found)
 
 
-@app.command()
+@app.command(cls=Bounded)
 def sweep(
     recipe: Annotated[str, typer.Argument(help="A name that `genalloy recipes` lists.")],
     data: Data,
@@ -296,20 +328,23 @@ def sweep(
     jobs: Annotated[int, typer.Option(help="Runs at once, one thread each; 0 takes all cores.")] = 0,
 ) -> None:
     """Train a recipe at every combination of settings and draw density against quality against time."""
+    from genalloy.runs.examine import PANELS
     from genalloy.runs.reproduce import Order, sweep_of
     from genalloy.runs.reproduce import reproduce as run_experiment
 
-    experiment = sweep_of(recipe, data, over, tuple(panels.split(",")), lambda r, n, text: _settings(r, [f"{n}={text}"])[n])
+    _not_both({"--steps": steps is not None, "--minutes": minutes is not None})
+    measured = listed("--panels", panels, PANELS)
+    experiment = sweep_of(recipe, data, over, measured, lambda r, n, text: _settings(r, [f"{n}={text}"])[n])
     order = Order("quick", seeds, workspace, jobs, _command(), limit, minutes, steps)
     page, _ = run_experiment(experiment, order, None)
     print(f"the page: {page}")
 
 
 def _command() -> str:
-    return "genalloy " + " ".join(sys.argv[1:])
+    return shlex.join(["genalloy", *sys.argv[1:]])
 
 
-@app.command()
+@app.command(cls=Bounded)
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")]) -> None:
     """Write the page of a comparison again from its results."""
     from genalloy.report.page import write_page
@@ -317,7 +352,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison."
     print(f"the page: {write_page(folder)}")
 
 
-@app.command()
+@app.command(cls=Bounded)
 def check(
     thing: Annotated[str, typer.Argument(help="A recipe's name or a run's folder.")],
     data: Annotated[str, typer.Option(help="Data space to build a recipe for.")] = "8gaussians",
@@ -326,32 +361,12 @@ def check(
     """Run the laws on a recipe's model or on your own run's; for diffusion, the analytic self-test too."""
     from genalloy.runs.check import check_thing
 
-    _use_threads(threads)
+    _use(threads)
     if not check_thing(thing, data):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Entry point: errors are one clear line with the next move."""
-    from genalloy.training.diagnose import Diverged
+    report_errors(app)
 
-    try:
-        app(standalone_mode=False)
-    except (ValueError, Diverged, OSError) as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        sys.exit(1)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if hasattr(error, "exit_code") and hasattr(error, "show"):
-            error.show()
-            sys.exit(error.exit_code)
-        raise
-
-
-if __name__ == "__main__":
-    main()

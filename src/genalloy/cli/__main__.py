@@ -1,0 +1,5 @@
+"""`python -m genalloy.cli`."""
+
+from genalloy.cli import main
+
+main()
