@@ -48,7 +48,7 @@ def test_far_from_zero(centre: float, spread: float, door: str) -> None:
     assert np.abs(back - own).max() < 1e-6 * spread * 5 + 1e-6 and back.dtype == np.float64
     # a model of rows less the shift has the same density: the mean and the spread come back
     assert abs(back.reshape(len(back), -1)[:, 0].mean() - own.reshape(len(own), -1)[:, 0].mean()) < 1e-5 * spread
-    assert Form.from_json(data.form.to_json()) == data.form and Space.from_json(data.space.to_json()) == data.space
+    assert Form(**data.form.to_json()) == data.form and Space.from_json(data.space.to_json()) == data.space
 
 
 NEAR = [(0.0, 1.0), (5.0, 1.0), (2000.0, 10.0), (1e-30, 1e-30), (0.0, 1e30), (-40.0, 0.3)]
@@ -126,7 +126,7 @@ def test_large_integers_are_exact(integers: np.ndarray, shift: int | None, step:
     data = load(frame)
     column = data.space.columns[0]
     assert column.kind == "integer" and column.step == step and column.shift == (integers.min() if shift is None else shift)
-    restored = Form.from_json(data.form.to_json()).restore(Space.from_json(data.space.to_json()), data.admit(frame))
+    restored = Form(**data.form.to_json()).restore(Space.from_json(data.space.to_json()), data.admit(frame))
     pandas.testing.assert_series_equal(restored["k"], frame["k"])
     if abs(column.shift) < 2**40:
         with pytest.raises(BadData, match="off the grid"):

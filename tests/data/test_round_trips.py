@@ -93,7 +93,7 @@ COLUMNS = {
 def stored(data: Dataset) -> tuple[Form, Space]:
     """Form and space as a run's data.json holds them."""
     record = json.loads(json.dumps([data.form.to_json(), data.space.to_json()]))
-    return Form.from_json(record[0]), Space.from_json(record[1])
+    return Form(**record[0]), Space.from_json(record[1])
 
 
 def check(frame: Any) -> Dataset:

@@ -36,7 +36,7 @@ ENDINGS = (".npz", ".npy", ".csv", ".parquet", ".txt", ".wav", ".png", ".CSV", "
 def facts_of(data: Dataset) -> RunData:
     """What a run records of its data, through JSON."""
     record = json.loads(json.dumps({"space": data.space.to_json(), "form": data.form.to_json()}))
-    form, space = type(data.form).from_json(record["form"]), type(data.space).from_json(record["space"])
+    form, space = type(data.form)(**record["form"]), type(data.space).from_json(record["space"])
     lengths = tuple(data.lengths["train"].tolist()) if data.lengths else ()
     return RunData(data.name, space, form, data.source, data.label_names, lengths)
 

@@ -8,8 +8,9 @@ numbers stay integers (a probability mass, base measure counting); dates are day
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,16 @@ CLUMP = 0.05
 MET_OFTEN = 10
 MISSING_WORDS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "NONE", "-", "?")
 MOST_REFUSALS = 12
+DATE_FORMATS = (
+    "ISO8601",
+    *(
+        day + time
+        for day in ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y", "%Y/%m/%d", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y",
+                    "%d %b %Y", "%d %B %Y", "%b %d %Y", "%B %d %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y")
+        for time in ("", " %H:%M", " %H:%M:%S")
+    ),
+)  # fmt: skip
+"""Month first before day first, as most parsers do; a note says so where both are possible."""
 STEPS = (3_600_000_000, 60_000_000, 1_000_000, 1_000, 1)
 """Microseconds: hours, minutes, seconds, milliseconds."""
 
@@ -38,11 +49,11 @@ class Decided(NamedTuple):
 
 
 def parsed(text: str) -> dict[str, str]:
-    """`signup=date,customer_id=drop` as a dict. Raises BadData for a pair without '='."""
-    pairs = [pair.rpartition("=") for pair in text.split(",") if pair.strip()]
-    wrong = next((kind for _, equals, kind in pairs if not equals), None)
+    """`signup=date,customer_id=drop` as a dict; a name with a comma is quoted: `"a,b=drop"`. Raises BadData for no pairs."""
+    pairs = [pair.rpartition("=") for pair in next(csv.reader([text]), []) if pair.strip()]
+    wrong = next((pair for pair in pairs if not pair[0].strip() or pair[2].strip() not in KINDS), None)
     if wrong is not None:
-        raise BadData(f"columns {text!r} has {wrong!r} without '='; expected NAME=KIND,... with KIND one of {', '.join(KINDS)}")
+        raise BadData(f"columns {text!r} has {''.join(wrong)!r}; expected NAME=KIND,... with KIND one of {', '.join(KINDS)}")
     return {name.strip(): kind.strip() for name, _, kind in pairs}
 
 
@@ -302,48 +313,48 @@ def _category(series: Any, family: str) -> Decided:
 
 def _date(series: Any, family: str) -> Decided:
     """Days since 1970-01-01 00:00 of the wall clock, or days of a span: integers where all are whole."""
+    form, said = "", list[str]()
     if family not in ("date", "span"):
-        series, family = read_dates(series), "date"
+        texts, family = series, "date"
+        series, form = read_dates(texts)
+        said = [f"dates are written {form}" + (", or with day and month the other way round" if ambiguous(texts, form) else "")]
     times = cells.microseconds(series)
     what = "dates" if family == "date" else "spans of time"
     if (times % DAY == 0).all():
-        column, notes = _on_grid(times // DAY, str(series.dtype), _exact(series, unit="day"))
-        return Decided(column, [f"{what} are whole days, read as integers", *notes])
+        column, notes = _on_grid(times // DAY, str(series.dtype), _exact(series, unit="day", format=form))
+        return Decided(column, [*said, f"{what} are whole days, read as integers", *notes])
     shift = int(times.min() // DAY)
     step = next(step for step in STEPS if (times % step == 0).all())
     stored = (times - shift * DAY) / DAY
     seconds = float(np.spacing(np.float32(stored.max()))) * DAY / 1e6
     column = Column(
         "", "real", str(series.dtype), (), float(stored.min()), float(stored.max()), shift, 1, None, "",
-        _exact(series, unit="day", step=step),
+        _exact(series, unit="day", step=step, format=form),
     )  # fmt: skip
-    return Decided(column, [f"{what} are read as days less {shift:,}, to about {seconds:.2g} seconds"])
+    return Decided(column, [*said, f"{what} are read as days less {shift:,}, to about {seconds:.2g} seconds"])
 
 
-def read_dates(series: Any) -> Any:
-    """Texts or integers such as 20240131 as a column of dates. Raises BadData, naming the first that is none."""
+def read_dates(series: Any, known: str = "") -> tuple[Any, str]:
+    """Texts or integers such as 20240131 as a column of dates, and the format; `known` is tried first.
+
+    Raises BadData, naming the first text that is no date.
+    """
     import pandas
 
     texts = pandas.Series([str(cell) for cell in series])
-    plain = bool(texts.str.fullmatch(r"\d{8}").all())
-    for form in ["%Y%m%d"] if plain else _date_formats(texts.iloc[0]):
+    plain = ["%Y%m%d"] if bool(texts.str.fullmatch(r"\d{8}").all()) else []
+    for form in filter(None, [known, *plain, *DATE_FORMATS]):
         try:
-            return pandas.Series(pandas.to_datetime(texts, format=form))
-        except (ValueError, TypeError) as error:
-            words = str(error).partition("\n")[0].split(", at position")[0]
-    raise BadData(f"cannot be read as dates: {words}; expected dates such as 2024-01-31; read it as category")
+            return pandas.Series(pandas.to_datetime(texts, format=form)), form
+        except (ValueError, TypeError):
+            continue
+    raise BadData(f"holds texts such as {texts.iloc[0]!r}; expected dates such as 2024-01-31; read it as category")
 
 
-def _date_formats(text: str) -> Iterator[str]:
-    """ISO's, then what a date looks like with the month first, then with the day first."""
-    import pandas
-
-    yield "ISO8601"
-    month = pandas.tseries.api.guess_datetime_format(text)
-    if month is not None:
-        yield from (month, month.replace("%m", "%_").replace("%d", "%m").replace("%_", "%d"))
-    elif (day := pandas.tseries.api.guess_datetime_format(text, dayfirst=True)) is not None:
-        yield day
+def ambiguous(series: Any, form: str) -> bool:
+    """Whether day and month could be the other way round in every date."""
+    other = form.replace("%m", "%_").replace("%d", "%m").replace("%_", "%d")
+    return other != form and read_dates(series, other)[1] == other
 
 
 _GUESSES = {

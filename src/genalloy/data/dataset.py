@@ -50,7 +50,7 @@ class Dataset:
     @property
     def form(self) -> Form:
         """How the user writes rows of this data set."""
-        return Form.from_json(self.source.get("form", {}))
+        return Form(**self.source.get("form", {}))
 
     def part(self, name: str) -> Tensor:
         """The part called "train", "validation" or "test"."""

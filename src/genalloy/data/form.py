@@ -63,13 +63,11 @@ class Form:
     shift: tuple[float, ...] = ()
     header: str = ""
 
-    @staticmethod
-    def from_json(record: dict[str, Any]) -> Form:
-        """The form that `to_json` described; fields that an earlier version did not write have their defaults."""
-        return Form(**{**record, "shift": tuple(record.get("shift", ()))})
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shift", tuple(self.shift))  # JSON has lists alone
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of plain values; `from_json` turns it back."""
+        """A dict of plain values; ``Form(**record)`` turns it back."""
         return asdict(self)
 
     def restore(self, space: Space, values: Tensor, lengths: Tensor | None = None) -> Any:

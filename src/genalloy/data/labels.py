@@ -6,18 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from genalloy.data.errors import BadData
+from genalloy.data.errors import BadData, nearest
 
 Indices = np.ndarray[Any, Any]
 
 
-def label_codes(labels: dict[str, Any], sizes: dict[str, int]) -> tuple[dict[str, Indices], tuple[str, ...]]:
-    """Labels of each part (N,) as indices into the sorted distinct labels, and the labels' words. Raises BadData."""
+def label_codes(
+    labels: dict[str, Any], sizes: dict[str, int], known: tuple[str, ...] = ()
+) -> tuple[dict[str, Indices], tuple[str, ...]]:
+    """Labels of each part (N,) as indices into the sorted distinct labels, and the labels' words. known: the words of a run.
+
+    Raises BadData for labels that are missing, too many, or not known.
+    """
     if not labels:
         return {}, ()
     for part, own in labels.items():
         if own.shape != (sizes[part],):
             raise BadData(f"labels have shape {own.shape} for {sizes[part]:,} rows; expected one label per row")
+    if known:
+        return {part: _places(words(own), known) for part, own in labels.items()}, known
     together = np.concatenate([_sortable(own) for own in labels.values()])
     if together.dtype.kind == "f" and not np.isfinite(together).all():
         raise BadData(f"labels hold {int((~np.isfinite(together)).sum())} missing values; expected one label per row")
@@ -30,6 +37,13 @@ def label_codes(labels: dict[str, Any], sizes: dict[str, int]) -> tuple[dict[str
     ends = np.cumsum([len(own) for own in labels.values()])[:-1]
     pieces = np.split(codes.astype(np.int64), ends)
     return dict(zip(labels, pieces, strict=True)), tuple(words(distinct))
+
+
+def _places(own: list[str], known: tuple[str, ...]) -> Indices:
+    unknown = sorted(set(own) - set(known))
+    if unknown:
+        raise BadData(f"there is the label {unknown[0]!r}; expected {', '.join(known[:12])}{nearest(unknown[0], known)}")
+    return np.array([known.index(word) for word in own], np.int64)
 
 
 def _sortable(labels: Any) -> Any:

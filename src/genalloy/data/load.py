@@ -25,7 +25,7 @@ from genalloy.data.arrays import read_arrays
 from genalloy.data.builtin import digits, load_toy
 from genalloy.data.dataset import Dataset
 from genalloy.data.delimited import typed_frame
-from genalloy.data.encoded import Encoded
+from genalloy.data.encoded import Encoded, Known
 from genalloy.data.errors import BadData
 from genalloy.data.form import Array, Form
 from genalloy.data.labels import label_codes
@@ -49,6 +49,7 @@ def load(
     limit: int | None = None,
     reading: Reading | None = None,
     columns: Mapping[str, str] | None = None,
+    like: Known | None = None,
 ) -> Dataset:
     """Read, check, encode and split a data set.
 
@@ -61,6 +62,7 @@ def load(
     limit:   at most so many rows in each part, chosen by the seed.
     reading: windows and tokens of text, the longest sequence; a name may say it too, "speech.txt@window=256,bpe=1000".
     columns: of a table, column -> "real", "integer", "category", "date" or "drop", where a guess is to be overridden.
+    like:    read tables and arrays as another data set was, by its columns, categories, levels, shifts and labels.
     Raises BadData for anything that cannot be modelled as it is.
     """
     if limit is not None and limit < 1:
@@ -68,7 +70,7 @@ def load(
     source, reading = _asked(source, reading)
     if isinstance(source, str) and source in BUILT_IN:
         return _built_in(source, label, seed, limit, reading, columns)
-    return finish(read(source, label), seed, limit, reading, columns)
+    return finish(read(source, label), seed, limit, reading, columns, like)
 
 
 def _asked(source: Any, reading: Reading | None) -> tuple[Any, Reading]:
@@ -114,14 +116,16 @@ def finish(
     limit: int | None = None,
     reading: Reading = Reading(),  # noqa: B008
     columns: Mapping[str, str] | None = None,
+    like: Known | None = None,
 ) -> Dataset:
     """Decide, encode, split, check and describe. Raises BadData."""
     raw = replace(raw, asked={**raw.asked, **(columns or {})})
     if raw.asked and raw.form.style != "frame":
         raise BadData(f"{raw.name} is no table; expected no columns for it; leave out {', '.join(raw.asked)}")
-    encoded = _ENCODERS[raw.form.style](raw, reading, seed)
+    same = like is not None and like.form.style in ("array", "frame") and raw.form.style in ("array", "frame")
+    encoded = _admitted(raw, like) if same and like else _ENCODERS[raw.form.style](raw, reading, seed)
     sizes = {name: len(part) for name, part in encoded.arrays.items()}
-    labels, label_names = label_codes(encoded.labels, sizes)
+    labels, label_names = label_codes(encoded.labels, sizes, like.label_names if same and like else ())
     chosen, how = split_rows(sizes, seed)
     kept = {part: (origin, thin(index, limit, seed)) for part, (origin, index) in chosen.items()}
     x = {part: _tensor(encoded.arrays[origin][index]) for part, (origin, index) in kept.items()}
@@ -156,6 +160,12 @@ def _read_frames(raw: Raw, reading: Reading, seed: int) -> Encoded:
     space = Space((len(columns),), "table", None, columns)
     form = Form("frame", header=dtypes.header(frame.columns))
     return Encoded({WHOLE: tables.encode(space, frame)}, space, form, said + notes, raw.labels)
+
+
+def _admitted(raw: Raw, like: Known) -> Encoded:
+    """Rows as a run takes new ones."""
+    arrays = {part: like.form.admit(like.space, rows).numpy() for part, rows in raw.parts.items()}
+    return Encoded(arrays, like.space, like.form, [], raw.labels)
 
 
 def _read_arrays(raw: Raw, reading: Reading, seed: int) -> Encoded:

@@ -130,7 +130,7 @@ def _read_times(column: Column, series: Any) -> Any:
             return pandas.Series(pandas.to_datetime(series.astype(str), utc=True, format="ISO8601").dt.tz_convert(dtype.tz))
     except (ValueError, TypeError) as error:
         raise BadData(f"holds {str(error).partition(chr(10))[0]}; expected times as in the training data") from None
-    return read_dates(series)
+    return read_dates(series, _facts(column).get("format", ""))[0]
 
 
 def _ordinals(column: Column, series: Any) -> Array:

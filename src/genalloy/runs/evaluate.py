@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from genalloy.data.dataset import Dataset
+from genalloy.data.encoded import Known
 from genalloy.data.load import load
 from genalloy.evaluation.features import Features, default_features
 from genalloy.evaluation.step_features import RandomConvolutions
@@ -126,11 +127,11 @@ def _curves(memory: dict[str, Any], steps: int) -> dict[str, Any]:
 
 def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
     """The run's data set with its test part replaced by all rows of `data`."""
-    other = load(data, label=settings.label, seed=settings.split_seed)
+    known = Known(dataset.space, dataset.form, dataset.label_names)
+    other = load(data, label=settings.label, seed=settings.split_seed, like=known)
     reason = dataset.space.comparable(other.space)
     if reason is not None:
         raise ValueError(f"{data} is another space than the run's: {reason}")
-    other = other.stored_as(dataset.space, dataset.form)
     rows = torch.cat([other.train, other.validation, other.test])
     kept = {k: v for k, v in dataset.labels.items() if k != "test"}
     if other.labels:

@@ -29,7 +29,9 @@ def dataset_of(settings: RunSettings, folder: Path | None = None) -> Dataset:
     source, reading = parse(settings.data)
     if folder is not None and (folder / "data.json").exists():
         reading = replace(reading, vocabulary=RunData.read(folder).form.vocabulary)
-    return load(source, label=settings.label, seed=settings.split_seed, limit=settings.limit, reading=reading)
+    return load(
+        source, label=settings.label, seed=settings.split_seed, limit=settings.limit, reading=reading, columns=settings.asked
+    )
 
 
 def build(settings: RunSettings, dataset: Dataset) -> Composition:
@@ -114,7 +116,7 @@ class RunData:
     @staticmethod
     def read(folder: Path) -> RunData:
         record = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-        form = Form.from_json(record["source"].get("form", {}))
+        form = Form(**record["source"].get("form", {}))
         classes = tuple(record.get("classes", ()))
         lengths = tuple(record.get("lengths", ()))
         return RunData(record["name"], Space.from_json(record["space"]), form, record["source"], classes, lengths)
