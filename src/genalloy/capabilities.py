@@ -158,6 +158,20 @@ class Batch:
     context: Context = None
     index: Tensor | None = None
 
+    @staticmethod
+    def of(item: Any) -> Batch:
+        """A batch as data loaders give it: a Batch, rows alone, or a list or tuple of rows and their context (labels as floats).
+
+        Raises ValueError for anything else.
+        """
+        if isinstance(item, Batch):
+            return item
+        parts = tuple(item) if type(item) in (list, tuple) else (item,)
+        if not 1 <= len(parts) <= 2 or not hasattr(parts[0], "shape") or not hasattr(parts[-1], "shape"):
+            what = f"a batch is a {type(item).__name__} of {len(parts)}"
+            raise ValueError(f"{what}; expected Batch(x, context), a tensor, or (x, context); wrap it")
+        return Batch(parts[0], None if len(parts) == 1 else parts[1].float())
+
     def __len__(self) -> int:
         return int(self.x.shape[0])
 

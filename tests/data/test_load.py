@@ -109,7 +109,7 @@ def test_labels_and_limit() -> None:
         (np.array([["a", "b"]] * 20), "dtype"),
         (REALS * 1j, "dtype complex"),
         ([[1.0, 2.0], [3.0]], "unequal lengths"),
-        (RNG.integers(-5, 5, (50, 2)), "subtract the minimum"),
+        (RNG.integers(-5, 5, (50, 2)) * 10**6, "data frame"),
         (REALS * 1e300, "float32"),
         ((REALS, np.arange(99) % 2), "one label per row"),
         ((REALS, np.arange(100)), "distinct values"),

@@ -158,7 +158,7 @@ def test_samples_are_cut_to_training_lengths(bits: Path, tmp_path: Path) -> None
     lengths = torch.tensor([1, 3])
     made = sample(model, 2, lengths=lengths)
     assert made[0, 1:].sum() == 0 and made[1, 3:].sum() == 0
-    with pytest.raises(ValueError, match=r"\.npz or \.png"):
+    with pytest.raises(ValueError, match=r"one of \.npz, \.png"):
         write_samples(made, facts, tmp_path / "s.csv", lengths)
     assert "9 rows" in write_scores(bits, str(tmp_path / "s.npz"), None, tmp_path / "scores.csv", 2), "they are data again"
 

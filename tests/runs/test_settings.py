@@ -29,6 +29,7 @@ REFUSED = {
     "device": ("banana", "", None, "meta", 0),
     "precision": ("zap", 32, "16-mixed"),
     "label": ("", 3),
+    "columns": ("", {"age": "integer"}),
     "recipe": ("", None),
     "data": ("", "a\0b", 3),
     "settings": (None, [], {1: 2}),

@@ -32,12 +32,18 @@ app = typer.Typer(
 Data = Annotated[
     str,
     typer.Argument(
-        help="A toy's name, `digits`, `sprites`, `waves`, a published set, or a path: .npy .npz .csv .parquet .txt .wav .gz,"
+        help="A toy's name, `digits`, `sprites`, `waves`, a published set, or a path: .npy .npz .csv .tsv .parquet .txt .wav .gz,"
         " or a folder of images or .wav. Text and sequences: DATA@window=N, DATA@window=N,bpe=TOKENS."
     ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, as written by `genalloy fit --out`.")]
 Seed = Annotated[int, typer.Option(help="Seed of the split, the initial weights and everything random.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=KIND,...", help="Of a table: read these columns as real, integer, category or date, or drop them."
+    ),
+]
 Threads = Annotated[int, typer.Option(help="CPU threads; more than one rarely helps small models.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps; auto takes a CUDA GPU where there is one.")]
 
@@ -93,6 +99,7 @@ def fit(
     steps: Annotated[int | None, typer.Option(help="Training steps; the recipe's own by default.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget, turned into steps once after a timed warm-up.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop early after so many validations without improvement.")] = None,
+    columns: Columns = None,
     limit: Annotated[int | None, typer.Option(help="At most so many rows in each part of the data.")] = None,
     from_: Annotated[Path | None, typer.Option("--from", help="Start from an earlier run's weights.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run to the same numbers.")] = False,
@@ -113,7 +120,7 @@ def fit(
     folder = out or Path("runs") / f"{recipe}-{Path(data).stem}"
     settings = RunSettings(
         recipe, data, label, limit, _settings(recipe, set_ or []), steps, minutes, seed, threads, device, precision, processes,
-        patience, split=split_seed,
+        patience, split=split_seed, columns=columns,
     )  # fmt: skip
     _use(threads, device)
     if dry_run:
@@ -271,6 +278,7 @@ def compare(
     minutes: Annotated[float, typer.Option(help="Training minutes for each recipe, at most.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the comparison; comparisons/DATA by default.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of labels.")] = None,
+    columns: Columns = None,
     limit: Annotated[int | None, typer.Option(help="At most so many rows in each part of the data.")] = None,
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(help="Training seeds a row, from --seed on; claims of quality need three.")] = 1,
@@ -283,7 +291,7 @@ def compare(
     names = () if recipes is None else listed("--recipes", recipes)
     folder = out or Path("comparisons") / Path(data).stem
     _use(1, device)
-    page = run_comparison(Comparison(data, names, minutes, folder, label, limit, seed, jobs, _command(), seeds, device))
+    page = run_comparison(Comparison(data, names, minutes, folder, label, limit, seed, jobs, _command(), seeds, device, columns))
     print(f"the page: {page}")
 
 
@@ -333,6 +341,7 @@ def sweep(
     steps: Annotated[int | None, typer.Option(help="Training steps of every run.")] = None,
     seeds: Annotated[int, typer.Option(help="Training seeds, from 0.")] = 1,
     panels: Annotated[str, typer.Option(help="Comma-separated panels to measure.")] = "density,generation,cost",
+    columns: Columns = None,
     limit: Annotated[int | None, typer.Option(help="At most so many rows in each part of the data.")] = None,
     workspace: Workspace = Path("sweeps"),
     jobs: Annotated[int, typer.Option(help="Runs at once, one thread each; 0 takes all cores.")] = 0,
@@ -345,7 +354,7 @@ def sweep(
     _not_both({"--steps": steps is not None, "--minutes": minutes is not None})
     measured = listed("--panels", panels, PANELS)
     experiment = sweep_of(recipe, data, over, measured, lambda r, n, text: _settings(r, [f"{n}={text}"])[n])
-    order = Order("quick", seeds, workspace, jobs, _command(), limit, minutes, steps)
+    order = Order("quick", seeds, workspace, jobs, _command(), limit, minutes, steps, columns)
     page, _ = run_experiment(experiment, order, None)
     print(f"the page: {page}")
 

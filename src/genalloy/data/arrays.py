@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from genalloy.data import precision
+from genalloy.data.columns import FEW_VALUES, centred, clumped
 from genalloy.data.errors import BadData
-from genalloy.data.form import LAYOUTS, Array, Form, finite, numeric
+from genalloy.data.form import LAYOUTS, Array, Form, less
+from genalloy.data.memory import finite, numeric
 from genalloy.data.space import Space
-from genalloy.data.tables import FEW_VALUES, clumped
 
 FEW_LEVELS = 32
 BYTE = 256
 MOST_LEVELS = 2**16
+WORD = 2**12
+"""Pictures with more levels than this have all of 16 bits."""
 
 
 def read_arrays(parts: dict[str, Any]) -> tuple[dict[str, Array], Space, Form, list[str]]:
@@ -26,21 +30,55 @@ def read_arrays(parts: dict[str, Any]) -> tuple[dict[str, Array], Space, Form, l
     Raises BadData for: no entries, 0-d, more than 4 axes, unequal shapes, NaN, integers that are no grid 0..K-1.
     """
     arrays = {name: numeric(part) for name, part in parts.items()}
-    shape = _common_shape(arrays)
+    shape, dtype = _common_shape(arrays), str(next(iter(arrays.values())).dtype)
     for name, array in arrays.items():
         finite(array, "the data" if len(arrays) == 1 else f"the {name} part")
     layout = _layout(shape)
     arrays = {name: LAYOUTS[layout].enter(array) for name, array in arrays.items()}
-    levels, notes = levels_of(arrays, image=len(shape) >= 2)
+    shift, shift_notes = shift_for(arrays, len(shape) < 2)
+    arrays = {name: shifted(array, shift) for name, array in arrays.items()}
+    levels, notes = levels_of(arrays, image=len(shape) >= 2 and not shift)
     first = next(iter(arrays.values()))
     kind = "image" if len(shape) >= 2 else "points" if levels is None and first[0].size <= 3 else "table"
     space = Space(first.shape[1:], kind, levels)
-    return (
-        arrays,
-        space,
-        Form("array", str(numeric(next(iter(parts.values()))).dtype), layout),
-        notes + _hints(space),
-    )
+    return arrays, space, Form("array", dtype, layout, shift=shift), shift_notes + notes + _hints(space)
+
+
+def shift_for(arrays: dict[str, Array], by_column: bool) -> tuple[tuple[float, ...], list[str]]:
+    """What to take off before rows are float32, and notes: the smallest of integers that are no grid 0..K-1 but would be one
+    without it; of reals, by column or one number for all, a round number where float32 is coarse. () for nothing.
+
+    Raises BadData where float32 cannot hold the values apart.
+    """
+    if all(array.dtype.kind in "biu" for array in arrays.values()):
+        return _integer_shift(arrays)
+    if any(array.size == 0 for array in arrays.values()):
+        return (), []
+    flat = [array.reshape(-1, array.shape[-1] if by_column else 1) for array in arrays.values()]
+    joined = np.concatenate([part[:: max(1, len(part) // precision.SEEN)] for part in flat])
+    largest = [max(float(np.abs(part[:, i]).max()) for part in flat) for i in range(joined.shape[1])]
+    shifts, notes = list[float](), list[str]()
+    for i, most in enumerate(largest):
+        name = f"column {i}" if by_column and joined.shape[1] > 1 else "the data"
+        try:
+            shift, words = centred(joined[:, i], most)
+        except BadData as error:
+            raise BadData(f"{name} {error}") from None
+        shifts.append(shift)
+        notes += [f"{name}: {word}" for word in words]
+    return (tuple(shifts) if any(shifts) else ()), notes
+
+
+def shifted(array: Array, shift: tuple[float, ...]) -> Array:
+    """The array less its shift; integers stay integers."""
+    return less(array, shift).astype(np.int64) if shift and array.dtype.kind in "iu" else less(array, shift)
+
+
+def _integer_shift(arrays: dict[str, Array]) -> tuple[tuple[float, ...], list[str]]:
+    low, high = min(int(array.min()) for array in arrays.values()), max(int(array.max()) for array in arrays.values())
+    if (low >= 0 and high < MOST_LEVELS) or not low < high < low + MOST_LEVELS:
+        return (), []
+    return (low,), [f"integers from {low:,} to {high:,}: {low:,} is taken off, and put back"]
 
 
 def _common_shape(arrays: dict[str, Array]) -> tuple[int, ...]:
@@ -82,14 +120,16 @@ def levels_of(arrays: dict[str, Array], image: bool) -> tuple[int | None, list[s
     floats = any(array.dtype.kind == "f" for array in arrays.values())
     integral = not floats or all(bool((array == np.round(array)).all()) for array in arrays.values())
     if floats and not (integral and low >= 0 and high < BYTE):
-        return None, _grid_suspicion(arrays)
+        return None, _grid_suspicion(arrays) + (["all values are whole numbers: read as reals"] if integral else [])
     if low < 0 or high >= MOST_LEVELS:
         raise BadData(
-            f"integers from {low:g} to {high:g} were found; expected a grid 0..K-1 with K <= {MOST_LEVELS};"
-            " subtract the minimum, or convert to float to model a density"
+            f"integers from {low:g} to {high:g} were found; expected a grid of at most {MOST_LEVELS:,} values;"
+            " give a data frame, where"
+            " each column has its own range, or convert to float64 to model a density"
         )
     byte = FEW_LEVELS <= high < BYTE and (image or any(array.dtype == np.uint8 for array in arrays.values()))
-    levels = BYTE if byte else int(high) + 1
+    word = image and high >= WORD
+    levels = BYTE if byte else MOST_LEVELS if word else int(high) + 1
     notes = [f"floats that are all integers were read as {levels} levels, a probability mass"] if floats else []
     if levels != BYTE:
         notes.append(f"{levels} levels: the largest entry is {high:g}")

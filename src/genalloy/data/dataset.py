@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -81,9 +81,25 @@ class Dataset:
         """New rows in the user's form as (N, *E) float32, checked against the space; sequences as Masked. Raises BadData."""
         return self.form.admit(self.space, rows)
 
+    def stored_as(self, space: Space, form: Form) -> Dataset:
+        """The same rows stored as in another, comparable space and form: with its shifts and steps.
+
+        Two files of one kind are centred each by its own values; a model knows one centring. Raises BadData.
+        """
+        if (self.form.shift, _stored(self.space)) == (form.shift, _stored(space)):
+            return self
+        names = ("train", "validation", "test")
+        parts = {name: form.admit(space, self.restore(self.part(name), self.lengths.get(name))) for name in names}
+        rows = {name: getattr(part, "x", part) for name, part in parts.items()}
+        return replace(self, space=space, source={**self.source, "form": form.to_json()}, **rows)
+
     def __repr__(self) -> str:
         sizes = "/".join(f"{len(part):,}" for part in (self.train, self.validation, self.test))
         return f"Dataset({self.name!r}, {self.space.measure_text}, shape {self.space.shape}, {sizes} rows)"
+
+
+def _stored(space: Space) -> list[tuple[float, int]]:
+    return [(column.shift, column.step) for column in space.columns]
 
 
 def drawn(lengths: Tensor, count: int, seed: int) -> Tensor:

@@ -8,6 +8,14 @@ from genalloy.data.form import Array, Form
 from genalloy.data.space import Space
 
 
+class Known(NamedTuple):
+    """What a run has decided of its data: other rows are read as its own were, and nothing is guessed again."""
+
+    space: Space
+    form: Form
+    label_names: tuple[str, ...] = ()
+
+
 class Encoded(NamedTuple):
     """arrays: part -> (N, *E). labels: part -> (N,) as the user wrote them. split: how parts were cut, "" where they were not.
 

@@ -15,13 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genalloy.data import bpe, tables
+from genalloy.data import bpe, precision, tables
 from genalloy.data.errors import BadData
+from genalloy.data.memory import finite, numeric
 from genalloy.data.signals import SIGNALS
 from genalloy.data.space import Space
 from genalloy.distribution import Masked
 
 Array = np.ndarray[Any, Any]
+
+
+BETWEEN = "\n\f\n"
+"""Between texts of one file that are windows of their own, as samples are: a page break, which few alphabets hold."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Form:
     """style: "array", "frame", "text", "tokens" or a key of SIGNALS; dtype and layout (a key of LAYOUTS) of the user's array.
 
     rate: audio samples a second. step: user's units in one step of a stroke's grid. vocabulary: of byte-pair tokens, JSON.
+    shift: what is taken off every entry, or the last axis' entries, in float64 before rows are float32, and put back; () nothing.
+    header: of a frame, what its labels are, JSON of `dtypes.header`. A frame's shifts are its columns'.
     """
 
     style: str = "array"
@@ -53,6 +60,11 @@ class Form:
     rate: int = 0
     step: int = 1
     vocabulary: str = ""
+    shift: tuple[float, ...] = ()
+    header: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shift", tuple(self.shift))  # JSON has lists alone
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain values; ``Form(**record)`` turns it back."""
@@ -71,37 +83,52 @@ class Form:
             array = np.clip(np.nan_to_num(array).round(), 0, space.levels - 1)
         if self.style in SIGNALS:
             return self._cut(array, [len(row) for row in array] if lengths is None else lengths.tolist())
-        styles = {"array": self._leave, "frame": tables.decode, "text": _letters, "tokens": self._spoken}
+        styles = {"array": self._leave, "frame": self._table, "text": _letters, "tokens": self._spoken}
         return styles[self.style](space, array)
 
     def _spoken(self, space: Space, array: Array) -> list[str]:
         return bpe.decode(self.vocabulary, array)
 
+    def _table(self, space: Space, array: Array) -> Any:
+        return tables.decode(space, array, self.header)
+
     def _cut(self, array: Array, lengths: list[int]) -> list[Array]:
         leave = SIGNALS[self.style].leave
         rows = [leave(row[:n], self.step) for row, n in zip(array, lengths, strict=True)]
-        return [row.astype(self.dtype) for row in rows]
+        return [self._more(row) for row in rows]
 
     def _leave(self, space: Space, array: Array) -> Array:
-        return LAYOUTS[self.layout].leave(array).astype(self.dtype)
+        return LAYOUTS[self.layout].leave(self._more(array))
+
+    def _more(self, array: Array) -> Array:
+        return precision.more(array, shift_of(self.shift), self.dtype)
 
     def admit(self, space: Space, rows: Any) -> Any:
         """New rows in the user's form as a float32 tensor (N, *E); a tensor that already is (N, *E) passes too.
 
-        Sequences, a list of arrays, become a Masked observation. Raises BadData for a wrong shape, a missing column, an
-        unknown category, a value off the grid, NaN, a sequence that is longer than the longest of the training data.
+        Values are in the user's units: the shift is taken off here. What is finite and beyond float32 becomes infinite, so that
+        its density is 0. Sequences, a list of arrays, become a Masked observation. Raises BadData for a wrong shape, a missing
+        column, an unknown category, a value off the grid, NaN, a sequence that is longer than the longest of the training data.
         """
         if self.style in SIGNALS:
             return self._lined_up(space, rows)
-        styles = {"array": self.enter, "frame": _frame, "text": _codes, "tokens": self._tokens}
+        styles = {"array": self._entered, "frame": _frame, "text": _codes, "tokens": self._tokens}
         array = styles[self.style](space, rows)
         if array.shape[1:] != space.shape:
             raise BadData(f"rows have shape {np.shape(rows)}; expected (N, {_dims(space.shape)}) like the training data")
         _check(space, array)
-        return torch.from_numpy(array.astype(np.float32))
+        return torch.from_numpy(np.ascontiguousarray(precision.single(array)))
+
+    def _entered(self, space: Space, rows: Any) -> Array:
+        array = self.enter(space, rows)
+        finite(array, "the new data")
+        return less(array, self.shift)
 
     def _lined_up(self, space: Space, rows: Any) -> Masked:
-        on_grid = [SIGNALS[self.style].enter(numeric(row), self.step) for row in rows]
+        entered = [numeric(row) for row in rows]
+        for i, row in enumerate(entered):
+            finite(row, f"sequence {i}")
+        on_grid = [SIGNALS[self.style].enter(less(row, self.shift), self.step) for row in entered]
         for i, row in enumerate(on_grid):
             if not 0 < len(row) <= space.shape[0] or row.shape[1:] != space.shape[1:]:
                 raise BadData(
@@ -109,7 +136,7 @@ class Form:
                     f" cut longer ones, as in DATA@window={space.shape[0]}"
                 )
             _check(space, row[None])
-        return Masked.of([torch.from_numpy(row.astype(np.float32)) for row in on_grid], space.shape[0])
+        return Masked.of([torch.from_numpy(precision.single(row)) for row in on_grid], space.shape[0])
 
     def _tokens(self, space: Space, rows: Any) -> Array:
         if hasattr(rows, "shape"):
@@ -118,41 +145,29 @@ class Form:
         return codes[: len(codes) // space.shape[0] * space.shape[0]].reshape(-1, space.shape[0])
 
     def enter(self, space: Space, rows: Any) -> Array:
-        """Rows in the user's layout as (N, *E); rows that already are stay as they are."""
-        array = numeric(rows)
+        """Rows in the user's layout as (N, *E);
+        rows that already are stay as they are, and rows of a table are given their shape.
+        """
+        array = tables.numbers(rows) if hasattr(rows, "columns") else numeric(rows)
         if array.shape[1:] == space.shape:
             return array
         outside = LAYOUTS[self.layout].leave(np.empty((1, *space.shape))).shape[1:]
+        if hasattr(rows, "columns") and array.shape[1:] == (space.dims,):
+            array = array.reshape(len(array), *outside)
         return LAYOUTS[self.layout].enter(array) if array.shape[1:] == outside else array
 
 
-def numeric(rows: Any) -> Array:
-    """`rows` as a numeric array; BadData for ragged, textual or complex ones."""
-    try:
-        array = np.asarray(rows)
-    except ValueError:
-        raise BadData("rows have unequal lengths; expected one rectangular array; pad or cut them") from None
-    if array.dtype.kind not in "biuf":
-        raise BadData(
-            f"an array of dtype {array.dtype} was found; expected numbers; ragged rows need padding, texts a .csv or .txt"
-        )
-    return array
+def shift_of(shift: tuple[float, ...]) -> Any:
+    """One number, or an array for the last axis."""
+    return (shift[0] if len(shift) == 1 else np.array(shift)) if shift else 0
 
 
-def finite(array: Array, what: str) -> None:
-    """BadData with the count and the first place of NaN or infinite entries in (N, ...)."""
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        row, *column = bad[0].tolist()
-        place = f"row {row}" + (f", column {column[0] if len(column) == 1 else tuple(column)}" if column else "")
-        raise BadData(
-            f"{what} holds {len(bad):,} NaN or infinite entries, the first in {place}; expected finite numbers;"
-            " drop those rows or fill them in"
-        )
+def less(array: Array, shift: tuple[float, ...]) -> Array:
+    """The array less a form's shift, in float64; as it is where there is none."""
+    return precision.less(array, shift_of(shift)) if shift else array
 
 
 def _check(space: Space, array: Array) -> None:
-    finite(array, "the new data")
     top = np.inf if space.levels is None else space.levels - 1
     grid = np.broadcast_to(space.discrete, array.shape[1:])
     off = grid & (array != array.round())
@@ -169,7 +184,11 @@ def _check(space: Space, array: Array) -> None:
 def _frame(space: Space, rows: Any) -> Array:
     if hasattr(rows, "columns"):
         return tables.encode(space, rows)
-    return numeric(rows)
+    array = numeric(rows)
+    if array.shape[1:] != space.shape:
+        return array
+    finite(array, "the new data")
+    return np.stack([precision.less(array[:, i], c.shift) / c.step for i, c in enumerate(space.columns)], 1)
 
 
 def _letters(space: Space, array: Array) -> list[str]:
@@ -179,7 +198,9 @@ def _letters(space: Space, array: Array) -> list[str]:
 
 def _codes(space: Space, rows: Any) -> Array:
     if not hasattr(rows, "shape"):
-        return spell(rows, space.columns[0].categories, space.shape[0])
+        alphabet = space.columns[0].categories
+        texts = rows.split(BETWEEN) if type(rows) is str and "\f" not in alphabet else rows
+        return spell(texts if len(texts) > 1 else rows, alphabet, space.shape[0])
     return numeric(rows)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genalloy.data import limits
 from genalloy.data.errors import BadData
+from genalloy.data.pictures import PICTURES, read_pictures
 from genalloy.data.raw import PARTS, WHOLE, Raw, digest
 
 Array = np.ndarray[Any, Any]
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 OWN_PARTS = {
     "train": "train",
     "training": "train",
@@ -38,7 +39,8 @@ def read_folder(folder: Path) -> Raw:
         raise BadData(f"the folder {folder} holds no pictures; expected {', '.join(PICTURES[:3])}, ... files; check the path")
     places = [file.relative_to(folder).parts for file in files]
     parts, inner = _parts(places)
-    pictures, notes = _same_mode(files, [_open(file) for file in files])
+    pictures, notes = read_pictures(files)
+    notes += _others(folder, files)
     labels = np.array([place[0] if len(place) > 1 else "" for place in inner])
     has_labels = bool((labels != "").all()) and len(set(labels)) > 1
     rows = {part: np.flatnonzero(parts == part) for part in (WHOLE, *PARTS) if (parts == part).any()}
@@ -54,39 +56,17 @@ def read_folder(folder: Path) -> Raw:
     )
 
 
+def _others(folder: Path, files: list[Path]) -> list[str]:
+    rest = sum(1 for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")) - len(files)
+    return [f"{rest} files that are no pictures were left out"] if rest else []
+
+
 def _parts(places: list[tuple[str, ...]]) -> tuple[Array, list[tuple[str, ...]]]:
     """Each picture's part, and its place inside the part; the top folders are parts only if all of them are."""
     own = [OWN_PARTS.get(place[0].lower(), "") if len(place) > 1 else "" for place in places]
     if all(own) and "train" in own:
         return np.array(own), [place[1:] for place in places]
     return np.array([WHOLE] * len(places)), places
-
-
-def _open(file: Path) -> Array:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            image.load()
-            grey = image.mode in ("1", "L")
-            return np.asarray(image if grey else image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):
-        raise BadData(f"cannot read the picture {file}; expected a whole image file; delete it or write it again") from None
-
-
-def _same_mode(files: list[Path], pictures: list[Array]) -> tuple[Array, list[str]]:
-    """One array: a grey picture among coloured ones gets three channels; unequal sizes are refused."""
-    size = pictures[0].shape[:2]
-    for file, picture in zip(files, pictures, strict=True):
-        if picture.shape[:2] != size:
-            raise BadData(
-                f"pictures of {size[1]}x{size[0]} and of {picture.shape[1]}x{picture.shape[0]} ({file.name}) were found;"
-                " expected one size; resize or crop them to one"
-            )
-    if len({picture.ndim for picture in pictures}) == 1:
-        return np.stack(pictures), []
-    colour = [p if p.ndim == 3 else np.repeat(p.astype(np.uint8)[..., None], 3, -1) for p in pictures]
-    return np.stack(colour), ["grey and coloured pictures are mixed: grey ones were given three equal channels"]
 
 
 # -- idx files -----------------------------------------------------------------------------------------------------
@@ -113,9 +93,10 @@ def read_idx(path: Path) -> Raw:
 def parse_idx(path: Path) -> Array:
     """The uint8 array of an idx file: bytes 0, 0, 8, number of axes, each axis as big-endian int32, then the data."""
     try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, ValueError) as error:
+        data = limits.content(path)
+    except BadData:
+        raise
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BadData(f"cannot read {path}: {error}; expected a whole gzip file; fetch it again") from None
     if len(data) < 8 or data[:3] != b"\0\0\x08":
         raise BadData(f"{path} starts with {data[:4]!r}; expected an idx file of bytes (0, 0, 8, axes); check the file")

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from genalloy.data.columns import FEW_VALUES
 from genalloy.data.errors import BadData
 from genalloy.data.files import read_file
 from genalloy.data.form import Form
 from genalloy.data.images import read_folder
 from genalloy.data.published_sequences import SEQUENCES
 from genalloy.data.raw import PARTS, WHOLE, Raw, digest, digest_array
-from genalloy.data.tables import FEW_VALUES
 
 FOLDER = "GENALLOY_DATA"
 Array = np.ndarray[Any, Any]

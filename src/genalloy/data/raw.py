@@ -25,6 +25,8 @@ class Raw:
     sha256:  of the content as it was found.
     window:  sequences longer than this are cut where the user does not say otherwise; None: they stay whole.
     split:   how the parts were made, where a reader or an encoder made them; in words.
+    texts:   a frame's cells are the texts of a file, and what they are is still to be decided.
+    asked:   column -> kind, as a file beside the table says; see `genalloy.data.columns`.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Raw:
     notes: tuple[str, ...] = ()
     window: int | None = None
     split: str = ""
+    texts: bool = False
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 def digest(chunks: Iterable[bytes]) -> str:

@@ -6,14 +6,17 @@ sides. The length of a row is given, never modelled: a density is of its steps g
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from genalloy.data.arrays import levels_of
+from genalloy.data.arrays import levels_of, shift_for, shifted
 from genalloy.data.encoded import Encoded
 from genalloy.data.errors import BadData
-from genalloy.data.form import Array, finite, numeric
+from genalloy.data.form import Array
+from genalloy.data.memory import finite, numeric
+from genalloy.data.precision import single
 from genalloy.data.raw import PARTS, WHOLE, Raw
 from genalloy.data.reading import Reading
 from genalloy.data.signals import SIGNALS
@@ -34,13 +37,16 @@ def read_sequences(raw: Raw, reading: Reading, seed: int) -> Encoded:
         parts[part], owner = cut([on_grid[origin][i] for i in index], window)
         labels |= {part: raw.labels[origin][index][owner]} if raw.labels else {}
     together = {name: _joined(rows) for name, rows in parts.items()}
+    shift, shift_notes = ((), list[str]()) if signal.levels else shift_for(together, next(iter(together.values())).ndim == 2)
+    together = {name: shifted(rows, shift) for name, rows in together.items()}
+    parts = {name: [shifted(row, shift) for row in rows] for name, rows in parts.items()}
     levels, notes = (signal.levels, list[str]()) if signal.levels else levels_of(together, image=False)
     longest = max(len(row) for rows in parts.values() for row in rows)
     space = Space((longest, *next(iter(parts.values()))[0].shape[1:]), "sequence", levels, (), True)
     lengths = {name: np.array([len(row) for row in rows]) for name, rows in parts.items()}
     arrays = {name: padded(rows, longest) for name, rows in parts.items()}
-    notes = [*notes, *_notes(lengths, window, sum(len(index) for _, index in chosen.values()))]
-    return Encoded(arrays, space, raw.form, notes, labels, raw.split or split or seeded, lengths)
+    notes = [*shift_notes, *notes, *_notes(lengths, window, sum(len(index) for _, index in chosen.values()))]
+    return Encoded(arrays, space, replace(raw.form, shift=shift), notes, labels, raw.split or split or seeded, lengths)
 
 
 def _in_order(parts: dict[str, Rows], window: int | None) -> tuple[dict[str, Rows], str]:
@@ -69,10 +75,10 @@ def cut(rows: Rows, window: int | None) -> tuple[Rows, Array]:
 
 def padded(rows: Rows, steps: int) -> Array:
     """(N, steps, *F) float32, zeros behind each row."""
-    made = np.zeros((len(rows), steps, *rows[0].shape[1:]), np.float32)
-    for place, row in zip(made, rows, strict=True):
-        place[: len(row)] = row
-    return made
+    block = np.zeros((len(rows), steps, *rows[0].shape[1:]), np.float32)
+    for place, row in zip(block, rows, strict=True):
+        place[: len(row)] = single(row)
+    return block
 
 
 def _checked(row: Any) -> Array:

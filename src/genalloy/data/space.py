@@ -21,9 +21,15 @@ COLUMN_KINDS = ("real", "integer", "category")
 class Column:
     """One column of a table, as the user gave it and as it is stored.
 
-    name, dtype:  of the user's column, given back with samples.
-    kind:         "real" (stored as is), "integer" (stored as is), "category" (stored as an index into `categories`).
+    name, dtype:  of the user's column, given back with samples; for dates and spans of time the number is of days.
+    kind:         "real" or "integer" (stored less `shift`), "category" (stored as an index into `categories`).
+    categories:   what people read; two of them may be spelt alike ("1" and 1), `exact` then tells them apart.
     low, high:    smallest and largest stored value seen in the data; integers are clipped to them on the way back.
+    shift:        what is taken off in float64 (integers: exactly) before a value is stored as float32, and put back.
+    step:         integers that are all shift + k step are stored as k, where float32 could not hold them otherwise.
+    decimals:     to which reals are rounded on the way back, since all were written so; None: they are not.
+    label:        the column's label as JSON where it is not the text `name`.
+    exact:        JSON of what `dtype` does not say: see `genalloy.data.dtypes`.
     """
 
     name: str
@@ -32,6 +38,11 @@ class Column:
     categories: tuple[str, ...] = ()
     low: float = 0.0
     high: float = 0.0
+    shift: float = 0
+    step: int = 1
+    decimals: int | None = None
+    label: str = ""
+    exact: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in COLUMN_KINDS:

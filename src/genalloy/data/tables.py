@@ -1,155 +1,289 @@
-"""Data frames to arrays and back: column kinds, categories, dtypes.
+"""Data frames to arrays and back, column by column, as `genalloy.data.columns` has decided; exact in dtype, order and label.
 
-Texts, booleans and pandas categories become an index into the sorted categories; integers stay integers (a
-probability mass, base measure counting); everything else is real. pandas is imported only when a frame is built.
+pandas is imported only when a frame is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
+from genalloy.data import cells, dtypes, precision
+from genalloy.data.cells import DAY
+from genalloy.data.columns import read_dates, read_numbers, some
 from genalloy.data.errors import BadData, nearest
 from genalloy.data.space import Column, Space
 
 Array = np.ndarray[Any, Any]
-FLOAT32_INTEGERS = 2**24
-MOST_CATEGORIES = 1000
-FEW_VALUES = 32
+SPANS = ("timedelta", "Timedelta")
 
 
-def describe(frame: Any) -> tuple[tuple[Column, ...], list[str]]:
-    """The columns of a data frame and notes on how they were read. BadData for missing or unusable values."""
-    _no_gaps(frame)
-    read = [_column(str(name), frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
-    return tuple(column for column, _ in read), [note for _, note in read if note]
+# -- in ------------------------------------------------------------------------------------------------------------
 
 
 def encode(space: Space, frame: Any) -> Array:
-    """A frame's columns, found by name, as float64 (N, columns). BadData for missing columns and unknown categories."""
-    names = [str(name) for name in frame.columns]
-    for column in space.columns:
-        if column.name not in names:
+    """A frame's columns, found by label, as float64 (N, columns) less their shifts.
+
+    Raises BadData, once and with everything that is wrong, for missing columns and cells and for unknown categories.
+    """
+    frame = headed(space.columns, frame)
+    series = [frame.iloc[:, place] for place in places(space.columns, list(frame.columns))]
+    encoded, refusals = list[Array](), list[str]()
+    for column, one in zip(space.columns, series, strict=True):
+        try:
+            encoded.append(_encode(column, one))
+        except BadData as error:
+            refusals.append(f"column {column.name!r} {error}")
+    if refusals:
+        raise BadData(" | ".join(refusals[:12]))
+    return np.stack(encoded, 1)
+
+
+def headed(columns: tuple[Column, ...], frame: Any) -> Any:
+    """A file's table whose header was taken for a row, since it is all numbers, with its header."""
+    names = [str(label) for label in frame.columns]
+    wanted = {column.name for column in columns}
+    if wanted <= set(names) or names != [f"x{i}" for i in range(len(names))] or not len(frame):
+        return frame
+    first = [str(cell) for cell in frame.iloc[0]]
+    return frame.iloc[1:].set_axis(first, axis=1) if wanted <= set(first) else frame
+
+
+def places(columns: tuple[Column, ...], labels: list[Any]) -> list[int]:
+    """Where each column is: by its label, the k-th of equal ones for the k-th; where labels became texts, by what they read."""
+    exact = _nth([_label(column) for column in columns], [_keyed(label) for label in labels])
+    spelt = _nth([column.name for column in columns], [dtypes.spelt(label) for label in labels])
+    found = spelt if None in exact else exact
+    for column, place in zip(columns, found, strict=True):
+        if place is None:
+            names = [dtypes.spelt(label) for label in labels]
             raise BadData(
-                f"there is no column {column.name!r}; expected {_some(c.name for c in space.columns)}"
-                f"{nearest(column.name, names)}"
+                f"there is no column {column.name!r}; expected {some(c.name for c in columns)}{nearest(column.name, names)}"
             )
-    kept = frame.iloc[:, [names.index(column.name) for column in space.columns]]
-    _no_gaps(kept)
-    return np.stack([_encode(c, kept.iloc[:, i]) for i, c in enumerate(space.columns)], 1)
+    return [place for place in found if place is not None]
 
 
-def decode(space: Space, array: Array) -> Any:
-    """Stored values (N, columns) as a data frame with the user's names, dtypes and categories."""
-    import pandas
-
-    return pandas.DataFrame({c.name: _decode(c, array[:, i]) for i, c in enumerate(space.columns)})
+def _label(column: Column) -> str:
+    return column.label or json.dumps(column.name)
 
 
-def _no_gaps(frame: Any) -> None:
-    gaps = frame.isna().to_numpy() | frame.isin([np.inf, -np.inf]).to_numpy()
-    if gaps.any():
-        row, column = np.argwhere(gaps)[0]
-        raise BadData(
-            f"{int(gaps.sum()):,} entries are missing or infinite, the first in row {row}, column"
-            f" {str(frame.columns[column])!r}; expected complete rows; drop them or fill them in"
-        )
+def _keyed(label: Any) -> str:
+    return json.dumps(dtypes.plain_label(label))
 
 
-def _column(name: str, series: Any) -> tuple[Column, str]:
-    dtype, code = str(series.dtype), series.dtype.kind
-    if code in "mM":
-        raise BadData(f"column {name!r} holds dates ({dtype}); expected numbers or categories; turn it into a number or drop it")
-    if code not in "iuf":
-        return _category(name, series), ""
-    values = series.to_numpy(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if code == "f" and not _few_integers(values):
-        return Column(name, "real", dtype, (), low, high), _grid_note(name, values)
-    if max(-low, high) >= FLOAT32_INTEGERS:
-        raise BadData(
-            f"column {name!r} holds integers up to {max(-low, high):.3g}; expected at most 2^24;"
-            " drop it if it is an identifier, rescale it to floats if it is a measurement"
-        )
-    note = "" if code != "f" else f"column {name!r}: floats that are all integers were read as integers"
-    return Column(name, "integer", dtype, (), low, high), note
-
-
-def _few_integers(values: Array) -> bool:
-    return bool((values == values.round()).all()) and len(np.unique(values)) <= FEW_VALUES
-
-
-def clumped(values: Array) -> int:
-    """Number of distinct values of one column if they are few and each is met often, else 0."""
-    distinct = len(np.unique(values))
-    return distinct if 1 < distinct <= FEW_VALUES and distinct * 4 <= len(values) else 0
-
-
-def _grid_note(name: str, values: Array) -> str:
-    distinct = clumped(values)
-    if not distinct:
-        return ""
-    return (
-        f"column {name!r} has only {distinct} distinct values in {len(values):,} rows:"
-        " a density can grow without bound there, so compare log-densities with care"
-    )
-
-
-def _category(name: str, series: Any) -> Column:
-    if series.dtype.name == "category":
-        categories = tuple(str(value) for value in series.cat.categories)
-    else:
-        categories = tuple(sorted({str(value) for value in series.unique()}))
-    if len(categories) > min(MOST_CATEGORIES, max(20, len(series) // 2)):
-        raise BadData(
-            f"column {name!r} has {len(categories):,} distinct texts in {len(series):,} rows; expected categories;"
-            " drop it if it is a name or an identifier, or convert it to numbers"
-        )
-    return Column(name, "category", str(series.dtype), categories, 0.0, len(categories) - 1.0)
+def _nth(wanted: list[str], there: list[str]) -> list[int | None]:
+    """For each of the wanted names the place of the next equal one."""
+    rest = {name: [i for i, other in enumerate(there) if other == name] for name in set(wanted)}
+    return [rest[name].pop(0) if rest[name] else None for name in wanted]
 
 
 def _encode(column: Column, series: Any) -> Array:
-    if column.kind != "category":
-        return _numbers(column, series)
-    index = {category: code for code, category in enumerate(column.categories)}
-    texts = [str(value) for value in series]
-    unknown = sorted(set(texts) - set(index))
-    if unknown:
+    if column.kind == "category":
+        return _codes(column, series)
+    gaps = cells.gaps(series)
+    if gaps.any():
         raise BadData(
-            f"column {column.name!r} holds the unknown category {unknown[0]!r}; expected"
-            f" {_some(column.categories)}{nearest(unknown[0], index)}"
+            f"has {int(gaps.sum()):,} entries that are missing or infinite, the first in row"
+            f" {int(np.argmax(gaps))}; expected complete"
+            " rows; drop them or fill them in"
         )
-    return np.array([index[text] for text in texts], np.float64)
+    unit = _facts(column).get("unit", "")
+    values = _UNITS[unit](column, series)
+    return values / column.step if column.step > 1 else values
 
 
-def _numbers(column: Column, series: Any) -> Array:
+def _facts(column: Column) -> dict[str, Any]:
+    return dict(json.loads(column.exact)) if column.exact else {}
+
+
+def _plain_numbers(column: Column, series: Any) -> Array:
+    family = cells.family_of(series)
+    if family not in ("integer", "float"):
+        try:
+            # a text is as wide as the column was: 0.1257 is another number in float16
+            values = read_numbers(series)
+            return precision.less(values if values.dtype.kind == "i" else values.astype(_width(column)), column.shift)
+        except BadData:
+            raise BadData(f"holds texts; expected {column.kind} numbers as in the training data") from None
+    return precision.less(cells.numbers(series), column.shift)
+
+
+def _days(column: Column, series: Any) -> Array:
+    if cells.family_of(series) not in ("date", "span"):
+        series = _read_times(column, series)
+    return (cells.microseconds(series) - int(column.shift) * DAY) / DAY
+
+
+def _read_times(column: Column, series: Any) -> Any:
+    """Texts as dates in the column's own zone, or as spans where it holds spans."""
+    import pandas
+
+    dtype = dtypes.build(column.dtype, _facts(column).get("of", {}))
     try:
-        return np.asarray(series.to_numpy(np.float64))
-    except (TypeError, ValueError):
-        raise BadData(f"column {column.name!r} holds texts; expected {column.kind} numbers as in the training data") from None
+        if getattr(dtype, "kind", "") == "m" or _facts(column).get("cells") in SPANS:
+            return pandas.Series(pandas.to_timedelta(series.astype(str)))
+        if getattr(dtype, "tz", None) is not None:
+            return pandas.Series(pandas.to_datetime(series.astype(str), utc=True, format="ISO8601").dt.tz_convert(dtype.tz))
+    except (ValueError, TypeError) as error:
+        raise BadData(f"holds {str(error).partition(chr(10))[0]}; expected times as in the training data") from None
+    return read_dates(series, _facts(column).get("format", ""))[0]
+
+
+def _ordinals(column: Column, series: Any) -> Array:
+    import pandas
+
+    periods = series.astype(dtypes.build(column.dtype, {})) if series.dtype.kind != "M" else pandas.Series(series)
+    return precision.less(np.asarray(periods.astype("int64")), column.shift)
+
+
+_UNITS: dict[str, Callable[[Column, Any], Array]] = {"": _plain_numbers, "day": _days, "period": _ordinals}
+
+
+def _codes(column: Column, series: Any) -> Array:
+    """Places of the cells among the categories: by type and text, or by text alone where that is enough."""
+    typed = {(type(value).__name__, str(value)): code for code, value in enumerate(_values(column))}
+    spelt = {name: code for code, name in reversed(list(enumerate(column.categories)))}
+    found = [typed.get(key, spelt.get(key[1], _same_number(key[1], spelt))) for key in cells.keys(series)]
+    if None in found:
+        row = found.index(None)
+        word = str(series.iloc[row])
+        raise BadData(
+            f"holds the unknown category {word!r}, the first in row {row}; expected"
+            f" {some(column.categories)}{nearest(word, spelt)}"
+        )
+    return np.array(found, np.float64)
+
+
+def _same_number(word: str, spelt: dict[str, int]) -> int | None:
+    """A category that is the same number in another spelling: 1 in a file for the category 1.0."""
+    try:
+        return next((spelt[name] for name in (f"{float(word)}", f"{float(word):.0f}") if name in spelt), None)
+    except ValueError:
+        return None
+
+
+def _values(column: Column) -> list[Any]:
+    """The categories as the user's own values."""
+    facts = _facts(column)
+    own = facts.get("values") or facts.get("of", {}).get("values")
+    if own:
+        return [dtypes.lively(value) for value in own]
+    if column.dtype in ("bool", "boolean"):
+        return [name == "True" for name in column.categories]
+    return list(column.categories)
+
+
+def numbers(frame: Any) -> Array:
+    """A frame of numbers, or of texts that spell them, as float64 (N, columns). Raises BadData, naming a column."""
+    values = list[Array]()
+    for i in range(frame.shape[1]):
+        series = frame.iloc[:, i]
+        try:
+            read = cells.numbers if cells.family_of(series) in ("integer", "float") else read_numbers
+            values.append(read(series).astype(np.float64))
+        except BadData as error:
+            raise BadData(f"column {dtypes.spelt(frame.columns[i])!r} {error}") from None
+    return np.stack(values, 1)
+
+
+# -- out -----------------------------------------------------------------------------------------------------------
+
+
+def decode(space: Space, array: Array, header: str = "") -> Any:
+    """Stored values (N, columns) as a data frame with the user's labels, dtypes and categories. header: see `dtypes.header`."""
+    import pandas
+
+    frame = pandas.DataFrame({i: _decode(column, array[:, i]) for i, column in enumerate(space.columns)})
+    labels = [dtypes.lively(json.loads(_label(column))) for column in space.columns]
+    frame.columns = dtypes.index_of(labels, header)
+    return frame
 
 
 def _decode(column: Column, values: Array) -> Any:
-    if not column.discrete:
-        return values.astype(column.dtype)
-    kept = np.clip(np.nan_to_num(values).round(), column.low, column.high)
+    facts = _facts(column)
+    if column.kind == "category":
+        return _as_categories(column, facts, np.clip(np.nan_to_num(values).round(), column.low, column.high).astype(int))
     if column.kind == "integer":
-        return kept.astype(column.dtype)
-    return _as_categories(column, kept.astype(int))
+        values = np.clip(np.nan_to_num(values).round(), column.low, column.high) * column.step
+    if facts.get("unit") == "day":
+        return _as_dates(column, facts, values)
+    return _as_numbers(column, facts, values)
 
 
-def _as_categories(column: Column, codes: Array) -> Any:
+def _as_categories(column: Column, facts: dict[str, Any], codes: Array) -> Any:
     import pandas
 
-    if column.dtype == "bool":
-        return np.array([category == "True" for category in column.categories])[codes]
-    if column.dtype == "category":
-        return pandas.Categorical.from_codes(codes, categories=list(column.categories))
-    return pandas.Series(np.array(column.categories, dtype=object)[codes]).astype(column.dtype)
+    dtype = dtypes.build(column.dtype, facts.get("of", {}))
+    if type(dtype).__name__ == "CategoricalDtype":
+        if not facts.get("of"):  # a run of an earlier version
+            return pandas.Categorical.from_codes(codes, categories=list(column.categories))
+        return pandas.Categorical.from_codes(codes, dtype=dtype)
+    values = np.empty(len(column.categories), object)
+    values[:] = _values(column)
+    return _column_of(values[codes], dtype)
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+def _column_of(values: Any, dtype: Any) -> Any:
+    """Values as a pandas column of any dtype."""
+    import pandas
+
+    if type(dtype).__name__ == "SparseDtype":
+        return pandas.Series(pandas.arrays.SparseArray(np.asarray(values, dtype.subtype), dtype=dtype))
+    if type(dtype).__name__ == "ArrowDtype":
+        return pandas.Series(pandas.array(list(values), dtype=dtype))
+    return pandas.Series(values).astype(dtype)
+
+
+def _as_dates(column: Column, facts: dict[str, Any], days: Array) -> Any:
+    import pandas
+
+    step = facts.get("step", DAY)
+    with np.errstate(invalid="ignore"):
+        times = (np.round(np.nan_to_num(days) * DAY / step) * step).astype(np.int64) + int(column.shift) * DAY
+    dtype = dtypes.build(column.dtype, facts.get("of", {}))
+    span = getattr(dtype, "kind", "") == "m" or facts.get("cells") in SPANS
+    wall = pandas.Series(times.astype("timedelta64[us]" if span else "datetime64[us]"))
+    if facts.get("cells") == "date" or str(dtype).startswith("date32"):
+        return _column_of(np.array(wall.dt.date, object), dtype)
+    zone = getattr(dtype, "tz", None)
+    if zone is not None:
+        wall = wall.dt.tz_localize(zone, ambiguous=np.ones(len(wall), bool), nonexistent="shift_forward")
+    return wall.astype(dtype)
+
+
+def _as_numbers(column: Column, facts: dict[str, Any], values: Array) -> Any:
+    dtype = dtypes.build(column.dtype, facts.get("of", {}))
+    if facts.get("unit") == "period":
+        import pandas
+
+        return pandas.Series(pandas.PeriodIndex.from_ordinals((values + column.shift).astype(np.int64), freq=dtype.freq))
+    inner = _inner(column)
+    full = values if inner.kind in "iu" else np.asarray(values + column.shift)
+    if column.decimals is not None:
+        full = np.round(full, column.decimals)
+    numbers = precision.more(full, column.shift, inner) if inner.kind in "iu" else full.astype(inner)
+    if facts.get("cells") == "Decimal" or "decimal" in str(dtype):
+        return _column_of([_decimal(number, column.decimals) for number in numbers.tolist()], dtype)
+    if facts.get("cells") == "float":
+        numbers = numbers.astype(np.float64)
+    return _column_of(numbers, dtype)
+
+
+def _inner(column: Column) -> np.dtype[Any]:
+    """The NumPy dtype of a column's numbers, whatever holds them."""
+    dtype = dtypes.build(column.dtype, _facts(column).get("of", {}))
+    inner = getattr(dtype, "numpy_dtype", None) or getattr(dtype, "subtype", None) or dtype
+    return np.dtype(inner) if np.dtype(inner).kind in "iuf" else np.dtype("int64" if column.kind == "integer" else "float64")
+
+
+def _width(column: Column) -> np.dtype[Any]:
+    inner = _inner(column)
+    return inner if inner.kind == "f" else np.dtype("float64")
+
+
+def _decimal(number: float, places: int | None) -> Decimal:
+    return Decimal(repr(number) if places is None else f"{number:.{places}f}")

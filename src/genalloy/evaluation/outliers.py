@@ -78,9 +78,8 @@ def foreign(dataset: Dataset, name: str, source: Any) -> Tensor:
     other = getattr(source, "space", None)
     reason = dataset.space.comparable(other) if other is not None else None
     if reason is None:
-        rows = getattr(source, "test", source)
         try:
-            return dataset.admit(rows)
+            return dataset.admit(source) if other is None else source.stored_as(dataset.space, dataset.form).test
         except ValueError as error:
             reason = str(error)
     raise ValueError(f"the outlier set {name!r} does not fit the data: {reason}; encode it as the data were, see dataset.admit")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from genalloy.data.columns import parsed
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.experiments.declare import Contender
@@ -34,6 +35,7 @@ class Comparison:
     command: str = ""
     seeds: int = 1
     device: str = "auto"
+    columns: str | None = None
 
     def __post_init__(self) -> None:
         keep_limits(self)
@@ -45,19 +47,21 @@ class Comparison:
         """A recipe at a seed; all seeds share the first one's split."""
         split = self.seed if seed != self.seed else None
         settings = RunSettings(
-            recipe, self.data, self.label, self.limit, minutes=self.minutes, seed=seed, device=self.device, split=split
-        )
+            recipe, self.data, self.label, self.limit, minutes=self.minutes, seed=seed, device=self.device, split=split,
+            columns=self.columns,
+        )  # fmt: skip
         name = recipe if seed == self.seed else f"{recipe}-{seed}"
         return Entry(Contender(recipe, recipe), settings, self.folder / name, Asked(), cap=True)
 
     def dataset(self) -> Dataset:
-        return load(self.data, label=self.label, seed=self.seed, limit=self.limit)
+        return load(self.data, label=self.label, seed=self.seed, limit=self.limit, columns=parsed(self.columns or ""))
 
     def table(self, dataset: Dataset) -> Table:
         """The rows that the comparison asks for."""
         seeds = range(self.seed, self.seed + self.seeds)
         entries = [self.entry(r.name, seed) for seed in seeds for r in fitting(self, dataset)]
         question = {k: getattr(self, k) for k in ("data", "minutes", "label", "limit", "seed")}
+        question |= {} if self.columns is None else {"columns": self.columns}
         facts = {"kind": "compare", "command": self.command, "seeds": list(seeds)}
         title = f"Generative models on {dataset.name}"
         return Table(title, self.folder, tuple(entries), self.folder / BASELINES, question, facts, self.jobs)

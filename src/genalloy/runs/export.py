@@ -11,6 +11,8 @@ from torch import Tensor
 
 from genalloy.data import bpe
 from genalloy.data.audio import write_wave
+from genalloy.data.form import BETWEEN
+from genalloy.data.labels import words
 from genalloy.data.load import rows
 from genalloy.data.signals import SIGNALS
 from genalloy.distribution import Masked
@@ -25,7 +27,48 @@ from genalloy.runs.start import RunData, trained_model
 from genalloy.training.devices import CPU
 
 Given = tuple[Tensor, Tensor] | None
-WRITERS = (".png", ".npz", ".npy", ".csv", ".parquet", ".txt", ".wav")
+ENDINGS = {
+    "array": (".png", ".npz", ".npy", ".csv", ".parquet"),
+    "frame": (".png", ".csv", ".parquet", ".npz", ".npy"),
+    "text": (".txt", ".png"),
+    "tokens": (".txt", ".png"),
+    "audio": (".npz", ".wav", ".png"),
+}
+"""What samples of each form can be written to, and what `score` reads again (but for pictures)."""
+SEQUENCES = (".npz", ".png")
+CODES = (".npz", ".npy", ".csv", ".parquet")
+SCORES = (".csv", ".parquet")
+
+
+def check_ending(out: Path, endings: tuple[str, ...], what: str) -> None:
+    """Raise ValueError, before any work, for a file that cannot be written."""
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"--out {out} ends in {out.suffix!r}; expected for {what} one of {', '.join(endings)}")
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder; expected a file's name; add one")
+
+
+def check_samples(out: Path, facts: RunData) -> None:
+    """Raise ValueError, before sampling, for a file that samples of this run could not be read from again."""
+    check_ending(out, ENDINGS.get(facts.form.style, SEQUENCES), f"samples of {facts.name}")
+    if facts.form.style != "frame":
+        return
+    suffix, columns = out.suffix.lower(), facts.space.columns
+    mixed = [c.name for c in columns if len(set(c.categories)) < len(c.categories)]
+    if suffix in (".csv", ".parquet") and mixed:
+        raise ValueError(f"column {mixed[0]!r} has categories spelt alike; expected others for {suffix}; give --out x.png")
+    if suffix in (".npz", ".npy") and not all(_plain(c.dtype) for c in columns):
+        raise ValueError(f"{facts.name} has columns that are no plain numbers; expected .csv or .parquet; change --out {out}")
+    if suffix == ".parquet" and len({c.name for c in columns}) < len(columns):
+        raise ValueError(f"{facts.name} has two columns of one name; expected .csv, not .parquet; change --out {out}")
+
+
+def _plain(dtype: str) -> bool:
+    """Whether a column is one of NumPy's numbers."""
+    try:
+        return np.dtype(dtype).kind in "iufb"
+    except TypeError:
+        return False
 
 
 def write_samples(values: Tensor, facts: RunData, out: Path, lengths: Tensor | None = None) -> Path:
@@ -33,26 +76,52 @@ def write_samples(values: Tensor, facts: RunData, out: Path, lengths: Tensor | N
 
     lengths (N,): of sequences, which are cut to them; an .npz then holds all steps in one array, and `samples_len`.
     """
-    if out.suffix not in WRITERS:
-        raise ValueError(f"--out {out} ends in {out.suffix!r}; expected one of {', '.join(WRITERS)}")
+    check_samples(out, facts)
     out.parent.mkdir(parents=True, exist_ok=True)
-    restored = facts.form.restore(facts.space, values, lengths)
-    if out.suffix == ".png":
+    suffix = out.suffix.lower()
+    if suffix == ".png":
         out.write_bytes(_picture(values, facts, lengths))
-    elif facts.form.style in SIGNALS:
+        return out
+    restored = facts.form.restore(facts.space, values, lengths)
+    if facts.form.style in SIGNALS:
         return _write_sequences(restored, facts, out)
-    elif out.suffix == ".wav":
-        raise ValueError(f"--out {out} is for sound, and {facts.name} is none; expected one of {', '.join(WRITERS[:-1])}")
-    elif out.suffix == ".npz":
-        np.savez(out, samples=_array(restored))
-    elif out.suffix == ".npy":
-        np.save(out, _array(restored))
-    elif out.suffix == ".txt":
-        out.write_text("\n".join(map(str, restored)), encoding="utf-8")
+    if suffix == ".txt":
+        alphabet = facts.space.columns[0].categories
+        out.write_text(("" if "\f" in alphabet else BETWEEN).join(restored), encoding="utf-8", newline="")
+        return out
+    return _write_rows(restored, out, "samples", facts)
+
+
+def _write_rows(rows: Any, out: Path, key: str, facts: RunData | None = None) -> Path:
+    """Rows, an array or a frame, to .npz, .npy, .csv or .parquet."""
+    suffix = out.suffix.lower()
+    if suffix == ".npz":
+        np.savez(out, **{key: np.asarray(rows)})  # type: ignore[arg-type]
+    elif suffix == ".npy":
+        with out.open("wb") as file:
+            np.save(file, np.asarray(rows))
+    elif suffix == ".csv":
+        _spelt(rows, facts).to_csv(out, index=False)
     else:
-        frame = _frame(restored)
-        frame.to_csv(out, index=False) if out.suffix == ".csv" else frame.to_parquet(out)
+        _spelt(rows, facts).to_parquet(out, index=False)
     return out
+
+
+def _spelt(rows: Any, facts: RunData | None) -> Any:
+    """Rows as a frame that a file can hold: labels as texts, categories as they are spelt, nothing sparse; arrays by number."""
+    import pandas as pd
+
+    if not hasattr(rows, "columns"):
+        flat = np.asarray(rows).reshape(len(rows), -1)
+        flat = flat.astype(np.uint8) if flat.dtype.kind == "b" else flat
+        return pd.DataFrame(flat, columns=[f"x{i}" for i in range(flat.shape[1])])
+    columns = () if facts is None else facts.space.columns
+    cells = {i: rows.iloc[:, i].astype(str) if c.kind == "category" else _dense(rows.iloc[:, i]) for i, c in enumerate(columns)}
+    return pd.DataFrame(cells).set_axis([c.name for c in columns], axis=1)
+
+
+def _dense(series: Any) -> Any:
+    return series.sparse.to_dense() if hasattr(series, "sparse") and type(series.dtype).__name__ == "SparseDtype" else series
 
 
 def write_drawn(
@@ -62,6 +131,10 @@ def write_drawn(
 
     given: rows (N, *E) and which of their entries (N, *E) are known. scheme: how the others are drawn, None: by `complete`.
     """
+    text = facts.space.kind == "text"
+    out = out or (None if text and given else Path("samples.txt" if text else "samples.png"))
+    if out is not None:
+        check_samples(out, facts)
     lengths, how = facts.drawn_lengths(n, seed), ""
     if given is None:
         values = sample(model, n, seed=seed, context=cycled(model, len(facts.classes), n), lengths=lengths)
@@ -74,8 +147,6 @@ def write_drawn(
         else:
             completed = completions(model, x, mask, scheme, seed, context)
             values, how = completed.values, f"; {told(completed)}"
-    text = facts.space.kind == "text"
-    out = out or (None if text and given else Path("samples.txt" if text else "samples.png"))
     spoken = "\n----\n".join(facts.form.restore(facts.space, values)) + "\n----\n" if text and given else ""
     return f"{spoken}wrote {write_samples(values, facts, out, lengths)}{how}" if out else f"{spoken}{n} texts{how}"
 
@@ -90,29 +161,13 @@ def _picture(values: Tensor, facts: RunData, lengths: Tensor | None) -> bytes:
 
 def _write_sequences(rows: list[Any], facts: RunData, out: Path) -> Path:
     """Sequences of unequal lengths: one .npz, or a .wav for each of a sound."""
-    if out.suffix == ".wav" and facts.form.style == "audio":
+    if out.suffix.lower() == ".wav":
         places = [out] if len(rows) == 1 else [out.with_stem(f"{out.stem}-{i:02d}") for i in range(len(rows))]
         for place, row in zip(places, rows, strict=True):
             write_wave(place, row, facts.form.rate)
         return places[0]
-    if out.suffix != ".npz":
-        allowed = ".npz, .png or .wav" if facts.form.style == "audio" else ".npz or .png"
-        raise ValueError(f"--out {out} ends in {out.suffix!r}; sequences of unequal lengths go to {allowed}")
     np.savez(out, samples=np.concatenate(rows), samples_len=np.array([len(row) for row in rows]))
     return out
-
-
-def _array(rows: Any) -> Any:
-    return rows.to_numpy() if hasattr(rows, "to_numpy") else np.asarray(rows)
-
-
-def _frame(rows: Any) -> Any:
-    import pandas as pd
-
-    if hasattr(rows, "to_csv"):
-        return rows
-    flat = np.asarray(rows)
-    return pd.DataFrame(flat.reshape(len(flat), -1))
 
 
 def rows_of(facts: RunData, data: str, label: str | None) -> Tensor | Masked:
@@ -127,6 +182,7 @@ def write_scores(run: Path, data: str, label: str | None, out: Path, samples: in
     """One line a row: log-density, its label, the estimator, and the outlier rank."""
     import pandas as pd
 
+    check_ending(out, SCORES, "scores")
     facts, model = RunData.read_existing(run), trained_model(run).to(device)
     x = rows_of(facts, data, label)
     scores = best_scores(model, x, samples, labels_of(facts, model, data, label))
@@ -139,7 +195,8 @@ def write_scores(run: Path, data: str, label: str | None, out: Path, samples: in
     if scores.stderr is not None:
         frame["stderr"] = scores.stderr.numpy()
     out.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(out, index_label="row")
+    frame = frame.rename_axis("row").reset_index()
+    frame.to_csv(out, index=False) if out.suffix.lower() == ".csv" else frame.to_parquet(out)
     mean = f"mean {values.mean():.5g} nats ({scores.kind.value}; {scores.how})"
     return f"wrote {out}: {len(values)} rows, {mean}{_each_step(scores, facts, x)}"
 
@@ -165,11 +222,11 @@ def labels_of(facts: RunData, model: Any, data: str, label: str | None) -> Tenso
     parts = [labels for _, _, labels in rows(data, label)]
     if any(labels is None for labels in parts):
         raise ValueError(f"the model takes a label for every row, and {data} has none; give --label COLUMN")
-    words = [f"{value:g}" if isinstance(value, float) else str(value) for labels in parts for value in labels.tolist()]
-    unknown = sorted(set(words) - set(codes))
+    spelt = [word for labels in parts for word in words(np.asarray(labels))]
+    unknown = sorted(set(spelt) - set(codes))
     if unknown:
         raise ValueError(f"{data} has the label {unknown[0]!r}; the model was trained on {', '.join(codes)}")
-    return torch.tensor([codes[word] for word in words])
+    return torch.tensor([codes[word] for word in spelt])
 
 
 def _characters(facts: RunData, x: Tensor) -> Tensor:
@@ -189,15 +246,9 @@ def best_scores(model: Any, x: Tensor | Masked, samples: int, context: Tensor | 
 
 def write_codes(run: Path, data: str, label: str | None, out: Path, device: torch.device = CPU) -> Path:
     """Codes of the rows to .npz, .npy, .csv or .parquet."""
+    check_ending(out, CODES, "codes")
     facts, model = RunData.read_existing(run), trained_model(run).to(device)
     with torch.no_grad():
         codes = encode(model, rows_of(facts, data, label), labels_of(facts, model, data, label)).numpy()
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".npz":
-        np.savez(out, codes=codes)
-    elif out.suffix == ".npy":
-        np.save(out, codes)
-    else:
-        frame = _frame(codes)
-        frame.to_csv(out, index=False) if out.suffix == ".csv" else frame.to_parquet(out)
-    return out
+    return _write_rows(codes, out, "codes")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from genalloy.bounds import listed
+from genalloy.data.columns import parsed
 from genalloy.data.load import load
 from genalloy.experiments.declare import Contender, Experiment
 from genalloy.experiments.verdict import Results, Score, Verdict
@@ -41,16 +42,22 @@ class Order:
     limit: int | None = None
     minutes: float | None = None
     steps: int | None = None
+    columns: str | None = None
 
     def __post_init__(self) -> None:
         keep_limits(self)
+
+    @property
+    def rows(self) -> list[Any]:
+        """What the rows depend on beside the data's name."""
+        return [self.limit, *([] if self.columns is None else [self.columns])]
 
 
 def reproduce(experiment: Experiment, order: Order, results: Path | None) -> tuple[Path, Verdict | None]:
     """Run an experiment: returns its page and its verdict. `results`: where NAME.json is kept; None keeps none."""
     from genalloy.report.page import write_page
 
-    dataset = load(experiment.data, limit=order.limit)
+    dataset = load(experiment.data, limit=order.limit, columns=parsed(order.columns or ""))
     table = table_of(experiment, order)
     with stoppable():
         record = make_table(table, dataset)
@@ -78,6 +85,7 @@ def table_of(experiment: Experiment, order: Order) -> Table:
     seeds = range(order.seeds)
     entries = [_entry(experiment, contender, seed, order, runs, asked) for seed in seeds for contender in experiment.contenders]
     question = {"experiment": experiment.name, **{k: getattr(order, k) for k in ("budget", "limit", "minutes", "steps")}}
+    question |= {} if order.columns is None else {"columns": order.columns}
     facts: dict[str, Any] = {
         "kind": "reproduce" if experiment.verdict else "sweep",
         "command": order.command,
@@ -90,7 +98,7 @@ def table_of(experiment: Experiment, order: Order) -> Table:
     if experiment.verdict is None:
         facts["sweep"] = list(dict.fromkeys(name for c in experiment.contenders for name in c.settings))
     title = f"{experiment.title}, on {experiment.data}"
-    place = runs / f"{BASELINES}-{digest([experiment.data, order.limit, asdict(asked), versions()['genalloy']])}"
+    place = runs / f"{BASELINES}-{digest([experiment.data, *order.rows, asdict(asked), versions()['genalloy']])}"
     name = experiment.name if order.budget == "quick" else f"{experiment.name}-{order.budget}"
     return Table(title, order.workspace / name, tuple(entries), place, question, facts, order.jobs)
 
@@ -99,7 +107,7 @@ def _entry(experiment: Experiment, contender: Contender, seed: int, order: Order
     steps = order.steps or contender.steps.get(order.budget)
     settings = RunSettings(
         contender.recipe, experiment.data, None, order.limit, dict(contender.settings), None if order.minutes else steps,
-        order.minutes, seed, device="cpu", split=0,
+        order.minutes, seed, device="cpu", split=0, columns=order.columns,
     )  # fmt: skip
     # the seed and the data stand in the name for people, the hash for everything else that the run depends on
     identity = digest([asdict(settings), versions()["genalloy"]])

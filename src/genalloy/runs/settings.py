@@ -26,6 +26,7 @@ LIMITS: dict[str, Bounds] = {
     "recipe": Text(),
     "data": Text(),
     "label": Maybe(Text()),
+    "columns": Maybe(Text()),
     "limit": Maybe(STEPS),
     "steps": Maybe(STEPS),
     "minutes": Maybe(POSITIVE),
@@ -67,10 +68,11 @@ def keep_limits(record: Any) -> None:
 class RunSettings:
     """The question that a run answers; `planned` is filled in once, when minutes have become steps.
 
-    recipe, settings: name and `--set` values. data, label, limit: how to load the data again. steps or minutes: the
-    budget (both None: the recipe's own). seed: of split, initial weights and everything random; split: another seed for
-    the split alone, so that runs of several seeds share one test set. device: auto takes a GPU where there is one. precision,
-    processes: Lightning Fabric's. planned: steps of each phase. Raises ValueError on a value out of `LIMITS`.
+    recipe, settings: name and `--set` values. data, label, limit, columns ("age=integer,id=drop"): how to load the data
+    again. steps or minutes: the budget (both None: the recipe's own). seed: of split, initial weights and everything random;
+    split: another seed for the split alone, so that runs of several seeds share one test set. device: auto takes a GPU where
+    there is one. precision, processes: Lightning Fabric's. planned: steps of each phase. Raises ValueError on a value out of
+    `LIMITS`.
     """
 
     recipe: str
@@ -89,6 +91,7 @@ class RunSettings:
     planned: tuple[int, ...] = ()
     dtype: str = "float32"
     split: int | None = None
+    columns: str | None = None
 
     def __post_init__(self) -> None:
         keep_limits(self)
@@ -102,6 +105,13 @@ class RunSettings:
     def split_seed(self) -> int:
         """The seed that cuts the data."""
         return self.seed if self.split is None else self.split
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """How columns of a table are to be read, by name. Raises ValueError where `columns` cannot be read."""
+        from genalloy.data.columns import parsed
+
+        return parsed(self.columns or "")
 
     def with_plan(self, planned: tuple[int, ...]) -> RunSettings:
         return replace(self, planned=planned)

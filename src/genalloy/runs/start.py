@@ -34,7 +34,9 @@ def dataset_of(settings: RunSettings, folder: Path | None = None) -> Dataset:
     source, reading = parse(settings.data)
     if folder is not None and (folder / "data.json").exists():
         reading = replace(reading, vocabulary=RunData.read(folder).form.vocabulary)
-    return load(source, label=settings.label, seed=settings.split_seed, limit=settings.limit, reading=reading)
+    return load(
+        source, label=settings.label, seed=settings.split_seed, limit=settings.limit, reading=reading, columns=settings.asked
+    )
 
 
 def data_of(folder: Path, settings: RunSettings | None = None) -> Dataset:
@@ -120,6 +122,7 @@ def start_from(settings: RunSettings, folder: Path, earlier: Path, fabric: Any =
     reason = dataset.space.comparable(record.space)
     if reason is not None:
         raise ValueError(f"{earlier} was trained on another space: {reason}; choose data of the same shape and kind")
+    dataset = dataset.stored_as(record.space, record.form)
     dataset.notes = (*dataset.notes, *seen_before(dataset, earlier))
     return start(settings, folder, dataset, fabric=fabric, composition=stored_composition(earlier))
 

@@ -41,7 +41,7 @@ class Step:
 def fit(
     model: nn.Module,
     objective: Objective,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     *,
     training: Training = Training(),
     state: State | None = None,
@@ -49,12 +49,13 @@ def fit(
 ) -> Iterator[Step]:
     """Minimise `objective` on `batches`, yielding after every step; `batches` sets the length.
 
+    batches: of `Batch`, or what a torch DataLoader gives: rows, or rows and their labels.
     Pass the state of an earlier step to continue to the same numbers. Raises ValueError before step 0 where a parameter
     has two owners or the model lacks what the objective needs, and :class:`Diverged` at the first non-finite number.
     """
     state, world, stream = state or State(), World(fabric), Stream(model)
     team: list[Player] = []
-    for batch in batches:
+    for batch in map(Batch.of, batches):
         stream.enter()
         try:
             team = team or open_game(model, objective, batch, training, state, world)
