@@ -23,6 +23,7 @@ from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer
+from genalloy.training.checkpoint import FORMAT, write_tensors
 from genalloy.training.diagnose import Diverged
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.coupling import ByMask, Coupling, alternating
@@ -86,7 +87,8 @@ def main(mode: str, folder: Path) -> None:
     except Diverged as error:
         print("diverged:", error)
         return
-    torch.save(numbers(trainer), folder / "numbers.pt")
+    result = numbers(trainer)
+    write_tensors(folder / "numbers.safetensors", result.pop("weights"), {"format": FORMAT, **result})
 
 
 if __name__ == "__main__":

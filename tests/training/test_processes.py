@@ -11,6 +11,8 @@ import pytest
 import torch
 from two_processes import cases, train
 
+from genalloy.training.checkpoint import read_tensors
+
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
@@ -22,7 +24,8 @@ def ranks(tmp_path_factory) -> list[dict]:
     command = [sys.executable, str(SCRIPT), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=170)
     assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(folder / f"rank{r}.pt") for r in range(2)]
+    read = [read_tensors(folder / f"rank{r}.safetensors") for r in range(2)]
+    return [{name: {"numbers": t, **facts[name]} for name, t in tensors.items()} for tensors, facts in read]
 
 
 @pytest.mark.parametrize("name", ["likelihood", "two players", "idle parameter"])

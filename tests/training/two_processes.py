@@ -15,6 +15,7 @@ from toy_game import OPTIONS, Sometimes, flow, game, last, some_batches
 
 from genalloy.capabilities import Batch
 from genalloy.objectives.likelihood import MaximumLikelihood
+from genalloy.training.checkpoint import FORMAT, write_tensors
 from genalloy.training.devices import make_fabric
 from genalloy.training.fit import fit
 from genalloy.training.options import Training
@@ -51,7 +52,8 @@ def main(out: Path) -> None:
     fabric = make_fabric("cpu", processes=2)
     fabric.launch()
     results = {name: train(case, fabric, 1) for name, case in cases().items()}
-    torch.save(results, out / f"rank{fabric.global_rank}.pt")
+    weights = {name: result.pop("numbers") for name, result in results.items()}
+    write_tensors(out / f"rank{fabric.global_rank}.safetensors", weights, {"format": FORMAT, **results})
 
 
 if __name__ == "__main__":
