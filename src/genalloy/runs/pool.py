@@ -23,7 +23,7 @@ import torch
 
 from genalloy.runs.progress import EVERY, say_line
 from genalloy.training.checkpoint import write_text
-from genalloy.training.interrupt import STOPS, stoppable, whole_steps
+from genalloy.training.interrupt import stoppable, whole_steps
 
 GLANCE = 0.5
 """Seconds between two looks at the workers' progress."""
@@ -58,7 +58,7 @@ def run_jobs(jobs: list[Job], at_once: int, finished: int, ended: Ended) -> None
         try:
             while crew.work():
                 view.draw(finished + crew.done, crew.working())
-        except STOPS:
+        except BaseException:  # a signal, or a page that cannot be written: no worker is left behind
             crew.stop()
             raise
         view.draw(finished + crew.done, [])
