@@ -168,6 +168,10 @@ def invocation(dice: random.Random) -> list[str]:
 def short(monkeypatch) -> None:
     """No step is taken, nothing is measured and no other process is started, whatever was asked for."""
     none = lambda *_, **__: iter(())  # noqa: E731
+
+    def alone(*_: object) -> None:
+        raise ValueError("other processes would run the tests again")
+
     for module, name, instead in (
         (train, "fit", none),
         (train, "seconds_per_step", lambda *_, **__: 0.01),
@@ -177,6 +181,7 @@ def short(monkeypatch) -> None:
         (evaluate, "write_pictures", none),
         (evaluate, "features_of", none),
         (table, "run_jobs", none),
+        (launch, "make_fabric", alone),
         (check, "check_part", lambda *_, **__: []),
         (torch, "set_num_threads", none),
     ):

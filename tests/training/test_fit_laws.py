@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -26,6 +27,8 @@ from genalloy.objectives.objective import Objective, Play, Turn, WithTurn
 from genalloy.schedules import Linear
 from genalloy.spec import from_spec, to_spec
 from genalloy.training.checkpoint import Pair
+from genalloy.training.devices import resolve_device
+from genalloy.training.finite import not_finite
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
 from genalloy.training.players import players
@@ -299,3 +302,35 @@ def test_seeds_mix_without_collisions() -> None:
     assert len(seeds) == 6 * 20 * 4 * 4
     assert all(0 <= s < 2**63 for s in seeds)
     assert StandardNormal((1,))().sample((1,)).shape == (1, 1)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(math.nan, "NaN"), (math.inf, "infinite")])
+def test_a_weight_that_is_not_finite_is_named_itself(value: float, kind: str) -> None:
+    """Not the loss or a gradient elsewhere, which it only spoils."""
+    torch.manual_seed(0)
+    model = flow()
+    steps = fit(model, MaximumLikelihood(), some_batches(0, 5))
+    next(steps), next(steps)
+    name, last = list(model.named_parameters())[-1]
+    last.data.view(-1)[:1] = value
+    with pytest.raises(Diverged, match=f"step 2: parameter {re.escape(name)} holds 1 {kind} of {last.numel()} values"):
+        next(steps)
+
+
+def test_weights_and_buffers_are_told_apart() -> None:
+    layer = torch.nn.BatchNorm1d(3)
+    assert not_finite(layer) is None
+    layer.running_mean.fill_(math.inf)
+    assert not_finite(layer) is None, "masks hold infinities"
+    layer.running_var[1] = math.nan
+    assert not_finite(layer) == "buffer running_var holds 1 NaN of 3 values"
+    layer.weight.data[:2] = math.nan
+    assert not_finite(layer) == "parameter weight holds 2 NaN of 3 values"
+
+
+def test_devices_by_name() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("banana", "meta", "", "cuda:9"):
+        with pytest.raises(ValueError, match=f"found device '{name}', expected one that this machine has: auto, cpu"):
+            resolve_device(name)
