@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from genalloy.data import limits
 from genalloy.data.errors import BadData, nearest
 from genalloy.data.form import Form
+from genalloy.data.frames import read_frame
+from genalloy.data.memory import held
 from genalloy.data.raw import PARTS, WHOLE, Raw, digest
 
 Array = np.ndarray[Any, Any]
@@ -23,8 +26,12 @@ LABEL_WORDS = ("y", "labels", "label", "targets", "target")
 
 
 def read_npy(path: Path) -> Raw:
-    """One array."""
-    return Raw(path.stem, {WHOLE: limits.npy(path)}, path=str(path), sha256=digest([path.read_bytes()]))
+    """One array; one of records is a table."""
+    array, sha256 = limits.npy(path), digest([path.read_bytes()])
+    if array.dtype.names:
+        frame = held(array)
+        return replace(read_frame(frame.rows, None, path.stem, sha256=sha256), path=str(path), notes=frame.notes)
+    return Raw(path.stem, {WHOLE: array}, path=str(path), sha256=sha256)
 
 
 def read_key(path: Path, key: str, label: str | None) -> Raw:

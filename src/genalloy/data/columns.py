@@ -323,15 +323,14 @@ def _date(series: Any, family: str) -> Decided:
     if (times % DAY == 0).all():
         column, notes = _on_grid(times // DAY, str(series.dtype), _exact(series, unit="day", format=form))
         return Decided(column, [*said, f"{what} are whole days, read as integers", *notes])
-    shift = int(times.min() // DAY)
     step = next(step for step in STEPS if (times % step == 0).all())
-    stored = (times - shift * DAY) / DAY
+    origin = int(times.min() // step * step)
+    stored = (times - origin) / DAY
+    centred(stored, float(stored.max()))
     seconds = float(np.spacing(np.float32(stored.max()))) * DAY / 1e6
-    column = Column(
-        "", "real", str(series.dtype), (), float(stored.min()), float(stored.max()), shift, 1, None, "",
-        _exact(series, unit="day", step=step, format=form),
-    )  # fmt: skip
-    return Decided(column, [*said, f"{what} are read as days less {shift:,}, to about {seconds:.2g} seconds"])
+    exact = _exact(series, unit="day", step=step, format=form, origin=origin)
+    column = Column("", "real", str(series.dtype), (), 0.0, float(stored.max()), origin / DAY, 1, None, "", exact)
+    return Decided(column, [*said, f"{what} are read as days from the first on, to about {seconds:.2g} seconds"])
 
 
 def read_dates(series: Any, known: str = "") -> tuple[Any, str]:

@@ -63,4 +63,6 @@ def words(labels: Any) -> list[str]:
 def _word(label: Any) -> str:
     if getattr(getattr(label, "dtype", None), "kind", "") == "f" or type(label) is float:
         return str(int(label)) if float(label).is_integer() else str(label)
-    return str(label)
+    text = str(label)
+    # a date whose time is midnight is a day
+    return text.partition("T")[0] if type(label) is np.datetime64 and not text.partition("T")[2].strip("0:.") else text

@@ -39,6 +39,8 @@ def read(source: Any, label: str | None = None) -> Raw:
 
 def _named(source: str, label: str | None) -> Raw:
     path = Path(source)
+    if not source.strip():
+        raise BadData("the source is an empty text; expected a path or the name of a data set; give one")
     if source in PUBLISHED and not path.exists():
         return read_published(source)
     known = nearest(source, BUILT_IN)

@@ -115,7 +115,12 @@ def _plain_numbers(column: Column, series: Any) -> Array:
 def _days(column: Column, series: Any) -> Array:
     if cells.family_of(series) not in ("date", "span"):
         series = _read_times(column, series)
-    return (cells.microseconds(series) - int(column.shift) * DAY) / DAY
+    return (cells.microseconds(series) - _origin(column)) / DAY
+
+
+def _origin(column: Column) -> int:
+    """Where a column's days begin, in microseconds since 1970."""
+    return int(_facts(column).get("origin", column.shift * DAY))
 
 
 def _read_times(column: Column, series: Any) -> Any:
@@ -243,7 +248,7 @@ def _as_dates(column: Column, facts: dict[str, Any], days: Array) -> Any:
 
     step = facts.get("step", DAY)
     with np.errstate(invalid="ignore"):
-        times = (np.round(np.nan_to_num(days) * DAY / step) * step).astype(np.int64) + int(column.shift) * DAY
+        times = (np.round(np.nan_to_num(days) * DAY / step) * step).astype(np.int64) + _origin(column)
     dtype = dtypes.build(column.dtype, facts.get("of", {}))
     span = getattr(dtype, "kind", "") == "m" or facts.get("cells") in SPANS
     wall = pandas.Series(times.astype("timedelta64[us]" if span else "datetime64[us]"))
