@@ -101,9 +101,10 @@ def _bounded(x: Any) -> tuple[Any, Tensor]:
 
 def _again(model: nn.Module, x: Any, asked: Estimator, context: Context, chunk: int) -> Tensor:
     """Rows whose number is no number, in double precision; -inf where they still overflow, since every weight is finite."""
-    for name, weight in model.state_dict().items():
-        if weight.is_floating_point() and bool(weight.isnan().any()):
-            raise ValueError(f"the weight {name} holds NaN, and so does every density; train again, with a lower learning rate")
+    bad = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
+    bad += [name for name, buffer in model.named_buffers() if bool(buffer.isnan().any())]
+    if bad:
+        raise ValueError(f"the weight {bad[0]} is not finite, and so is no density; train again, with a lower learning rate")
     twin, doubled = copy.deepcopy(model).double(), tree_map(Tensor.double, context)
     values = [asked(twin(c), piece).value for piece, c in pieces(x.to(torch.float64), doubled, chunk)]
     return torch.cat(values).nan_to_num(-torch.inf, torch.inf, -torch.inf)
@@ -177,14 +178,15 @@ def pieces(x: Any, context: Context, chunk: int) -> Iterator[tuple[Any, Context]
 def minus_energy(model: nn.Module, x: Tensor, chunk: int = 256, seed: int = 0) -> Tensor:
     """-E(x) (n,) of an unnormalised model, with what fixed preprocessing adds: no log-density, only one up to a constant.
 
-    Raises Unavailable where the model has no energy.
+    Finite or -inf, as :func:`score`'s are. Raises Unavailable where the model has no energy.
     """
-    parts = []
-    with _aside(model, seed, -3):
-        for piece in x.split(chunk):
-            inner, seen, between = reach(model(), piece, "energy")
-            parts.append(-inner.energy(seen) + (0.0 if between is None else between.value))
-    return torch.cat(parts)
+    return score(model, x, _minus_energy, chunk, seed).values
+
+
+def _minus_energy(distribution: TorchDistribution, x: Tensor) -> Evidence:
+    inner, seen, between = reach(distribution, x, "energy")
+    value = -inner.energy(seen)
+    return Evidence(value if between is None else value + between.value, Kind.ESTIMATE, "minus the energy")
 
 
 @contextmanager
