@@ -21,10 +21,9 @@ import pytest
 import torch
 
 from genalloy.cli import main
-from genalloy.evidence import Kind
+from genalloy.evidence import Evidence, Kind
 from genalloy.recipes.registry import all_recipes
 from genalloy.runs import check, evaluate, launch, start, table, train
-from genalloy.runs.score import Scores
 from genalloy.runs.settings import RunSettings
 
 SEED = int(os.environ.get("GENALLOY_FUZZ_SEED", "0"))
@@ -176,7 +175,7 @@ def short(monkeypatch) -> None:
         (train, "fit", none),
         (train, "seconds_per_step", lambda *_, **__: 0.01),
         (start, "seconds_per_step", lambda *_, **__: 0.01),
-        (train, "score", lambda *_, **__: Scores(torch.zeros(1), Kind.NONE, "")),
+        (train, "score", lambda *_, **__: Evidence(torch.zeros(1), Kind.NONE, "")),
         (evaluate, "examine", lambda *_, **__: {}),
         (evaluate, "write_pictures", none),
         (evaluate, "features_of", none),

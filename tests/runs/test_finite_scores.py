@@ -23,7 +23,7 @@ from genalloy.models.flow import Flow
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.registry import all_recipes
 from genalloy.runs.cells import density_cell
-from genalloy.runs.score import score
+from genalloy.runs.score import minus_energy, score
 from genalloy.training.fit import fit
 from genalloy.training.seeding import seed_all
 from genalloy.transforms.observation import Affine
@@ -81,7 +81,7 @@ def test_a_nan_weight_or_row_is_named() -> None:
         score(model, torch.tensor([[0.0, 0, 0], [math.nan, 0, 0]]))
     name, weight = next((n, p) for n, p in model.named_parameters() if p.dim() == 2)
     weight.data[0, 0] = math.nan
-    with pytest.raises(ValueError, match=f"the weight {name} holds NaN"):
+    with pytest.raises(ValueError, match=f"the weight {name} is not finite"):
         score(model, X[:3])
 
 
@@ -107,3 +107,9 @@ def test_the_ridge_of_a_fitted_gaussian_is_relative_to_each_entry() -> None:
     scaled, plain = FittedGaussian.of(X * units), FittedGaussian.of(X)
     expected = plain().density(X).value - units.log().sum()
     torch.testing.assert_close(scaled().density(X * units).value, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_energies_too() -> None:
+    rows = torch.cat([X[:5], torch.full((2, 3), 1e30), torch.full((1, 3), math.inf)])
+    values = minus_energy(trained("ebm-nce").model, rows)
+    assert values[:5].isfinite().all() and not values.isnan().any() and values[5:].max() < values[:5].min()

@@ -20,6 +20,7 @@ from genalloy.distribution import Masked, density
 from genalloy.evidence import Evidence, Kind, join_words
 from genalloy.models.completion import Completed, Completion, completer
 from genalloy.training.devices import device_of
+from genalloy.training.finite import not_finite
 from genalloy.training.seeding import Stream, seed_all
 
 Estimator = Callable[[TorchDistribution, Tensor], Evidence]
@@ -80,9 +81,8 @@ def _bounded(x: Any) -> tuple[Any, Tensor]:
 
 def _again(model: nn.Module, x: Any, asked: Estimator, context: Context, chunk: int) -> Tensor:
     """Rows whose number is no number, in double precision; -inf where they still overflow, since every weight is finite."""
-    for name, weight in model.state_dict().items():
-        if weight.is_floating_point() and bool(weight.isnan().any()):
-            raise ValueError(f"the weight {name} holds NaN, and so does every density; train again, with a lower learning rate")
+    if (words := not_finite(model)) is not None:
+        raise ValueError(f"{words}, so no density is a number; train again, with a lower learning rate or clipped gradients")
     twin, doubled = copy.deepcopy(model).double(), tree_map(Tensor.double, context)
     values = [asked(twin(c), piece).value for piece, c in placed(twin, x.to(torch.float64), doubled, chunk)]
     return torch.cat(values).cpu().nan_to_num(-torch.inf, torch.inf, -torch.inf)
@@ -164,14 +164,15 @@ def placed(model: nn.Module, x: Any, context: Context, chunk: int) -> Iterator[t
 def minus_energy(model: nn.Module, x: Tensor, chunk: int = 256, seed: int = 0) -> Tensor:
     """-E(x) (n,) of an unnormalised model, with what fixed preprocessing adds: no log-density, only one up to a constant.
 
-    Raises Unavailable where the model has no energy.
+    Finite or -inf, as :func:`score`'s are. Raises Unavailable where the model has no energy.
     """
-    parts = []
-    with _aside(model, seed, -3):
-        for piece, _ in placed(model, x, None, chunk):
-            inner, seen, between = reach(model(), piece, "energy")
-            parts.append(-inner.energy(seen) + (0.0 if between is None else between.value))
-    return torch.cat(parts).cpu()
+    return score(model, x, _minus_energy, chunk, seed).value
+
+
+def _minus_energy(distribution: TorchDistribution, x: Tensor) -> Evidence:
+    inner, seen, between = reach(distribution, x, "energy")
+    value = -inner.energy(seen)
+    return Evidence(value if between is None else value + between.value, Kind.ESTIMATE, "minus the energy")
 
 
 @contextmanager
