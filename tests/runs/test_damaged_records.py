@@ -27,7 +27,8 @@ DATA = {
 }  # fmt: skip
 TEXTS: dict[str, bytes] = {
     "empty": b"", "cut": b'{"format": 1, "rec', "list": b"[]", "null": b"null", "number": b"3", "text": b"hello",
-    "empty object": b"{}", "not UTF-8": b'{"recipe": "\xff\xfe"}', "deep": b'{"a": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "zeros": bytes(100),
+    "empty object": b"{}",
+    "not UTF-8": b'{"recipe": "\xff\xfe"}', "deep": b'{"a": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "zeros": bytes(100),
     "a name twice": b'{"format": 1, "format": 1}', "digits": b'{"format": ' + b"9" * 5000 + b"}",
 }  # fmt: skip
 

@@ -108,16 +108,16 @@ def test_the_command_of_a_planned_run_fixes_its_steps_and_states_its_seed():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "not readable JSON"),
-        ("[" * 100_000, "not readable JSON"),
-        ("[1]", "holds a JSON list"),
+        ("", "JSONDecodeError"),
+        ("[" * 100_000, "nested too deep"),
+        ("[1]", "expected a JSON object"),
         ("{}", "format None"),
         ('{"format": 9}', "install a newer"),
         ('{"format": "1"}', "format '1'"),
         ('{"format": 1}', "missing 2 required"),
         ('{"format": 1, "recipe": "vae", "data": "x", "zap": 3}', "zap"),
         ('{"format": 1, "recipe": "vae", "data": "x", "steps": -3}', "steps=-3"),
-        ('{"format": 1, "recipe": "vae", "data": "x", "planned": 3}', "other settings"),
+        ('{"format": 1, "recipe": "vae", "data": "x", "planned": 3}', "no entry of RunSettings"),
     ],
 )
 def test_a_damaged_record_is_one_line_that_names_the_file(tmp_path, text, words):

@@ -149,7 +149,7 @@ class RunSettings:
         version = record.pop("format", None)
         if type(version) is not int or version > FORMAT:
             raise ValueError(f"it has format {version!r}, this version reads up to {FORMAT}; install a newer genalloy")
-        return of_record(RunSettings, {**record, "planned": tuple(record["planned"])})
+        return of_record(RunSettings, record)
 
 
 DEFAULTS = {f.name: f.default for f in fields(RunSettings) if f.name not in ("recipe", "data", "settings", "planned", "dtype")}
