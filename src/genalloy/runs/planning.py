@@ -162,10 +162,11 @@ def measure(
 def seconds_per_step(composition: Composition, limit: float, dataset: Dataset) -> list[float]:
     """Seconds of one step of each phase, timed for about `limit` seconds."""
     found, began = watches(composition, dataset, torch.device("cpu")), time.perf_counter()
-    while not found[0].slices or time.perf_counter() - began < limit:
+    while True:
         for watch in found:
             watch.slice()
-    return [watch.seconds for watch in found]
+        if time.perf_counter() - began > limit:
+            return [watch.seconds for watch in found]
 
 
 def divided(total: int, shares: list[float]) -> tuple[int, ...]:
