@@ -26,7 +26,8 @@ DATA = {
     "name": "moons", "space": {"kind": "real", "shape": [2]}, "source": {"form": {}}, "notes": [], "classes": [], "lengths": [],
 }  # fmt: skip
 TEXTS: dict[str, bytes] = {
-    "empty": b"", "cut": b'{"format": 1, "rec', "list": b"[]", "null": b"null", "number": b"3", "text": b"hello", "empty object": b"{}",
+    "empty": b"", "cut": b'{"format": 1, "rec', "list": b"[]", "null": b"null", "number": b"3", "text": b"hello",
+    "empty object": b"{}",
     "not UTF-8": b'{"recipe": "\xff\xfe"}', "deep": b'{"a": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "zeros": bytes(100),
     "a name twice": b'{"format": 1, "format": 1}', "digits": b'{"format": ' + b"9" * 5000 + b"}",
 }  # fmt: skip
@@ -75,7 +76,9 @@ def test_a_record_that_is_not_there(tmp_path) -> None:
     refused(tmp_path / "none.json", lambda: read_json(tmp_path / "none.json"))
 
 
-@pytest.mark.parametrize("record", [None, 3, [], {"phase": "x"}, {"phase": True}, {"train": [[1, "a"]]}, {"other": 1}, {"best": None}])
+@pytest.mark.parametrize(
+    "record", [None, 3, [], {"phase": "x"}, {"phase": True}, {"train": [[1, "a"]]}, {"other": 1}, {"best": None}], ids=str
+)
 def test_a_runs_memory_of_another_type(record: Any) -> None:
     with pytest.raises(ValueError, match="Memory"):
         of_record(Memory, record)
