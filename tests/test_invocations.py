@@ -23,7 +23,7 @@ import torch
 from genalloy.cli import main
 from genalloy.evidence import Evidence, Kind
 from genalloy.recipes.registry import all_recipes
-from genalloy.runs import check, evaluate, launch, start, table, train
+from genalloy.runs import check, evaluate, launch, planning, start, table, train
 from genalloy.runs.settings import RunSettings
 
 SEED = int(os.environ.get("GENALLOY_FUZZ_SEED", "0"))
@@ -173,8 +173,8 @@ def short(monkeypatch) -> None:
 
     for module, name, instead in (
         (train, "fit", none),
-        (train, "seconds_per_step", lambda *_, **__: 0.01),
-        (start, "seconds_per_step", lambda *_, **__: 0.01),
+        (planning, "measure", lambda *_, **__: planning.Timing(0.01, 0.1, 0.1)),
+        (start, "seconds_per_step", lambda composition, *_: [0.01 for _ in composition.each()]),
         (train, "score", lambda *_, **__: Evidence(torch.zeros(1), Kind.NONE, "")),
         (evaluate, "examine", lambda *_, **__: {}),
         (evaluate, "write_pictures", none),
@@ -206,7 +206,6 @@ def test_no_invocation_ends_in_a_traceback(short, place, monkeypatch, capfd):
             continue
         _, err = capfd.readouterr()
         last = err.strip().splitlines()[-1:] or [""]
-        if code not in (0, 1,
-        2) or "this is a bug" in err or "Traceback" in err or (code and not last[0].startswith("error: ")):
+        if code not in (0, 1, 2) or "this is a bug" in err or "Traceback" in err or (code and not last[0].startswith("error: ")):
             wrong.append(f"{index} {words}: exit {code}: {last[0][:300]}")
     assert not wrong, f"{len(wrong)} of {COUNT} in {time.monotonic() - began:.0f} s:\n" + "\n".join(wrong)

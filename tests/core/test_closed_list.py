@@ -399,6 +399,29 @@ def test_an_imported_module_gives_only_classes_that_it_defines(name: str, mine: 
             load(write(tmp_path / "file.safetensors", content))
 
 
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages", "own"])
+def test_an_installed_package_that_something_imported_is_not_the_callers(folder: str, tmp_path, monkeypatch) -> None:
+    name = f"peer_nets_{folder[:3]}"
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / f"{name}.py").write_text("from torch import nn\nclass Net(nn.Module): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path / folder))
+    importlib.import_module(name)
+    path = write(tmp_path / "file.safetensors", spec(node(f"{name}:Net")))
+    if folder == "own":
+        assert type(load(path)).__name__ == "Net"
+        return
+    with pytest.raises(ValueError, match=rf"trust=\['{name}:Net'\]"):
+        load(path)
+    assert type(load(path, trust=[f"{name}:Net"])).__name__ == "Net"
+
+
+def test_lightnings_own_modules_are_not_the_callers(tmp_path) -> None:
+    wrappers = importlib.import_module("lightning.fabric.wrappers")
+    assert issubclass(wrappers._FabricModule, nn.Module)
+    with pytest.raises(ValueError, match="not imported from code of your own"):
+        load(write(tmp_path / "file.safetensors", spec(node("lightning.fabric.wrappers:_FabricModule"))))
+
+
 def test_kinds_of_a_callers_classes_are_not_exchanged(mine: str, tmp_path) -> None:
     importlib.import_module(mine)
     for content, trust in (

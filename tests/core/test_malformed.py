@@ -175,6 +175,10 @@ def _swap(p: Parsed) -> None:
     held[a], held[b] = held[b], held[a]
 
 
+def _forget(p: Parsed) -> None:
+    del p.tensors[first(p, "PReLU")["tensors"].pop("weight")]
+
+
 SPECS: dict[str, tuple[Callable[[Parsed], Any], str]] = {
     "no format": (lambda p: p.facts.pop("format"), "format"),
     "format text": (facts(format="1"), "format"),
@@ -281,6 +285,7 @@ SPECS: dict[str, tuple[Callable[[Parsed], Any], str]] = {
     "children unknown": (at("Flow", children={"a": {"tensors": {"x": "y"}, "children": {}}}), "missing"),
     "children with a dotted name": (at("Flow", children={"a.b": {"tensors": {}, "children": {}}}), "of the name"),
     "tensor missing": (lambda p: p.tensors.pop(tensor(p)), "missing"),
+    "tensor and its entry missing": (_forget, "the file lacks tensors"),
     "tensor renamed": (_rename, "missing"),
     "tensor extra": (lambda p: p.tensors.update(extra=torch.zeros(2)), "does not name (extra)"),
     "tensor of another shape": (change(lambda t: t[..., :-1].contiguous()), "of shape"),

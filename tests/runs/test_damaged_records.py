@@ -76,10 +76,9 @@ def test_a_record_that_is_not_there(tmp_path) -> None:
     refused(tmp_path / "none.json", lambda: read_json(tmp_path / "none.json"))
 
 
-NO_MEMORIES = [None, 3, [], {"phase": "x"}, {"phase": True}, {"train": [[1, "a"]]}, {"other": 1}, {"best": None}]
-
-
-@pytest.mark.parametrize("record", NO_MEMORIES)
+@pytest.mark.parametrize(
+    "record", [None, 3, [], {"phase": "x"}, {"phase": True}, {"train": [[1, "a"]]}, {"other": 1}, {"best": None}], ids=str
+)
 def test_a_runs_memory_of_another_type(record: Any) -> None:
     with pytest.raises(ValueError, match="Memory"):
         of_record(Memory, record)

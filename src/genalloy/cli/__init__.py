@@ -133,7 +133,7 @@ def fit(
 
 def _given(context: typer.Context) -> set[str]:
     """Names of the run's settings that were written on the command line."""
-    names = {"set_": "settings"}
+    names = {"set_": "settings", "split_seed": "split"}
     written = (name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE")
     return {names.get(name, name) for name in written}
 
