@@ -110,6 +110,7 @@ def test_thousands(tmp_path: Path) -> None:
         ("", lambda i: f"{i % 3},{i % 2},{i % 5}", N, ["x0", "x1", "x2"]),
         ("colour,shade", lambda i: f"{WORDS[i]},{WORDS[-i]}", N, ["colour", "shade"]),
         ("name,2019,2020", lambda i: f"{WORDS[i]},{A[i]:.2f},{B[i]:.2f}", N, ["name", "2019", "2020"]),
+        ("name,1,2", lambda i: f"{WORDS[i]},{A[i] ** 2:.2f},{B[i] ** 2:.2f}", N, ["name", "1", "2"]),
         ("0,1", lambda i: f"{A[i]:.3f},{B[i]:.3f}", N, ["0", "1"]),
         ("a,a", lambda i: f"{A[i]:.3f},{B[i]:.3f}", N, ["a", "a"]),
         ("a", lambda i: f"{A[i]:.3f}", N, ["a"]),
