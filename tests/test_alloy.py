@@ -345,7 +345,10 @@ def test_what_is_neither_a_run_nor_an_estimator_is_refused(flow, tmp_path) -> No
 # -- random states, settings, devices --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [None, 3, np.int64(3), np.random.RandomState(3), np.random.default_rng(3)], ids=lambda state: type(state).__name__)
+STATES = [None, 3, np.int64(3), np.random.RandomState(3), np.random.default_rng(3)]
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: type(state).__name__)
 def test_random_states_are_kept_as_they_are_and_used(state: Any, rows, tmp_path) -> None:
     before = copy.deepcopy(state)
     alloy = Alloy("maf", steps=1, settings=SMALL, random_state=state).fit(rows)
