@@ -346,6 +346,15 @@ def test_what_no_reader_could_build_is_refused_before_a_step() -> None:
             to_spec(Keeps(thing))
 
 
+def test_code_without_a_module_keeps_the_classes_that_derive_from_genalloys() -> None:
+    space: dict[str, Any] = {"__name__": "a_cell"}
+    exec("from genalloy.part import Part\nclass Own(Part):\n    def forward(self, context=None): ...\n", space)
+    exec("from torch import nn\nclass Plain(nn.Module): ...\n", space)
+    assert type(from_spec(*to_spec(space["Own"]()))) is space["Own"]
+    with pytest.raises(ValueError, match="cannot be imported under that name"):
+        to_spec(space["Plain"]())
+
+
 def test_a_class_under_a_name_that_leads_elsewhere_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(sys.modules[__name__], "Scale", nn.Linear)
     with pytest.raises(ValueError, match="cannot be imported under that name"):

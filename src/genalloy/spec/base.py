@@ -24,8 +24,16 @@ def frozen_value(cls: type) -> bool:
     return bool(getattr(cls, "__dataclass_params__", None)) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
+DEFINED: dict[str, type] = {}
+"""Modules and values by "module:Class", as they were defined: of use where code runs without a module (a cell, a doctest)."""
+
+
 class Module(nn.Module):
     """An nn.Module that prints as its constructor call and can be written as a spec."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        DEFINED[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
     def __repr__(self) -> str:
         return call_text(self)
@@ -37,6 +45,10 @@ class Module(nn.Module):
 
 class Value:
     """Base of frozen dataclasses that are passed in: samplers, schedules, estimators, ports, payoffs."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        DEFINED[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
 
 class Foreign(Module):

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from genalloy.spec.base import frozen_value, imported
+from genalloy.spec.base import DEFINED, frozen_value, imported
 from genalloy.spec.names import MODULE_PLACES, PUBLIC, VALUE_PLACES, current
 from genalloy.spec.torch_modules import ALLOWED, allowed
 
@@ -104,9 +104,14 @@ def _callers(name: str) -> Place:
 
 
 def _defined(name: str) -> type | None:
-    """The class that an imported module defines under this name, looked up without running anything; None otherwise."""
+    """The class that an imported module defines under this name, looked up without running anything; None otherwise.
+
+    Code that runs without a module of its name defines what derives from genalloy's bases.
+    """
     module, _, path = name.partition(":")
-    holder: Any = sys.modules.get(module)
+    if module not in sys.modules:
+        return DEFINED.get(name) if "<locals>" not in name else None
+    holder: Any = sys.modules[module]
     if not isinstance(holder, ModuleType):
         return None
     for part in path.split("."):
