@@ -21,7 +21,7 @@ from genalloy.models.flow import Flow
 from genalloy.models.implicit import Implicit
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.part import Part
-from genalloy.spec import Foreign, Value, from_spec, to_spec
+from genalloy.spec import Foreign, Value, classes, from_spec, to_spec
 from genalloy.training.checkpoint import load, save
 from genalloy.training.fit import fit
 
@@ -408,26 +408,32 @@ def test_an_imported_module_gives_only_classes_that_it_defines(name: str, mine: 
             load(write(tmp_path / "file.safetensors", content))
 
 
+@pytest.mark.parametrize("needed", [False, True])
 @pytest.mark.parametrize("folder", ["site-packages", "dist-packages", "own"])
-def test_an_installed_package_that_something_imported_is_not_the_callers(folder: str, tmp_path, monkeypatch) -> None:
-    name = f"peer_nets_{folder[:3]}"
+def test_a_package_that_genalloy_needs_is_not_the_callers(folder: str, needed: bool, tmp_path, monkeypatch) -> None:
+    name = f"peer_nets_{folder[:3]}_{needed}"
+    monkeypatch.setattr(classes, "_needed", lambda: frozenset({name} if needed else ()))
     (tmp_path / folder).mkdir()
     (tmp_path / folder / f"{name}.py").write_text("from torch import nn\nclass Net(nn.Module): pass\n")
     monkeypatch.syspath_prepend(str(tmp_path / folder))
     importlib.import_module(name)
     path = write(tmp_path / "file.safetensors", spec(node(f"{name}:Net")))
-    if folder == "own":
-        assert type(load(path)).__name__ == "Net"
-        return
-    with pytest.raises(ValueError, match=rf"trust=\['{name}:Net'\]"):
-        load(path)
-    assert type(load(path, trust=[f"{name}:Net"])).__name__ == "Net"
+    if needed and folder != "own":
+        with pytest.raises(ValueError, match=rf"trust=\['{name}:Net'\]"):
+            load(path)
+    assert type(load(path, trust=[f"{name}:Net"] if needed else ())).__name__ == "Net"
+
+
+def test_what_genalloy_needs_is_read_off_its_metadata() -> None:
+    needed = classes._needed()
+    assert {"torch", "lightning", "sklearn", "numpy", "tensorboard", "torchdiffeq", "jinja2"} <= needed
+    assert "pytest" not in needed and "genalloy_tests" not in needed
 
 
 def test_lightnings_own_modules_are_not_the_callers(tmp_path) -> None:
     wrappers = importlib.import_module("lightning.fabric.wrappers")
     assert issubclass(wrappers._FabricModule, nn.Module)
-    with pytest.raises(ValueError, match="not imported from code of your own"):
+    with pytest.raises(ValueError, match="not imported"):
         load(write(tmp_path / "file.safetensors", spec(node("lightning.fabric.wrappers:_FabricModule"))))
 
 

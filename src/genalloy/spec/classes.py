@@ -2,15 +2,17 @@
 
 A name is "room:Name" (genalloy's own, :mod:`genalloy.spec.names`), "torch.nn:Name" (an allow-list), or "module:Class". The last
 is a class of the caller's: built where that module was imported before loading began and defines the class, or where the
-reader's `trust` holds exactly this name. An installed package is nobody's own code, and may have been imported by accident
-(by torch, by Lightning): its classes need trust, as do Python's own modules. Nothing is imported or called here.
+reader's `trust` holds exactly this name. What genalloy itself imports, or what it needs does (torch, Lightning), is not the
+caller's doing: classes of those packages need trust, as do Python's own. Nothing is imported or called here.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-import sysconfig
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,10 +94,10 @@ def _callers(name: str) -> Place:
     module = name.partition(":")[0]
     if not name.partition(":")[2] or module.partition(".")[0] in CLOSED:
         raise ValueError(f"the file holds {name[:200]!r}, which is no class that a file may build")
-    cls = None if _installed(module) else _defined(name)
+    cls = None if _accidental(module) else _defined(name)
     if cls is None:
         raise ValueError(
-            f"the file holds {name[:200]}, a class that you have not imported from code of your own; if you trust it: "
+            f"the file holds {name[:200]}, a class that you have not imported; import it, or if you trust it: "
             f"load(path, trust=[{name[:200]!r}])"
         )
     if not (issubclass(cls, nn.Module) or frozen_value(cls)):
@@ -121,15 +123,39 @@ def _defined(name: str) -> type | None:
     return holder if (holder.__module__, holder.__qualname__) == (module, path) else None
 
 
-def _installed(module: str) -> bool:
-    """Whether a module is Python's own or of an installed package; modules without a file go by their package's."""
+def _accidental(module: str) -> bool:
+    """Whether a module may be imported without the caller's doing: Python's own, or of a package that genalloy needs."""
     root = module.partition(".")[0]
-    if root in sys.stdlib_module_names and root != "__main__":
-        return True
-    files = (vars(sys.modules[name]).get("__file__") for name in (module, root) if isinstance(sys.modules.get(name), ModuleType))
-    file = next((f for f in files if isinstance(f, str)), None)
-    if file is None or module == "__main__":
-        return False
-    parts = Path(file).parts
-    library = Path(sysconfig.get_path("stdlib"))
-    return "site-packages" in parts or "dist-packages" in parts or library in Path(file).parents
+    return root != "__main__" and (root in sys.stdlib_module_names or (_installed(root) and root in _needed()))
+
+
+def _installed(root: str) -> bool:
+    """Whether a package's files are installed ones, which is soon told."""
+    files = getattr(sys.modules.get(root), "__path__", ()) or [getattr(sys.modules.get(root), "__file__", "")]
+    return any(part in ("site-packages", "dist-packages") for file in files for part in Path(str(file)).parts)
+
+
+@cache
+def _needed() -> frozenset[str]:
+    """Top-level modules of the distributions that genalloy requires, directly or not."""
+    modules = packages_distributions()
+    names, waiting = set[str](), ["genalloy"]
+    while waiting:
+        name = _normal(waiting.pop())
+        if name not in names:
+            names.add(name)
+            waiting += [re.split(r"[^\w.-]", line)[0] for line in _requirements(name) if "extra ==" not in line]
+    # without metadata of genalloy's own nothing tells what it needs: all that is installed may be
+    return frozenset(m for m, owners in modules.items() if len(names) == 1 or names & {_normal(owner) for owner in owners})
+
+
+def _requirements(distribution: str) -> list[str]:
+    try:
+        return requires(distribution) or []
+    except PackageNotFoundError:  # of another platform
+        return []
+
+
+def _normal(distribution: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
