@@ -35,7 +35,7 @@ from genalloy.training.seeding import mix
 from genalloy.training.state import State
 
 CHECKS = 20
-"""Validations in one phase."""
+"""Validations in one phase, not counting the early ones."""
 CHECKED_ROWS = 2000
 """Validation rows of one check, at most: a seeded choice, the same at every check."""
 
@@ -121,7 +121,6 @@ class Trainer:
         order = Order(len(rows.x), phase.batch, mix(self.settings.seed, index, 1))
         stream = batches(rows, order, self.memory.step, steps, phase.view, self.model)
         model = self.model if phase.model is None else phase.model
-        every = max(1, steps // CHECKS)
         before = sum(self.settings.planned[:index])
         began = time.monotonic() - self.memory.seconds
         steps_taken = fit(model, phase.objective, stream, training=options, state=self.state, fabric=self.fabric)
@@ -132,7 +131,7 @@ class Trainer:
                     return
                 self.state, self.memory.step = step.state, step.index + 1
                 self.memory.seconds = time.monotonic() - began
-                checked = self._check(phase, step) if (step.index + 1) % every == 0 or step.index + 1 == steps else None
+                checked = self._check(phase, step) if _due(step.index + 1, steps) else None
                 self._record(step, before, steps, checked)
             yield Progress(index, step.index, before + step.index + 1, sum(self.settings.planned), _figures(step), checked)
             if self.settings.patience is not None and self.memory.stale > self.settings.patience:
@@ -211,6 +210,12 @@ class Trainer:
         trainer.best = {k[5:]: v for k, v in tensors.items() if k.startswith("best/")}
         trainer.log.rewind(sum(settings.planned[: trainer.memory.phase]) + trainer.memory.step)
         return trainer
+
+
+def _due(taken: int, steps: int) -> bool:
+    """CHECKS times, evenly, and after 1, 2, 4, ... steps before the first: a small table is overfitted long before it."""
+    every = max(1, steps // CHECKS)
+    return taken % every == 0 or taken == steps or (taken < every and taken.bit_count() == 1)
 
 
 def _figures(step: Step) -> dict[str, float]:
