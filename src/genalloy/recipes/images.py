@@ -13,7 +13,7 @@ from genalloy.networks.convolution import Filters
 from genalloy.networks.masked import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, conditioner, halves, seen, sized, worth
+from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, bounded, conditioner, halves, seen, sized, worth
 from genalloy.recipes.multiscale import Glow, Nice, Steps, few, image_flow, pixels, possible
 from genalloy.recipes.registry import recipe
 from genalloy.transforms.coupling import coupling
@@ -89,7 +89,9 @@ def glow(
         return on_scales(target, Glow(layers or 4, Filters(width or 32), wavelets=not few(target)), count, steps)
     dims = target.space.dims
 
+    univariate = bounded(target, max(1, (layers or sized(target, 10, 12, 8)) // 2))
+
     def block(mask: Tensor, hidden: Hidden) -> list[Transform]:
-        return [ActNorm((dims,)), PLU(dims), coupling(mask, hidden)]
+        return [ActNorm((dims,)), PLU(dims), coupling(mask, hidden, univariate=univariate)]
 
     return dense(target, "glow", block, normalised((dims,)), (layers, 3 * width, dropout), steps)
