@@ -28,8 +28,7 @@ class Scaled(Value):
 
 def compress(x: Tensor, limit: float) -> Tensor:
     r"""x where \|x\| <= limit, sign(x) (limit + asinh(\|x\| - limit)) beyond: increasing, twice differentiable, of any shape."""
-    over = F.softshrink(x, limit)
-    return x - over + torch.asinh(over)
+    return x.clamp(-limit, limit) + torch.asinh(F.softshrink(x, limit))
 
 
 @dataclass(frozen=True)
