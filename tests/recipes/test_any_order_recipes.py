@@ -16,7 +16,7 @@ from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.any_order import AnyOrder, Parallel
 from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet
-from genalloy.networks.entry import OneHot, Scaled
+from genalloy.networks.entry import Compressed, OneHot, Scaled
 from genalloy.recipes.any_order import ardm
 from genalloy.recipes.composition import Composition, Target
 from genalloy.spec import from_spec, to_spec
@@ -28,8 +28,8 @@ CASES: dict[str, Any] = {
     "bytes": (Space((3, 4, 4), "image", 256), AbsorbingUNet, LogisticMixture, Scaled(127.5, 127.5)),
     "bits": (Space((9,), "points", 2), AbsorbingMLP, Bernoulli, Scaled(0.5, 0.5)),
     "text": (Space((10,), "text", 40), AbsorbingAttention, Categorical, OneHot(40)),
-    "points": (Space((2,), "points"), AbsorbingMLP, GaussianMixture, Scaled()),
-    "series": (Space((12,), "sequence"), AbsorbingAttention, GaussianMixture, Scaled()),
+    "points": (Space((2,), "points"), AbsorbingMLP, GaussianMixture, Compressed()),
+    "series": (Space((12,), "sequence"), AbsorbingAttention, GaussianMixture, Compressed()),
 }
 
 

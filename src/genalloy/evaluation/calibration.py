@@ -6,8 +6,8 @@ With confidence :math:`c = \max_k p_k`, hit :math:`a = 1[\arg\max_k p_k = y]` an
 
 (Naeini, Cooper & Hauskrecht 2015; Guo et al. 2017, B = 15). The absolute value makes it positive for a perfect classifier
 too, so the value that perfectly calibrated answers with the same confidences would show stands beside it (consistency
-resampling: hits redrawn with probability c; Bröcker & Smith 2007). The interval is the basic bootstrap's,
-:math:`[2\,\mathrm{ECE} - q_{97.5}, 2\,\mathrm{ECE} - q_{2.5}]`, which turns that bias back. Without the bias of the noise is
+resampling: hits redrawn with probability c; Bröcker & Smith 2007). The intervals, of the error that many rows would show, know
+of that bias: :mod:`genalloy.evaluation.gaps`. Without the bias of the noise is
 
 .. math:: \mathrm{RMSCE}^2 = \sum_b \frac{n_b}{N} \Big[ (\bar a_b - \bar c_b)^2 - \frac{\bar a_b (1 - \bar a_b)}{n_b - 1} \Big]
 
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genalloy.evaluation.gaps import gaps
 from genalloy.evaluation.intervals import proportion
 from genalloy.evaluation.metric import Metric, Missing, Panel, mean_of, trouble
 
@@ -126,20 +127,26 @@ def _ece(confidence: Tensor, hits: Tensor, bins: int) -> Tensor:
 def _errors(confidence: Tensor, hits: Tensor, bins: int, seed: int) -> Panel:
     n, generator = len(hits), torch.Generator().manual_seed(seed)
     value = _ece(confidence, hits, bins).item()
-    draws, nulls, gaps = torch.empty(3, DRAWS, dtype=torch.float64)
+    draws, nulls, squares = torch.empty(3, DRAWS, dtype=torch.float64)
     for i in range(DRAWS):
         rows = torch.randint(n, (n,), generator=generator)
-        draws[i], gaps[i] = _ece(confidence[rows], hits[rows], bins), _rmsce(confidence[rows], hits[rows], bins)
+        draws[i], squares[i] = _ece(confidence[rows], hits[rows], bins), _rmsce(confidence[rows], hits[rows], bins)
         redrawn = (torch.rand(n, generator=generator, dtype=torch.float64) < confidence).double()
         nulls[i] = _ece(confidence, redrawn, bins)
-    least, most = draws.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    low, high = max(0.0, 2 * value - most), max(0.0, 2 * value - least)
+    binned = gaps(confidence, hits, bins)
+    low, high = binned.ece_interval()
+    least, most = binned.rmsce_interval()
     null = f"with the same confidences, hits redrawn with those probabilities {DRAWS} times"
     return {
-        "ece": Metric(value, draws.std().item(), n, f"{bins} bins of equal width, basic bootstrap", low, high),
+        "ece": Metric(value, draws.std().item(), n, f"{bins} bins of equal width, test inversion", low, high),
         "ece_null": Metric(nulls.mean().item(), nulls.std().item(), n, f"what a calibrated classifier shows {null}"),
         "rmsce": Metric(
-            _rmsce(confidence, hits, bins), gaps.std().item(), n, f"root mean square gap, {bins} equal bins, noise subtracted"
+            _rmsce(confidence, hits, bins),
+            squares.std().item(),
+            n,
+            f"root mean square gap, {bins} equal bins, noise subtracted, test inversion",
+            least,
+            most,
         ),
     }
 

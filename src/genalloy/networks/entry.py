@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from genalloy.spec import Value
 
@@ -23,6 +24,29 @@ class Scaled(Value):
 
     def __call__(self, x: Tensor) -> Tensor:
         return ((x - self.shift) / self.scale).unsqueeze(-1)
+
+
+def compress(x: Tensor, limit: float) -> Tensor:
+    r"""x where \|x\| <= limit, sign(x) (limit + asinh(\|x\| - limit)) beyond: increasing, twice differentiable, of any shape."""
+    return x.clamp(-limit, limit) + torch.asinh(F.softshrink(x, limit))
+
+
+@dataclass(frozen=True)
+class Compressed(Value):
+    r""":func:`compress`, one feature an element: (\*B) -> (\*B, 1).
+
+    What a network makes of values far from its data is what it makes of the data's edge, and an inverse that feeds its own
+    outputs back in cannot run away.
+    """
+
+    limit: float = 5.0
+
+    @property
+    def features(self) -> int:
+        return 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return compress(x, self.limit).unsqueeze(-1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +91,7 @@ class OneHot(Value):
         return torch.cat([hot.to(x.dtype), number], -1)
 
 
-Entry = Scaled | Clamped | OneHot
+Entry = Scaled | Compressed | Clamped | OneHot
 
 
 def as_planes(features: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from genalloy.capabilities import Context
 from genalloy.networks.causal import Pixels
-from genalloy.networks.entry import OneHot, Scaled, as_planes
+from genalloy.networks.entry import Entry, Scaled, as_planes
 from genalloy.networks.places import Places, batched
 from genalloy.spec import Module, Value
 
@@ -165,7 +165,7 @@ class GatedPixelCNN(Module):
         width: int,
         stack: Stack = Stack(),
         context_shapes: tuple[Shape, ...] = (),
-        entry: Scaled | OneHot = Scaled(),
+        entry: Entry = Scaled(),
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.stack, self.entry = tuple(event_shape), width, stack, entry

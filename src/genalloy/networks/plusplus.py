@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from genalloy.capabilities import Context
 from genalloy.networks.activation import concat_elu
-from genalloy.networks.entry import OneHot, Scaled, as_planes
+from genalloy.networks.entry import Entry, Scaled, as_planes
 from genalloy.networks.pixel import CausalConv
 from genalloy.networks.places import Places, batched
 from genalloy.spec import Module, Value
@@ -344,7 +344,7 @@ class PixelCNNPlusPlus(Module):
         width: int,
         streams: Streams = Streams(),
         context_shapes: tuple[Shape, ...] = (),
-        entry: Scaled | OneHot = Scaled(),
+        entry: Entry = Scaled(),
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.streams, self.entry = tuple(event_shape), width, streams, entry

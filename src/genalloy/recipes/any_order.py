@@ -10,7 +10,7 @@ from genalloy.heads.head import Head
 from genalloy.models.any_order import Ancestral, AnyOrder, Parallel, RandomStep, even
 from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet, Shrinking, Trunk
 from genalloy.networks.attention import Attentive
-from genalloy.networks.entry import OneHot, Scaled
+from genalloy.networks.entry import Entry, Scaled
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.autoregressive import TASKS, entry_of, head_of
 from genalloy.recipes.composition import Composition, Phase, Target
@@ -47,14 +47,14 @@ def ardm(
     return Composition(model, [phase], steps or (1000 if _image(target) else 2400))
 
 
-def _head_entry(target: Target, components: int) -> tuple[Head, OneHot | Scaled]:
+def _head_entry(target: Target, components: int) -> tuple[Head, Entry]:
     """Bits enter as -1 and 1: what is unknown is 0."""
     if target.space.levels == 2:
         return Bernoulli(), Scaled(0.5, 0.5)
     return head_of(target, components), entry_of(target)
 
 
-def network_of(target: Target, head: Head, entry: OneHot | Scaled, size: tuple[int | None, int | None], dropout: float) -> Any:
+def network_of(target: Target, head: Head, entry: Entry, size: tuple[int | None, int | None], dropout: float) -> Any:
     """A U-Net for images, attention for sequences and text, a dense network for all else. size: (channels, blocks) or None."""
     shape, (width, blocks) = target.space.shape, size
     if _image(target):

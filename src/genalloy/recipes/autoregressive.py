@@ -15,7 +15,7 @@ from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.mixture import Mixture
 from genalloy.networks.causal import CausalLayer, CausalNet, Tokens
-from genalloy.networks.entry import OneHot, Scaled
+from genalloy.networks.entry import Compressed, Entry, OneHot, Scaled
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.networks.places import Places
@@ -36,11 +36,11 @@ def head_of(target: Target, components: int) -> Head:
     return GaussianMixture(components) if components > 1 else Gaussian()
 
 
-def entry_of(target: Target) -> OneHot | Scaled:
-    """One-hot for few levels and for letters; many levels enter as numbers in [-1, 1], reals as they are."""
+def entry_of(target: Target) -> Entry:
+    """One-hot for few levels and for letters; many levels enter as numbers in [-1, 1], reals compressed."""
     levels = target.space.levels
     if levels is None:
-        return Scaled()
+        return Compressed()
     return OneHot(levels) if levels <= FEW or target.space.kind == "text" else Scaled((levels - 1) / 2, (levels - 1) / 2)
 
 

@@ -16,7 +16,7 @@ from genalloy.part import From
 from genalloy.recipes.adversarial import aae_critic, flow_critic
 from genalloy.recipes.composition import Composition, Encoded, Phase, Target
 from genalloy.recipes.diffusion import latent_diffusion_prior
-from genalloy.recipes.flows import coupling_flow, order, realnvp
+from genalloy.recipes.flows import bounded, coupling_flow, order, realnvp
 from genalloy.recipes.latent import OPTIONS, TASKS, default_latent, likelihood, posterior
 from genalloy.recipes.pieces import observed
 from genalloy.recipes.registry import recipe
@@ -50,7 +50,7 @@ def vae_flow_prior(
 ) -> Composition:
     """VAE whose prior is a coupling flow."""
     size = default_latent(target, latent)
-    prior = coupling_flow(size, layers, Hidden((64, 64)))
+    prior = coupling_flow(size, layers, Hidden((64, 64)), bounded(target, max(1, layers // 2)))
     decoder, encoder = likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout)
     return Composition(observed(target, LatentVariable(prior, decoder, encoder)), [Phase(ELBO(), OPTIONS)], steps)
 

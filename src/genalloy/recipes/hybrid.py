@@ -24,11 +24,12 @@ from genalloy.recipes.multiscale import possible
 from genalloy.recipes.pieces import Step, dequantised, standardised
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.coupling import ByChannel, ByMask, Coupling, Parting, alternating
+from genalloy.transforms.coupling import EDGE, ByChannel, ByMask, Coupling, Parting, alternating
 from genalloy.transforms.image import InvertibleConvolution, Squeeze
 from genalloy.transforms.linear import PLU, ActNorm
 from genalloy.transforms.observation import Flatten, Logit
 from genalloy.transforms.residual import Residual, Roulette, StochasticResidual
+from genalloy.transforms.tails import normalised
 
 TASKS = ("sample", "score", "encode", "classify")
 SCALES = 2
@@ -87,13 +88,13 @@ def _pictures(target: Target, kind: str, sizes: tuple[int, int], dense: int) -> 
         steps += _chain(KINDS[kind], inner, sizes[1], sizes[0])
     flat = (target.space.dims,)
     steps += [Flatten(inner), *_chain(KINDS["residual" if kind == "residual" else "coupling"], flat, DENSE, dense)]
-    return _seen(target, Flow(StandardNormal(flat), [*steps, ActNorm(flat)], target.space.shape), False)
+    return _seen(target, Flow(StandardNormal(flat), [*steps, *normalised(flat)], target.space.shape), False)
 
 
 def _vectors(target: Target, kind: str, blocks: int, width: int | None) -> Preprocessed:
     """Blocks on flattened events, on N(0, I)."""
     flat = (target.space.dims,)
-    steps = [ActNorm(flat), *_chain(KINDS[kind], flat, width or DENSE, blocks), ActNorm(flat)]
+    steps = [ActNorm(flat), *_chain(KINDS[kind], flat, width or DENSE, blocks), *normalised(flat)]
     return _seen(target, Flow(StandardNormal(flat), steps, flat), True)
 
 
@@ -122,7 +123,7 @@ def _coupling(shape: Shape, width: int, odd: bool) -> list[Step]:
     else:
         parting = ByMask(alternating(shape[0], odd))
         network = Dense((parting.still_shape,), 2 * math.prod(parting.moved_shape), Hidden((width, width)), zero=True)
-    return [norm, Coupling(parting, network)]
+    return [norm, Coupling(parting, network, limit=EDGE)]
 
 
 def _conv1x1(shape: Shape, width: int, odd: bool) -> list[Step]:

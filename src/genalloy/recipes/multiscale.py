@@ -24,11 +24,12 @@ from genalloy.networks.convolution import ConvNet, Elements, Filters
 from genalloy.part import From
 from genalloy.recipes.composition import Target
 from genalloy.recipes.pieces import dequantised, standardised
-from genalloy.transforms.coupling import ByChannel, Coupling
+from genalloy.transforms.coupling import EDGE, ByChannel, Coupling
 from genalloy.transforms.image import Haar, InvertibleConvolution, Shuffle, Squeeze
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import ActNorm
 from genalloy.transforms.observation import Logit
+from genalloy.transforms.tails import normalised
 from genalloy.transforms.univariate import Additive, Affine, Univariate
 
 Shape = tuple[int, ...]
@@ -53,12 +54,16 @@ class Steps(ABC):
     def rest(self, left: Shape, deep: Shape) -> nn.Module:
         """Part for the channels that are split off, given the others."""
 
+    def end(self, shape: Shape) -> list[Transform]:
+        """What stands before N(0, I)."""
+        return normalised(shape)
+
     def by_channel(self, shape: Shape, univariate: Univariate, second: bool) -> Coupling:
         """A coupling with a convolutional network that starts at the identity; second: which half of the channels stays."""
         parting = ByChannel(shape, second)
         inputs = (parting.still_shape, *self.context_shapes)
         network = ConvNet(inputs, univariate.width * parting.moved_shape[0], self.filters, zero=True)
-        return Coupling(parting, network, univariate, self.context_shapes)
+        return Coupling(parting, network, univariate, self.context_shapes, EDGE)
 
     def gaussian(self, left: Shape, deep: Shape) -> nn.Module:
         """N(m, s^2) of a convolution of what goes on; starts at N(0, 1)."""
@@ -76,6 +81,9 @@ class Nice(Steps):
         for _ in range(self.couplings):
             steps += [Shuffle(torch.randperm(small[0])), self.by_channel(small, Additive(), False)]
         return steps
+
+    def end(self, shape: Shape) -> list[Transform]:
+        return [ActNorm(shape)]
 
     def rest(self, left: Shape, deep: Shape) -> nn.Module:
         return StandardNormal(left)
@@ -137,7 +145,7 @@ def image_flow(shape: Shape, steps: Steps, scales: int) -> Flow:
     for layer in layers:
         small = layer.out_shape(small)
     if scales == 1:
-        return Flow(StandardNormal(small), [*layers, ActNorm(small)], shape, steps.context_shapes)
+        return Flow(StandardNormal(small), [*layers, *steps.end(small)], shape, steps.context_shapes)
     deep, left = halves(small)
     base = Split(image_flow(deep, steps, scales - 1), steps.rest(left, deep), small, steps.context_shapes)
     return Flow(base, layers, shape, steps.context_shapes)

@@ -29,13 +29,14 @@ from genalloy.transforms.layer import Inverse, Transform
 from genalloy.transforms.linear import ActNorm
 from genalloy.transforms.planar import Planar, Radial
 from genalloy.transforms.sylvester import Householder, Orthogonal, Sylvester, Triangular
+from genalloy.transforms.tails import normalised
 
 
 def on_rows(target: Target, layers: Sequence[Transform], steps: int) -> Composition:
     """Maximum likelihood, ActNorm and layers in turn: scoring is closed form, sampling inverts every layer."""
     dims = target.space.dims
     stack: list[Transform] = [step for layer in layers for step in (ActNorm((dims,)), layer)]
-    flow = Flow(StandardNormal((dims,)), [*stack, ActNorm((dims,))], (dims,))
+    flow = Flow(StandardNormal((dims,)), [*stack, *normalised((dims,))], (dims,))
     reals = target.space.levels is None
     options = ON_REALS if reals else ON_GRID
     return Composition(seen(target, flow), [Phase(MaximumLikelihood(), options, batch=256)], steps)

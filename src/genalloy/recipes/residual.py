@@ -14,6 +14,7 @@ from genalloy.training.options import Adam, Training
 from genalloy.transforms.layer import Layer, Transform
 from genalloy.transforms.linear import ActNorm
 from genalloy.transforms.residual import ExactLogDet, LogDet, Residual, Roulette, StochasticResidual, Truncated
+from genalloy.transforms.tails import normalised
 
 EXACT_UP_TO = 8
 """Entries up to which the whole Jacobian is cheaper in training than a series with its noise."""
@@ -29,7 +30,7 @@ def residual_stack(
     for _ in range(blocks):
         network = LipschitzMLP((dims,), (width, width), (), activation, lipschitz)
         steps += [ActNorm((dims,)), StochasticResidual(Residual(network, (dims,)), log_det, learning)]
-    return Flow(StandardNormal((dims,)), [*steps, ActNorm((dims,))], (dims,))
+    return Flow(StandardNormal((dims,)), [*steps, *normalised((dims,))], (dims,))
 
 
 def _composed(target: Target, flow: Flow, steps: int | None) -> Composition:

@@ -21,13 +21,14 @@ from genalloy.recipes.pieces import dequantised, grid
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import masked
-from genalloy.transforms.coupling import ByChannel, Coupling, coupling
+from genalloy.transforms.coupling import EDGE, ByChannel, Coupling, coupling
 from genalloy.transforms.image import InvertibleConvolution, Squeeze
 from genalloy.transforms.layer import Layer, Transform
 from genalloy.transforms.linear import PLU, ActNorm
 from genalloy.transforms.observation import Affine, Dequantise, Flatten, Logit
 from genalloy.transforms.sigmoidal import DeepSigmoid
 from genalloy.transforms.surjection import augment
+from genalloy.transforms.tails import normalised
 from genalloy.transforms.univariate import Affine as Scale
 from genalloy.transforms.univariate import Then, Univariate
 
@@ -57,7 +58,7 @@ def attentive(
     for _ in range(layers):
         parting = ByChannel(shape)
         network = AttentionNet((parting.still_shape, *seen), univariate.width * parting.moved_shape[0], blocks, zero=True)
-        found += [InvertibleConvolution(shape[0]), Coupling(parting, network, univariate, seen)]
+        found += [InvertibleConvolution(shape[0]), Coupling(parting, network, univariate, seen, EDGE)]
     return found
 
 
@@ -66,7 +67,7 @@ def image_flow(shape: Shape, layers: int, univariate: Univariate, blocks: Attent
     before = squeezes(shape)
     small = before[-1].out_shape(before[-1].shape)
     steps = normed(attentive(small, layers, univariate, blocks), small, True, 2)
-    return Flow(StandardNormal(small), [*before, *steps, ActNorm(small)], shape)
+    return Flow(StandardNormal(small), [*before, *steps, *normalised(small)], shape)
 
 
 def image_noise(shape: Shape, layers: int, blocks: Attentive) -> Embedded:
@@ -81,7 +82,7 @@ def image_noise(shape: Shape, layers: int, blocks: Attentive) -> Embedded:
 def dense_flow(dims: int, layers: int, hidden: Hidden, univariate: Univariate) -> Flow:
     """Couplings of fresh halves with ActNorm on N(0, I)."""
     steps = normed([coupling(mask, hidden, (), univariate) for mask in halves(dims, layers)], (dims,))
-    return Flow(StandardNormal((dims,)), [*steps, ActNorm((dims,))], (dims,))
+    return Flow(StandardNormal((dims,)), [*steps, *normalised((dims,))], (dims,))
 
 
 def vector_noise(shape: Shape, count: int, layers: int, hidden: Hidden) -> Flow:
@@ -161,7 +162,7 @@ def augmented(
     hidden = conditioner(target, width, dropout)
     # data and noise start independent: where couplings part the one from the other, no gradient says that noise is of use
     mixed = [layer for mask in halves(whole, layers) for layer in (PLU(whole, "rotation"), coupling(mask, hidden))]
-    inner = Flow(StandardNormal((whole,)), [*normed(mixed, (whole,), every=2), ActNorm((whole,))], (whole,))
+    inner = Flow(StandardNormal((whole,)), [*normed(mixed, (whole,), every=2), *normalised((whole,))], (whole,))
     flow = Flow(inner, [ActNorm((dims,)), augment((dims,), extra)], (dims,))
     phase = Phase(MaximumLikelihood(), Training(Adam(5e-3 if reals else 2e-3), ema=0.998, clip=10.0), batch=256 if reals else 128)
     return Composition(seen(target, flow), [phase], steps or (4000 if reals else 1000))
@@ -178,6 +179,6 @@ def naf(
     reals, dims = target.space.levels is None, target.space.dims
     hidden = Hidden((width, width), dropout=0.0 if reals else dropout)
     steps_ = normed([masked(dims, hidden, order(dims, i), (), DeepSigmoid(units)) for i in range(layers)], (dims,))
-    flow = Flow(StandardNormal((dims,)), [*steps_, ActNorm((dims,))], (dims,))
+    flow = Flow(StandardNormal((dims,)), [*steps_, *normalised((dims,))], (dims,))
     phase = Phase(MaximumLikelihood(), ON_REALS if reals else ON_GRID)
     return Composition(seen(target, flow), [phase], steps or (2500 if reals else 600))

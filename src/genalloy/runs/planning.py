@@ -28,7 +28,7 @@ from genalloy.training.devices import World, resolve_device
 from genalloy.training.fit import fit
 
 CHECKS = 20
-"""Validations in one phase."""
+"""Validations in one phase, not counting the early ones."""
 CHECKED_ROWS = 2000
 """Validation rows of one check, at most: a seeded choice, the same at every check."""
 TENTH = 0.1
@@ -144,7 +144,8 @@ def measure(
     """Time rounds of slices until a tenth of the budget (seconds) is used, or the wanted steps clearly fit into it."""
     world, began = World(fabric), time.perf_counter()
     phases = watches(composition, dataset, device, fabric)
-    validated = sum(CHECKS for phase in composition.each() if phase.select and phase.model is None)
+    each = CHECKS + (composition.steps // CHECKS).bit_length()  # with the early ones
+    validated = each * sum(phase.select and phase.model is None for phase in composition.each())
     validation_seconds(phases[0].composition, dataset, device)
     checks: list[float] = []
     while True:

@@ -146,7 +146,6 @@ class Trainer:
         order = Order(len(rows.x), phase.batch, mix(self.settings.seed, index, 1))
         stream = batches(rows, order, self.memory.step, steps, phase.view, self.model)
         model = self.model if phase.model is None else phase.model
-        every = max(1, steps // CHECKS)
         before = sum(self.settings.planned[:index])
         began = time.monotonic() - self.memory.seconds
         steps_taken = fit(model, phase.objective, stream, training=options, state=self.state, fabric=self.fabric)
@@ -157,7 +156,7 @@ class Trainer:
                     return
                 self.state, self.memory.step = step.state, step.index + 1
                 self.memory.seconds = time.monotonic() - began
-                checked = self._check(phase, step) if (step.index + 1) % every == 0 or step.index + 1 == steps else None
+                checked = self._check(phase, step) if _due(step.index + 1, steps) else None
                 self._record(step, before, steps, checked)
                 if time.monotonic() - self._saved > self._pause:
                     self._save()
@@ -259,6 +258,12 @@ class Trainer:
         trainer.saved = trainer.done
         trainer.log.rewind(trainer.done)
         return trainer
+
+
+def _due(taken: int, steps: int) -> bool:
+    """CHECKS times, evenly, and after 1, 2, 4, ... steps before the first: a small table is overfitted long before it."""
+    every = max(1, steps // CHECKS)
+    return taken % every == 0 or taken == steps or (taken < every and taken.bit_count() == 1)
 
 
 def _figures(step: Step) -> dict[str, float]:

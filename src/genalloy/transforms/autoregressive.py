@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from genalloy.capabilities import Context
-from genalloy.networks.entry import Clamped
+from genalloy.networks.entry import Compressed
 from genalloy.networks.masked import MADE, Hidden
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.univariate import Affine, Univariate
@@ -64,8 +64,8 @@ def masked(
 ) -> AutoregressiveTransform:
     r"""An autoregressive transform of vectors (\*B, D) by a masked dense network; starts at the identity.
 
-    order: permutation of 0..D-1 in which variables are conditioned, None for the natural one. The network sees values up to
-    ten: samples of hundreds of variables would otherwise run away, each value feeding the next.
+    order: permutation of 0..D-1 in which variables are conditioned, None for the natural one. The network sees the logarithm of
+    values beyond five: samples of hundreds of variables would otherwise run away, each value feeding the next.
     """
-    network = MADE((dims,), univariate.width, hidden, order, context_shapes, Clamped()).zero_output()
+    network = MADE((dims,), univariate.width, hidden, order, context_shapes, Compressed()).zero_output()
     return AutoregressiveTransform(network, univariate, context_shapes)

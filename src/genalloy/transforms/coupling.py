@@ -17,12 +17,15 @@ from torch import Tensor, nn
 
 from genalloy.capabilities import Context, both
 from genalloy.networks.dense import Dense
+from genalloy.networks.entry import compress
 from genalloy.networks.masked import Hidden
 from genalloy.spec import Module
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.univariate import Affine, Univariate
 
 Shape = tuple[int, ...]
+EDGE = 5.0
+"""Deviations within which nearly all data lie: the `limit` of recipes' couplings."""
 
 
 class Parting(Module, ABC):
@@ -133,14 +136,20 @@ class Coupling(Transform):
     r"""See the module's text.
 
     network: (still, \*context) -> features with `univariate.width` numbers for each moved entry. It starts at the identity
-    where its last layer starts at zero.
+    where its last layer starts at zero. limit: beyond it the network sees the logarithm of what stays
+    (:func:`genalloy.networks.entry.compress`), so that far from the data the map is what it is at their edge; None for no limit.
     """
 
     def __init__(
-        self, parting: Parting, network: nn.Module, univariate: Univariate = Affine(), context_shapes: tuple[Shape, ...] = ()
+        self,
+        parting: Parting,
+        network: nn.Module,
+        univariate: Univariate = Affine(),
+        context_shapes: tuple[Shape, ...] = (),
+        limit: float | None = None,
     ) -> None:
         super().__init__()
-        self.parting, self.network, self.univariate = parting, network, univariate
+        self.parting, self.network, self.univariate, self.limit = parting, network, univariate, limit
         self.context_shapes = tuple(tuple(s) for s in context_shapes)
         self.event_dims, self.constant = parting.event_dims, univariate.volume
         self._moved_dims = len(parting.moved_shape)
@@ -156,18 +165,19 @@ class Coupling(Transform):
         return self.parting.whole(still, x), slopes.flatten(-self._moved_dims).sum(-1)
 
     def _raw(self, still: Tensor, context: Context) -> Tensor:
-        features = self.network(both(still, context if self.context_shapes else None))
+        seen = still if self.limit is None else compress(still, self.limit)
+        features = self.network(both(seen, context if self.context_shapes else None))
         return self.parting.raw(features, self.univariate.width)
 
 
 def coupling(
     mask: Tensor, hidden: Hidden = Hidden(), context_shapes: tuple[Shape, ...] = (), univariate: Univariate = Affine()
 ) -> Coupling:
-    """A coupling with a dense network, by a mask; starts at the identity."""
+    """A coupling with a dense network, by a mask; starts at the identity; its network sees values up to :data:`EDGE`."""
     parting = ByMask(mask)
     inputs = (parting.still_shape, *context_shapes)
     network = Dense(inputs, univariate.width * math.prod(parting.moved_shape), hidden, zero=True)
-    return Coupling(parting, network, univariate, context_shapes)
+    return Coupling(parting, network, univariate, context_shapes, EDGE)
 
 
 def alternating(dims: int, odd: bool = False) -> Tensor:
