@@ -19,6 +19,7 @@ from torch import Tensor
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load, rows
+from genalloy.data.memory import unmasked
 from genalloy.evaluation.accuracy import label_log_probs
 from genalloy.evidence import Kind, Unavailable
 from genalloy.recipes.registry import find
@@ -104,6 +105,7 @@ class Alloy(TransformerMixin, BaseEstimator):
         """Numeric arrays go through scikit-learn's own checks; data frames and paths through the loader's."""
         if isinstance(X, (str, Path)) or hasattr(X, "iloc"):
             return X
+        X = unmasked(X) if hasattr(X, "filled") else X  # scikit-learn's checks would drop the mask
         flat = getattr(X, "ndim", 2) <= 2
         return validate_data(self, X, reset=reset, ensure_2d=flat, allow_nd=not flat, ensure_min_samples=2 if reset else 1)
 
