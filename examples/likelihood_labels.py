@@ -12,7 +12,7 @@ import torch
 from genalloy import Alloy, Kind
 from genalloy.data.load import load
 from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.runs.score import Scores
+from genalloy.evidence import Evidence
 
 MEANING = {
     Kind.EXACT: "this is log p(x)",
@@ -21,11 +21,11 @@ MEANING = {
 }
 
 
-def show(name: str, scores: Scores) -> None:
+def show(name: str, scores: Evidence) -> None:
     if scores.kind is Kind.NONE:
         print(f"{name:12} n/a: {scores.how}")
         return
-    error = float(scores.values.std()) / len(scores.values) ** 0.5
+    error = float(scores.value.std()) / len(scores.value) ** 0.5
     print(f"{name:12} {scores.mean():.3f} +- {error:.3f}  {scores.kind.value}: {MEANING[scores.kind]} ({scores.how})")
 
 

@@ -15,7 +15,7 @@ import genalloy
 ROOT = Path(genalloy.__file__).parent
 # fmt: off
 ORDER = (
-    "errors", "bounds",
+    "errors", "bounds", "isolation",
     "evidence", "spec", "schedules", "distribution", "capabilities", "part", "paths", "distances", "solvers", "mcmc",
     "estimators", "samplers", "networks", "heads", "transforms", "models", "objectives", "training", "data", "evaluation",
     "recipes", "experiments", "report", "laws", "runs", "alloy", "cli",

@@ -199,6 +199,10 @@ class Evidence:
             raise Unavailable(f"no density: {self.how}")
         return self.value
 
+    def mean(self) -> float:
+        """Mean of the values, nats; NaN where there is none."""
+        return float(self.value.mean())
+
     def bits_per_dim(self, dims: int) -> Tensor:
         """-value / (dims ln 2). A LOWER bound on log p is an upper bound on this number."""
         return -self.available / (dims * math.log(2.0))

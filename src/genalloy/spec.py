@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from genalloy.isolation import Stream
+
 _REGISTRY: dict[str, type] = {}
 
 
@@ -338,5 +340,6 @@ def _allowed(name: str) -> str:
 
 def from_spec(spec: dict[str, Any], tensors: dict[str, Tensor], trust: Iterable[str] = ()) -> nn.Module:
     """The composition that :func:`to_spec` wrote. Raises ValueError on unregistered or untrusted classes."""
-    return Reader(spec, tensors, trust).build()
+    with Stream():  # constructors draw weights that the stored ones replace: the caller's stream stays where it was
+        return Reader(spec, tensors, trust).build()
 

@@ -81,7 +81,7 @@ def test_a_conditional_model_is_validated_scored_and_sampled_under_labels(traine
     scores = score(model, dataset.test, context=labels)
     assert scores.kind is Kind.EXACT and scores.how.endswith("given the label") and scores.mean() == pytest.approx(best, abs=1.2)
     chunked = score(model, dataset.test, chunk=7, context=labels)
-    torch.testing.assert_close(chunked.values, scores.values)
+    torch.testing.assert_close(chunked.value, scores.value)
     assert score(model, dataset.test, context=(labels + 1) % 3).mean() < best - 10
     asked = cycled(model, 3, 9)
     drawn = sample(model, 9, chunk=4, context=asked)

@@ -16,7 +16,7 @@ from genalloy.data.load import load
 from genalloy.distribution import Masked, density
 from genalloy.evaluation.counting import counted
 from genalloy.evaluation.step_features import RandomConvolutions
-from genalloy.evidence import Kind, Unavailable
+from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.report.page import write_page
 from genalloy.report.sequences import STYLES, SequenceLens, drawing, lengths_of, lines_of, marked
 from genalloy.runs import completion
@@ -24,7 +24,7 @@ from genalloy.runs.baselines import baseline_rows
 from genalloy.runs.evaluate import evaluate_run
 from genalloy.runs.examine import Asked
 from genalloy.runs.export import write_drawn, write_samples, write_scores
-from genalloy.runs.score import Scores, sample, score
+from genalloy.runs.score import sample, score
 from genalloy.runs.sequences import per_step, step_cell, strided
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import RunData, dataset_of, start, trained_model
@@ -64,9 +64,9 @@ def test_scores_are_of_the_observed_steps(bits: Path) -> None:
     assert found.kind is Kind.EXACT and "observed beginning" in found.how
     row, n = dataset.test[0], int(dataset.lengths["test"][0])
     changed = Masked.first(torch.cat([row[:n], torch.ones(len(row) - n, 2)])[None], torch.tensor([n]))
-    assert found.values[0] == pytest.approx(float(density(model(), changed).value.detach()), abs=1e-4)
+    assert found.value[0] == pytest.approx(float(density(model(), changed).value.detach()), abs=1e-4)
     cell = step_cell(found, dataset)
-    assert cell.value == pytest.approx(float(found.values.sum()) / int(dataset.lengths["test"].sum()))
+    assert cell.value == pytest.approx(float(found.value.sum()) / int(dataset.lengths["test"].sum()))
     assert cell.kind == "EXACT" and "time steps in" in cell.how
 
 
@@ -101,7 +101,7 @@ def test_a_token_mass_bounds_the_text(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("abcab dab. " * 300)
     run = train(f"{tmp_path / 't.txt'}@window=4,bpe=262", tmp_path / "run", steps=2)
     dataset = dataset_of(RunSettings.read(run), run)
-    scores = Scores(torch.full((len(dataset.test),), -3.0), Kind.EXACT, "made up")
+    scores = Evidence(torch.full((len(dataset.test),), -3.0), Kind.EXACT, "made up")
     cell = step_cell(scores, dataset)
     bits = 3 * len(dataset.test) / math.log(2)
     assert cell.kind == "LOWER" and cell.value == pytest.approx(bits / int(dataset.units["test"].sum()))
@@ -118,7 +118,7 @@ def test_overlapping_windows_count_every_character_once(text: Path) -> None:
     head, tail = score(model, x[:, :8]), score(model, x[:, 2:])
     given = score(model, Masked.first(x[:, 2:], torch.tensor([6])))
     dataset.test = x[:, :10].reshape(1, 10)
-    by_hand = -float(head.values + tail.values - given.values) / 10 / math.log(2)
+    by_hand = -float(head.value + tail.value - given.value) / 10 / math.log(2)
     assert strided(model, dataset, 2).value == pytest.approx(by_hand, abs=1e-5)
     with pytest.raises(ValueError, match="1 to 8"):
         strided(model, dataset, 9)

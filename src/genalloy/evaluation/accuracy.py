@@ -23,6 +23,7 @@ from genalloy.distribution import density
 from genalloy.evaluation.calibration import by_class, calibration
 from genalloy.evaluation.metric import Metric, Missing, Panel, Result
 from genalloy.evidence import Kind, Unavailable
+from genalloy.isolation import Stream
 
 CHUNK = 500
 
@@ -37,7 +38,7 @@ def accuracy_panel(model: nn.Module, dataset: Dataset, seed: int = 0) -> Panel:
         return {"accuracy": Missing("the data have no labels")}
     classes, labels = len(dataset.label_names), dataset.labels["test"]
     # fork: dequantisation draws noise from the global generator, which is not ours to move
-    with torch.random.fork_rng(devices=[]):
+    with Stream(model):
         torch.manual_seed(seed)
         try:
             logits, how = _logits(model, dataset, classes)

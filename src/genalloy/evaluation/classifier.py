@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from genalloy.capabilities import Batch, Context
 from genalloy.heads.discrete import Categorical
+from genalloy.isolation import Stream
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.part import From, Part
 from genalloy.schedules import Cosine
@@ -82,7 +83,7 @@ def fit_classifier(x: Tensor, labels: Tensor, classes: int, width: int = 64, bud
     _check(x, labels, classes)
     shape = tuple(x.shape[1:])
     # fork: building layers draws from the global generator, which is not ours to move
-    with torch.random.fork_rng(devices=[]):
+    with Stream(torch.float32):
         torch.manual_seed(budget.seed)
         network = nn.Sequential(Body(shape, width, *scale_of(x)), nn.Linear(width, classes))
     part = From(Categorical(classes), network, (), (shape,))

@@ -21,6 +21,7 @@ from genalloy.data.space import Column, Space
 from genalloy.evaluation.classifier import CHUNK, Body, Budget, class_log_probs, fit_classifier, maximise, scale_of
 from genalloy.heads.gaussian import GaussianDistribution
 from genalloy.heads.head import Head
+from genalloy.isolation import Stream
 from genalloy.part import From
 
 
@@ -152,7 +153,7 @@ class AutoencoderFeatures(Features):
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:
         shape = tuple(train.shape[1:])
         self._shift_in, self._scale_in = scale_of(train)
-        with torch.random.fork_rng(devices=[]):
+        with Stream(torch.float32):
             torch.manual_seed(self.seed)
             code = Body(shape, self.width, self._shift_in, self._scale_in)
             code.net[-1] = nn.Identity()

@@ -79,7 +79,7 @@ def latent_panel(model: nn.Module, x: Tensor, seed: int = 0, samples: int = 100,
 @contextmanager
 def _evaluating(model: nn.Module, seed: int) -> Iterator[None]:
     """Eval mode and a random stream of its own."""
-    was_training, stream = model.training, Stream()
+    was_training, stream = model.training, Stream(model)
     model.eval()
     stream.enter()
     seed_all(seed, -5)

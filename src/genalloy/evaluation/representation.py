@@ -124,7 +124,7 @@ def untrained(model: nn.Module, seed: int, x: Tensor | None = None) -> nn.Module
     Built again from its spec under the seed; `x` (N, *E) goes to the data-dependent initialisation where there is one.
     Raises ValueError where the composition cannot be written as a spec.
     """
-    stream = Stream()
+    stream = Stream(model)
     spec, tensors = to_spec(model)
     stream.enter()
     seed_all(seed, -5)
@@ -140,7 +140,7 @@ def untrained(model: nn.Module, seed: int, x: Tensor | None = None) -> nn.Module
 
 def random_encoder(dataset: Dataset, size: int, seed: int) -> Encoder:
     """An untrained network with `size` outputs: two convolutions and a dense layer for pictures, else two dense layers."""
-    stream = Stream()
+    stream = Stream(torch.float32)
     stream.enter()
     seed_all(seed, -5)
     try:

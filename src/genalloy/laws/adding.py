@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.capabilities import Batch
+from genalloy.isolation import Stream
 from genalloy.laws.subject import hold
 from genalloy.objectives.objective import Objective, Play
 from genalloy.training.players import restore, snapshot
@@ -19,7 +20,7 @@ def additive(model: nn.Module, a: Objective, b: Objective, batch: Batch, weight:
     buffers = tuple(b for m in (model, total) for b in m.buffers())
     still = snapshot(buffers)
     own = [p for p in dict.fromkeys([*model.parameters(), *total.parameters()]) if p.requires_grad]
-    with torch.random.fork_rng(devices=[]):
+    with Stream():
         torch.manual_seed(11)
         summed, whole = _gradient(total, Play(model, batch), own)
         restore(buffers, still)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genalloy.distribution import density, draw
+from genalloy.isolation import Stream
 from genalloy.laws.subject import Subject, hold
 
 
@@ -16,7 +17,7 @@ def determinism(subject: Subject) -> None:
     Parts that keep chains (a replay buffer) move on between calls on purpose: their state is put back first.
     """
     kept = {k: v.clone() for k, v in subject.part.state_dict().items()}
-    with torch.random.fork_rng(devices=[]):
+    with Stream():
         first = _results(subject, 7)
         subject.part.load_state_dict(kept)
         again = _results(subject, 7)

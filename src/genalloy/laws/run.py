@@ -51,7 +51,7 @@ def check_part(
     discrete: whether values are integers 0..K-1. levels: K, probed where 0. Never raises for what a law finds.
     """
     subject = Subject(part, tuple(event_shape), tuple(tuple(s) for s in context_shapes), discrete, levels)
-    was_training, stream = part.training, Stream()
+    was_training, stream = part.training, Stream(part)
     part.eval()
     stream.enter()
     try:

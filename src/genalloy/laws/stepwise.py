@@ -6,6 +6,7 @@ import copy
 
 import torch
 
+from genalloy.isolation import Stream
 from genalloy.laws.subject import NotApplicable, Subject, hold
 from genalloy.models.autoregressive import naive_sample
 
@@ -40,7 +41,7 @@ def _as(context: object, dtype: torch.dtype) -> object:
 
 def _same_samples(subject: Subject) -> None:
     distribution = subject.part(None if not subject.context_shapes else _as(subject.context(), torch.float64))
-    with torch.random.fork_rng(devices=[]):
+    with Stream():
         torch.manual_seed(5)
         cached = distribution.sample((16,))
         torch.manual_seed(5)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.distribution import density
+from genalloy.isolation import Stream
 from genalloy.laws.subject import Subject, hold
 from genalloy.spec import to_spec
 from genalloy.training.checkpoint import load, save
@@ -24,7 +25,7 @@ def stores(subject: Subject, trust: tuple[str, ...] = ()) -> None:
 
 
 def _seeded(part: Any, context: Any, x: Tensor) -> Tensor:
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with Stream(), torch.no_grad():
         torch.manual_seed(3)
         return density(part(context), x).value
 

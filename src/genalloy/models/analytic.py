@@ -23,6 +23,7 @@ from genalloy.capabilities import Context
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
 from genalloy.estimators.variational_bound import VariationalBound
 from genalloy.evidence import Evidence
+from genalloy.isolation import Stream
 from genalloy.paths import Edm, Parameterisation, Path, even, level_grid, level_log_probs
 from genalloy.samplers.diffusion import AdamsBashforth, ProbabilityFlow, Sampler, Span
 from genalloy.solvers.ode import RungeKutta4
@@ -117,7 +118,7 @@ def self_test(part: Any) -> list[Checked]:
 
     Randomness is drawn from torch's global generator, which is put back as it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with Stream(part):
         torch.manual_seed(0)
         real = part.swapped(AnalyticNetwork(part.path, _linear(part), 0), _linear(part), 0)
         findings = [_inverse(part), _denoiser(real), *_sampling(real), *_likelihood(real, part.estimator)]

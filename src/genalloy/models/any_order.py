@@ -180,7 +180,7 @@ class RandomStep(Estimate):
     def _term(self, distribution: AnyOrderDistribution, x: Tensor, stratum: int, draws: int) -> Tensor:
         lead, dims = leading(x, tuple(distribution.event_shape)), distribution.dims
         rows = math.prod(lead)
-        place = (torch.randperm(rows, device=x.device) / rows + torch.rand((), device=x.device)) % 1
+        place = (torch.randperm(rows, device=x.device).to(x) / rows + torch.rand_like(x.flatten()[0])) % 1
         t = ((stratum + place) / draws * dims).long().clamp(max=dims - 1).reshape(lead)
         start = _starts(distribution.sizes).to(x.device)[t]
         return dims * distribution.remaining(x, distribution.random_part(x, start))

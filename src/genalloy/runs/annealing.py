@@ -11,6 +11,7 @@ from genalloy.data.dataset import Dataset
 from genalloy.estimators.annealed_importance import AnnealedImportance
 from genalloy.estimators.bidirectional import sandwich
 from genalloy.evidence import Evidence, Unavailable
+from genalloy.isolation import Stream
 from genalloy.mcmc.hmc import HMC
 from genalloy.runs.cells import Cell, absent, nats_cell
 from genalloy.runs.score import score
@@ -24,11 +25,11 @@ def annealing_cells(model: nn.Module, dataset: Dataset, seed: int) -> dict[str, 
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(seed))
     try:
         found = score(model, dataset.test[order[:ROWS]], AIS, ROWS, seed)
-        cells = {"annealed": nats_cell(found.mean(), _error(found.values), found.kind, found.how, ROWS, dataset.space)}
+        cells = {"annealed": nats_cell(found.mean(), _error(found.value), found.kind, found.how, ROWS, dataset.space)}
     except Unavailable as reason:
         return {"annealed": absent(str(reason))}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with Stream(model):
             torch.manual_seed(seed)
             both = sandwich(model(), ROWS, AIS)
     except Unavailable as reason:

@@ -16,7 +16,6 @@ from genalloy.evaluation.representation import probe_references
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell, nats_cell
 from genalloy.runs.evaluate import features_of
 from genalloy.runs.examine import PANELS, Asked, foreign_sets
-from genalloy.runs.score import Scores
 from genalloy.runs.sequences import cells_with_steps
 
 
@@ -67,8 +66,7 @@ def generation_cells(panel: Panel) -> dict[str, Cell]:
 def _density_rows(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
     """Gaussians and independent entries for rows of one shape; counts for texts and sequences."""
     rows = [] if dataset.lengths else [_density_row(b, dataset) for b in baselines(dataset, seed)]
-    for name, evidence in counted(dataset).items():
-        scores = Scores(evidence.value, evidence.kind, evidence.how)
+    for name, scores in counted(dataset).items():
         cells = cells_with_steps({"density": density_cell(scores, dataset.space)}, scores, dataset)
         rows.append(_row(name, "baseline", cells))
     return rows

@@ -53,12 +53,10 @@ class Rows(NamedTuple):
 
 def batches(rows: Rows, order: Order, start: int, stop: int, view: View | None, model: nn.Module) -> Iterator[Batch]:
     """Batches of steps start..stop-1, through the phase's view, whose randomness is seeded by the step."""
-    stream = Stream()
     for step in range(start, stop):
         batch = rows.batch(order.indices(step))
         if view is not None:
-            stream.enter()
-            seed_all(order.seed, step, -2)
-            batch = view(model, batch)
-            stream.leave()
+            with Stream(model):
+                seed_all(order.seed, step, -2)
+                batch = view(model, batch)
         yield batch

@@ -8,8 +8,7 @@ from typing import Any
 
 from genalloy.data.space import Space
 from genalloy.evaluation.metric import Metric, Missing
-from genalloy.evidence import Kind
-from genalloy.runs.score import Scores
+from genalloy.evidence import Evidence, Kind
 
 RELATION = {Kind.EXACT: "", Kind.LOWER: "\u2264 ", Kind.UPPER: "\u2265 ", Kind.ESTIMATE: "\u2248 ", Kind.UNBIASED: "\u2248 "}
 """Signs of bits/dim: a LOWER bound of log p bounds bits/dim from above."""
@@ -47,17 +46,17 @@ def metric_cell(result: Metric | Missing) -> Cell:
     return Cell(result.value, result.stderr, None, text, result.how, result.n, None, result.low, result.high)
 
 
-def density_cell(scores: Scores, space: Space) -> Cell:
+def density_cell(scores: Evidence, space: Space) -> Cell:
     """Mean over the rows, with the standard error over the test set; the estimator's own stands in `how`."""
     if scores.kind is Kind.NONE:
         return absent(scores.how)
-    values = scores.values.double()
+    values = scores.value.double()
     mean, n = float(values.mean()), len(values)
     error = float(values.std()) / math.sqrt(n)
     return nats_cell(mean, error, scores.kind, _with_noise(scores), n, space)
 
 
-def _with_noise(scores: Scores) -> str:
+def _with_noise(scores: Evidence) -> str:
     if scores.stderr is None:
         return scores.how
     own = float(scores.stderr.double().square().sum().sqrt()) / len(scores.stderr)

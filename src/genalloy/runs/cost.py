@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from genalloy.isolation import Stream
 from genalloy.runs.memory import peak_megabytes, reset_peak
 
 
@@ -80,6 +81,6 @@ def _counting(step: Callable[..., Any], calls: Calls) -> Callable[..., Any]:
 @torch.no_grad()
 def evaluations(model: nn.Module, act: Callable[[], Any]) -> int:
     """Network calls of `act()`."""
-    with torch.random.fork_rng(devices=[]), counted(model) as calls:
+    with Stream(model), counted(model) as calls:
         act()
     return calls.count

@@ -32,7 +32,7 @@ from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
 from genalloy.runs.cost import Spent, evaluations, spend
 from genalloy.runs.labels import conditional, context_of, drawn_labels
-from genalloy.runs.score import Estimator, Scores, encode, minus_energy, sample, score
+from genalloy.runs.score import Estimator, encode, minus_energy, sample, score
 from genalloy.runs.sequences import cells_with_steps
 from genalloy.runs.settings import keep_limits
 from genalloy.training.devices import CPU
@@ -71,7 +71,7 @@ class Examined:
     device: torch.device = CPU
 
     @cached_property
-    def one(self) -> Scores:
+    def one(self) -> Evidence:
         """The model's own density() of the test rows."""
         return score(self.model, self.dataset.observed("test"), seed=self.seed, context=self.context)
 
@@ -81,7 +81,7 @@ class Examined:
         return context_of(self.model, self.dataset, "test")
 
     @cached_property
-    def importance(self) -> dict[int, Scores]:
+    def importance(self) -> dict[int, Evidence]:
         """Bounds by k, all from one set of draws; empty where the density is no proper bound."""
         if self.one.kind is not Kind.LOWER:
             return {}
@@ -99,15 +99,14 @@ class Examined:
             tightest = self.scores(self.dataset.observed("test"), estimator, self.context)
         except Unavailable:
             return {}
-        each = {k: Scores(bound.value, bound.kind, bound.how, bound.stderr) for k, bound in found.items()}
-        return {**each, most: tightest}
+        return {**found, most: tightest}
 
     @property
-    def tightest(self) -> Scores:
+    def tightest(self) -> Evidence:
         """Importance-weighted where the density is a proper bound, otherwise the density as it is."""
         return self.importance.get(self.asked.importance, self.one)
 
-    def scores(self, x: Tensor | Masked, estimator: Estimator | None = None, context: Tensor | None = None) -> Scores:
+    def scores(self, x: Tensor | Masked, estimator: Estimator | None = None, context: Tensor | None = None) -> Evidence:
         """Of all rows at once where an estimator has a memory setting of its own, otherwise in chunks."""
         return score(self.model, x, estimator, len(x) if estimator else 256, self.seed, context)
 
@@ -115,7 +114,7 @@ class Examined:
     def typical(self) -> tuple[Callable[[Tensor], Tensor] | None, str]:
         """Rows -> a number that is high for typical ones, and its name: log-density, else minus an energy, else nothing."""
         if self.one.kind is not Kind.NONE:
-            return lambda x: self.scores(x).values, f"{self.one.kind.value} log-density"
+            return lambda x: self.scores(x).value, f"{self.one.kind.value} log-density"
         try:
             minus_energy(self.model, self.dataset.test[:2])
         except Unavailable:
@@ -231,7 +230,7 @@ def noise_cells(it: Examined) -> Cells:
     """The density at several noise scales."""
     if it.one.kind is Kind.NONE:
         return {"alarm": absent(it.one.how)}
-    found = noise_panel(it.dataset, lambda x: it.scores(x).values, it.seed)
+    found = noise_panel(it.dataset, lambda x: it.scores(x).value, it.seed)
     return {name: cell for part, made in found.items() for name, cell in cells_of(made, f"{part}: ").items()}
 
 

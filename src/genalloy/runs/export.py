@@ -17,10 +17,10 @@ from genalloy.data.load import rows
 from genalloy.data.signals import SIGNALS
 from genalloy.distribution import Masked
 from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.evidence import Kind, Unavailable
+from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.runs.completion import exactness
 from genalloy.runs.labels import conditional, cycled
-from genalloy.runs.score import Scores, complete, encode, sample, score
+from genalloy.runs.score import complete, encode, sample, score
 from genalloy.runs.sequences import TOKENS, per_step
 from genalloy.runs.start import RunData, trained_model
 from genalloy.training.devices import CPU
@@ -180,7 +180,7 @@ def write_scores(run: Path, data: str, label: str | None, out: Path, samples: in
     scores = best_scores(model, x, samples, labels_of(facts, model, data, label))
     if scores.kind is Kind.NONE:
         raise Unavailable(f"{run} has no density: {scores.how}")
-    values = scores.values.double().numpy()
+    values = scores.value.double().numpy()
     rank = np.empty(len(values), dtype=int)
     rank[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
     frame = pd.DataFrame({"log_density": values, "label": scores.kind.value, "how": scores.how, "outlier_rank": rank})
@@ -193,7 +193,7 @@ def write_scores(run: Path, data: str, label: str | None, out: Path, samples: in
     return f"wrote {out}: {len(values)} rows, {mean}{_each_step(scores, facts, x)}"
 
 
-def _each_step(scores: Scores, facts: RunData, x: Any) -> str:
+def _each_step(scores: Evidence, facts: RunData, x: Any) -> str:
     """The same per time step or per character, where rows have them."""
     if facts.form.style in SIGNALS:
         counts, unit = x.lengths, "time step"
@@ -202,7 +202,7 @@ def _each_step(scores: Scores, facts: RunData, x: Any) -> str:
     else:
         return ""
     kind = TOKENS.get(scores.kind, scores.kind) if facts.form.vocabulary else scores.kind
-    cell = per_step(scores.values, counts, unit, kind, scores.how)
+    cell = per_step(scores.value, counts, unit, kind, scores.how)
     return f"; {cell.text} {'bits' if unit == 'character' else 'nats'} a {unit} ({cell.kind})"
 
 
@@ -228,7 +228,7 @@ def _characters(facts: RunData, x: Tensor) -> Tensor:
     return torch.from_numpy(bpe.begun(facts.form.vocabulary))[x.long()].sum(1)
 
 
-def best_scores(model: Any, x: Tensor | Masked, samples: int, context: Tensor | None = None) -> Scores:
+def best_scores(model: Any, x: Tensor | Masked, samples: int, context: Tensor | None = None) -> Evidence:
     """Importance-weighted where the density is a proper bound, otherwise as it is."""
     try:
         return score(model, x, ImportanceWeighted(samples), context=context)

@@ -54,7 +54,7 @@ def write_pictures(model: nn.Module, dataset: Dataset, drawn: Tensor, folder: Pa
         return
     shown = drawn[:count] if labels is None else sample(model, count, context=labels)
     arrays: dict[str, Any] = {"samples": shown.numpy(), "neighbours": neighbours(drawn[:12], dataset.train).numpy()}
-    stream = Stream()
+    stream = Stream(model)
     stream.enter()
     seed_all(0, -5)
     try:
@@ -270,4 +270,4 @@ def density_grid(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
     scores = score(model, points, chunk=2000)
     if scores.kind is Kind.NONE:
         return {}
-    return {"density_grid": scores.values.reshape(GRID, GRID).numpy(), "density_extent": extent}
+    return {"density_grid": scores.value.reshape(GRID, GRID).numpy(), "density_extent": extent}

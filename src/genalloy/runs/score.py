@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,25 +23,6 @@ from genalloy.training.seeding import Stream, seed_all
 Estimator = Callable[[TorchDistribution, Tensor], Evidence]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """One number a row, nats, with the claim they share. stderr: the estimator's own, per row, where it is known."""
-
-    values: Tensor
-    kind: Kind
-    how: str
-    stderr: Tensor | None = None
-
-    def mean(self) -> float:
-        return float(self.values.mean())
-
-    def __str__(self) -> str:
-        if self.kind is Kind.NONE:
-            return f"n/a ({self.how})"
-        claim = f"{self.kind.relation} {self.mean():.5g} nats over {len(self.values)} rows"
-        return f"mean log p(x) {claim} ({self.kind.value}; {self.how})"
-
-
 @torch.no_grad()
 def score(
     model: nn.Module,
@@ -51,7 +31,7 @@ def score(
     chunk: int = 256,
     seed: int = 0,
     context: Context = None,
-) -> Scores:
+) -> Evidence:
     """density(x), or estimator(model(c), x), for every row; in eval mode, from a random stream of its own.
 
     context: parts (n, *C) of a conditional model, row by row; the number is then log p(x | c), and `how` says so.
@@ -62,10 +42,11 @@ def score(
         for piece, c in placed(model, x, context, chunk):
             parts.append(estimator(model(c), piece) if estimator else density(model(c), piece))
             if parts[-1].kind is Kind.NONE:
-                return Scores(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
+                return Evidence(torch.full((len(x),), torch.nan), Kind.NONE, parts[-1].how)
     stderrs = [p.stderr for p in parts if p.stderr is not None]
     stderr = torch.cat(stderrs).cpu() if len(stderrs) == len(parts) else None
-    return Scores(torch.cat([p.value for p in parts]).cpu(), parts[0].kind, parts[0].how + given, stderr)
+    value, proper = torch.cat([p.value for p in parts]).cpu(), all(p.proper for p in parts)
+    return Evidence(value, parts[0].kind, parts[0].how + given, proper, stderr, parts[0].measure)
 
 
 @torch.no_grad()
@@ -131,21 +112,24 @@ def minus_energy(model: nn.Module, x: Tensor, chunk: int = 256, seed: int = 0) -
 @contextmanager
 def _aside(model: nn.Module, *key: int) -> Iterator[None]:
     """Eval mode and a random stream of the key's own; both are put back as they were."""
-    was_training, stream = model.training, Stream()
-    model.eval()
-    stream.enter()
-    seed_all(*key)
-    try:
-        yield
-    finally:
-        stream.leave()
-        model.train(was_training)
+    with Stream(model):
+        was_training = model.training
+        model.eval()
+        seed_all(*key)
+        try:
+            yield
+        finally:
+            model.train(was_training)
 
 
-def encode(model: nn.Module, x: Tensor | Masked, context: Context = None) -> Tensor:
-    """Codes (n, code size) of rows (n, *E). Raises Unavailable where the model has none."""
+def encode(model: nn.Module, x: Tensor | Masked, context: Context = None, seed: int = 0) -> Tensor:
+    """Codes (n, code size) of rows (n, *E), in eval mode, noise of dequantisation from a stream of its own.
+
+    Raises Unavailable where the model has none.
+    """
     parts = []
-    for piece, c in placed(model, x, context, 512):
-        inner, seen, _ = reach(model(c), piece, "encode")
-        parts.append(inner.encode(seen).flatten(1))
+    with _aside(model, seed, -3):
+        for piece, c in placed(model, x, context, 512):
+            inner, seen, _ = reach(model(c), piece, "encode")
+            parts.append(inner.encode(seen).flatten(1))
     return torch.cat(parts).cpu()

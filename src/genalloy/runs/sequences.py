@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.distribution import Masked
-from genalloy.evidence import Kind
+from genalloy.evidence import Evidence, Kind
 from genalloy.runs.cells import RELATION, Cell, absent
-from genalloy.runs.score import Scores, score
+from genalloy.runs.score import score
 
 TOKENS = {Kind.EXACT: Kind.LOWER, Kind.UNBIASED: Kind.LOWER, Kind.UPPER: Kind.ESTIMATE}
 """What a claim about tokens says of the text that they spell, where it is not the same."""
 
 
-def step_cell(scores: Scores, dataset: Dataset, part: str = "test") -> Cell | None:
+def step_cell(scores: Evidence, dataset: Dataset, part: str = "test") -> Cell | None:
     """The density of a part's rows per step: nats a time step, bits a character; None where rows have no steps."""
     found = dataset.steps(part)
     if found is None:
@@ -37,7 +37,7 @@ def step_cell(scores: Scores, dataset: Dataset, part: str = "test") -> Cell | No
         return absent(scores.how)
     unit, counts = found
     kind = TOKENS.get(scores.kind, scores.kind) if dataset.units else scores.kind
-    return per_step(scores.values, counts, unit, kind, scores.how)
+    return per_step(scores.value, counts, unit, kind, scores.how)
 
 
 def per_step(values: Tensor, counts: Tensor, unit: str, kind: Kind, how: str) -> Cell:
@@ -71,16 +71,16 @@ def strided(model: nn.Module, dataset: Dataset, stride: int, seed: int = 0) -> C
     stream = dataset.test.flatten()
     first, rest = stream[None, :window], stream.unfold(0, window, stride)[1:]
     whole = [score(model, x, seed=seed) for x in (first, rest) if len(x)]
-    kind, values = whole[0].kind, [s.values.double() for s in whole]
+    kind, values = whole[0].kind, [s.value.double() for s in whole]
     if len(rest) and stride < window:
         given = score(model, Masked.first(rest, torch.full((len(rest),), window - stride)), seed=seed)
-        values[1], kind = values[1] - given.values, kind + (-given.kind)
+        values[1], kind = values[1] - given.value, kind + (-given.kind)
     counts = torch.tensor([float(window)] + [float(stride)] * len(rest))
     how = f"{whole[0].how}; windows of {window} every {stride}: all but the first counted given {window - stride} characters"
     return per_step(torch.cat(values), counts, "character", kind, how)
 
 
-def cells_with_steps(cells: dict[str, Any], scores: Scores, dataset: Dataset) -> dict[str, Any]:
+def cells_with_steps(cells: dict[str, Any], scores: Evidence, dataset: Dataset) -> dict[str, Any]:
     """The density panel's cells with the number per step put behind the first one."""
     cell = step_cell(scores, dataset)
     return cells if cell is None else {"per_step": cell, **cells}

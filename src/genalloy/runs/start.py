@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def dataset_of(settings: RunSettings, folder: Path | None = None) -> Dataset:
 
 def build(settings: RunSettings, dataset: Dataset) -> Composition:
     """The recipe's composition with initial weights that depend on the seed alone."""
-    stream = Stream()
+    stream = Stream(dataset.train)
     stream.enter()
     seed_all(settings.seed, -5)
     try:
@@ -122,13 +123,13 @@ class RunData:
         return RunData(record["name"], Space.from_json(record["space"]), form, record["source"], classes, lengths)
 
 
-def trained_model(folder: Path) -> nn.Module:
-    """The model of a finished run. Raises ValueError where training has not finished."""
+def trained_model(folder: Path, trust: Iterable[str] = ()) -> nn.Module:
+    """The model of a finished run; trust: as in `genalloy.load`. Raises ValueError where training has not finished."""
     file = folder / "model.safetensors"
     if not file.exists():
         RunSettings.read(folder)
         raise ValueError(f"{folder} has not finished training; continue it with `genalloy fit ... --out {folder} --resume`")
-    return checkpoint.load(file)
+    return checkpoint.load(file, trust)
 
 
 @dataclass(frozen=True)

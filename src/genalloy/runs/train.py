@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.split import thin
-from genalloy.evidence import Kind
+from genalloy.evidence import Evidence, Kind
 from genalloy.recipes.composition import Composition
 from genalloy.runs.batches import Order, Rows, batches
 from genalloy.runs.labels import context_of
 from genalloy.runs.logs import Log
 from genalloy.runs.memory import peak_megabytes
-from genalloy.runs.score import Scores, score
+from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings
 from genalloy.spec import from_spec, to_spec
 from genalloy.training.checkpoint import FORMAT, read_tensors, save, write_tensors
@@ -153,7 +153,7 @@ class Trainer:
             self.checkpoint()
         return value
 
-    def _scores(self) -> Scores:
+    def _scores(self) -> Evidence:
         """Densities of the checked validation rows, under their labels where the model takes them."""
         x = self.dataset.observed("validation")[self._chosen].to(self.device)
         labels = context_of(self.model, self.dataset, "validation")

@@ -53,7 +53,7 @@ def fit(
     Pass the state of an earlier step to continue to the same numbers. Raises ValueError before step 0 where a parameter
     has two owners or the model lacks what the objective needs, and :class:`Diverged` at the first non-finite number.
     """
-    state, world, stream = state or State(), World(fabric), Stream()
+    state, world, stream = state or State(), World(fabric), Stream(model)
     team: list[Player] = []
     for batch in map(Batch.of, batches):
         stream.enter()

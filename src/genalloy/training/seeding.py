@@ -1,8 +1,17 @@
-"""One random stream for each (seed, step, player, turn, shard), and the caller's own stream left as it was."""
+"""One random stream for each (seed, step, player, turn, shard), and seeds from what users give."""
 
 from __future__ import annotations
 
+import numbers
+import secrets
+from typing import Any
+
 import torch
+
+from genalloy.bounds import shown
+from genalloy.isolation import Stream
+
+__all__ = ["Stream", "mix", "seed_all", "seed_of"]
 
 _MASK = (1 << 64) - 1
 
@@ -26,17 +35,22 @@ def seed_all(*numbers: int) -> None:
         torch.cuda.manual_seed_all(value)
 
 
-class Stream:
-    """The caller's random state, taken at `enter` and given back at `leave`."""
+def seed_of(random_state: Any) -> int:
+    """A seed from what scikit-learn calls a random state; NumPy's RandomState and Generator move on by one draw.
 
-    def __init__(self) -> None:
-        self.cuda = torch.cuda.is_initialized()
-
-    def enter(self) -> None:
-        self.cpu_state = torch.default_generator.get_state()
-        self.cuda_state = torch.cuda.get_rng_state_all() if self.cuda else []
-
-    def leave(self) -> None:
-        torch.default_generator.set_state(self.cpu_state)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda_state)
+    random_state: None (fresh entropy), an integer from 0 to 2**32 - 1, a numpy.random.RandomState or numpy.random.Generator.
+    Raises ValueError for anything else.
+    """
+    if random_state is None:
+        return secrets.randbits(31)
+    if hasattr(random_state, "bit_generator"):
+        return int(random_state.integers(2**31))
+    if hasattr(random_state, "randint") and hasattr(random_state, "get_state"):
+        return int(random_state.randint(2**31 - 1))
+    whole = isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool)
+    if not (whole and 0 <= random_state < 2**32):
+        raise ValueError(
+            f"random_state is {shown(random_state)}; expected None, an integer from 0 to 2**32 - 1, "
+            "a numpy.random.RandomState or a numpy.random.Generator"
+        )
+    return int(random_state)
