@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from genalloy.bounds import shown
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load, rows
+from genalloy.data.memory import unmasked
 from genalloy.data.space import Space
 from genalloy.distribution import Masked
 from genalloy.evaluation.accuracy import label_log_probs
@@ -177,8 +178,9 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             return X if reset else self._in_order(X)
         if isinstance(X, (str, Path, tuple)) or (not reset and self.dataset_.form.style not in ("array", "frame")):
             return X
+        X = unmasked(X) if hasattr(X, "filled") else X  # scikit-learn's checks would drop the mask
         if _ragged(X):
-            return [np.asarray(row) for row in X]
+            return [row if hasattr(row, "ndim") else np.asarray(row) for row in X]
         flat = getattr(X, "ndim", 2) <= 2
         return validate_data(self, X, reset=reset, ensure_2d=flat, allow_nd=not flat, ensure_min_samples=2 if reset else 1)
 

@@ -137,6 +137,13 @@ def test_what_is_hidden_or_absent_is_refused(source: Any, words: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_estimators_see_the_mask_too() -> None:
+    from genalloy.alloy import Alloy
+
+    with pytest.raises(BadData, match="1 masked entries, the first in row 3, column 1"):
+        Alloy("maf", steps=1).fit(hidden(X, (3, 1)))
+
+
 def test_new_rows_with_a_mask_are_refused() -> None:
     for data in (load(X), load([X[i : i + 4 + i % 2] for i in range(50)])):
         with pytest.raises(BadData, match="masked"):

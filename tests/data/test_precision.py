@@ -152,6 +152,25 @@ def test_other_rows_are_stored_as_the_first_were() -> None:
     assert first.stored_as(first.space, first.form) is first
 
 
+def test_a_density_far_from_zero_is_not_above_the_best_possible() -> None:
+    """E log q <= E log p; on the four values that float32 left of such a column log q was 3.5 nats above it."""
+    from genalloy.alloy import Alloy
+
+    alloy = Alloy("maf", steps=30).fit(np.column_stack([1.7e9 + 60 * G, G[::-1]])[:1000])
+    g = np.random.default_rng(9).normal(size=(2000, 2))
+    best = -0.5 * (g**2).sum(1) - np.log(2 * np.pi * 60)
+    above = alloy.score_samples(g * [60, 1] + [1.7e9, 0]) - best
+    assert -0.5 < above.mean() < 3 * above.std() / 2000**0.5
+    sample = alloy.sample(200)
+    assert len(np.unique(sample[:, 0])) == 200 and np.abs(sample[:, 0] - 1.7e9).max() < 1000
+
+
+def test_values_of_few_decimals_are_told_apart_without_a_shift() -> None:
+    steady = np.round(np.repeat([1900.0, 2500.0, 3500.0], 700) + RNG.normal(size=2100) * 0.02, 3)
+    data = load(pandas.DataFrame({"a": steady, "g": RNG.normal(size=2100)}))
+    assert data.space.columns[0].shift == 0 and not any("coarse" in note for note in data.notes)
+
+
 def test_decimals() -> None:
     assert precision.decimals(np.array([1.25, 3.5])) == 2 and precision.decimals(np.array([0.1], np.float32)) == 1
     assert precision.decimals(G) is None and precision.decimals(np.array([1e15 + 0.25])) is None

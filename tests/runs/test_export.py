@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from genalloy.data.dataset import Dataset
+from genalloy.data.encoded import Known
 from genalloy.data.load import load
 from genalloy.runs.export import (
     CODES,
@@ -24,6 +25,7 @@ from genalloy.runs.export import (
     write_samples,
     write_scores,
 )
+from genalloy.runs.settings import RunSettings
 from genalloy.runs.start import RunData
 
 pandas = pytest.importorskip("pandas", reason="tables are data frames")
@@ -166,3 +168,27 @@ def test_labels_are_exact() -> None:
     ):
         data = load((np.column_stack([G, G]), labels))
         assert data.label_names == names
+
+
+def test_other_data_are_read_as_a_runs_own() -> None:
+    """Columns by label, shifts, categories and labels of the first; what it has not is refused."""
+    first = table().assign(y=np.where(G > 0, "c", np.where(G > -1, "b", "a")))
+    data = load(first, label="y")
+    known = Known(data.space, data.form, data.label_names)
+    other = first[first["y"] != "a"].iloc[:30].assign(far=first["far"] + 5e6, extra=1)
+    read = load(other[other.columns[::-1]], label="y", like=known)
+    assert read.space == data.space and read.label_names == ("a", "b", "c")
+    together = torch.cat([read.train, read.validation, read.test])
+    assert sorted(together[:, 8].tolist()) == sorted(data.admit(other)[:, 8].tolist())
+    assert set(torch.cat(list(read.labels.values())).tolist()) <= {1, 2}
+    with pytest.raises(ValueError, match="the label 'zz'"):
+        load(other.assign(y="zz"), label="y", like=known)
+    with pytest.raises(ValueError, match="no column 'far'"):
+        load(other.drop(columns="far"), label="y", like=known)
+
+
+def test_columns_stand_in_the_record_and_in_the_command(tmp_path: Path) -> None:
+    settings = RunSettings("maf", "t.csv", columns="age=integer,a b=drop", planned=(3,))
+    settings.write(tmp_path)
+    assert RunSettings.read(tmp_path) == settings and settings.asked == {"age": "integer", "a b": "drop"}
+    assert "--columns 'age=integer,a b=drop'" in settings.command()

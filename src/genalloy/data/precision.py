@@ -64,11 +64,17 @@ def thinned(values: Array) -> Array:
 
 
 def coarse(x: Array, shift: float) -> float:
-    """Share of sorted x (N,) where float32's spacing at x - shift is not small beside a tenth of the rows around."""
+    """Share of sorted x (N,) where float32's spacing at x - shift is not small beside a tenth of the rows around.
+
+    Values on a grid that is wider than four spacings (few decimals) are told apart, however close together they lie.
+    """
+    gaps = np.diff(x)
+    grid = gaps[gaps > 0].min(initial=np.inf)
     reach = max(1, len(x) // 20)
     place = np.arange(len(x))
     width = x[np.minimum(place + reach, len(x) - 1)] - x[np.maximum(place - reach, 0)]
-    return float(((_spacing(x - shift) > FINE * width) & (width > 0)).mean())
+    spacing = _spacing(x - shift)
+    return float(((spacing > FINE * width) & (width > 0) & (4 * spacing > grid)).mean())
 
 
 def _spacing(x: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genalloy.data import bpe
+from genalloy.data import bpe, limits
 from genalloy.data.form import spell
 from genalloy.evidence import Unavailable
 from genalloy.heads.filtered import Filter, Filtered, Temperature, TopK, TopP
@@ -71,8 +71,8 @@ def given(facts: RunData, file: Path, known: Path | None) -> tuple[Tensor, Tenso
     """
     if facts.form.style != "array":
         raise ValueError(f"--complete is for arrays, and {facts.name} is {facts.form.style}; for text use --prompt")
-    x = np.load(file, allow_pickle=False)
-    mask = ~np.isnan(x) if known is None else np.load(known, allow_pickle=False).astype(bool)
+    x = limits.npy(file)
+    mask = ~np.isnan(x) if known is None else limits.npy(known).astype(bool)
     if mask.shape not in (x.shape, x.shape[1:]):
         raise ValueError(f"{known} has shape {mask.shape}, the rows {x.shape}; expected one of them, or one row's {x.shape[1:]}")
     mask = np.broadcast_to(mask, x.shape)
