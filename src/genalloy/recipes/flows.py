@@ -124,7 +124,8 @@ def realnvp(
     """RealNVP: affine couplings with ActNorm, dense on the flattened observation, or convolutional at several scales.
 
     layers None: 10 on integers, 20 on reals, 8 on few rows, 4 a scale. width None: 96 on integers, 64 on reals, 32 on few rows,
-    32 channels. steps None: 1000 and 6000, fewer on few rows. dropout: on integers, where dense. scales: 0 for dense; on images with even sides, at most so many scales.
+    32 channels. steps None: 1000 and 6000, fewer on few rows. dropout: on integers, where dense.
+    scales: 0 for dense; on images with even sides, at most so many scales.
     """
     if target.space.dims < 2:
         raise ValueError("realnvp needs at least two entries to couple; found one; try maf")

@@ -45,7 +45,7 @@ MODULES: dict[str, dict[str, str]] = {
         "models.implicit": "Implicit",
         "models.latent": "LatentVariable",
         "models.linear_prediction": "GridLogistic LinearPrediction LinearWindow",
-        "models.mixture": "Mixture",
+        "models.mixture": "Given Mixture",
         "models.ngram": "NGram",
         "models.split": "Split",
     },
@@ -104,6 +104,7 @@ MODULES: dict[str, dict[str, str]] = {
         "transforms.stack": "Stack",
         "transforms.surjection": "Extend Order Ordered Positive Reduce Signs Slices",
         "transforms.sylvester": "Sylvester",
+        "transforms.tails": "LogTails",
         "transforms.tokens": "Patches ReverseTokens",
     },
 }
@@ -147,6 +148,7 @@ VALUES: dict[str, dict[str, str]] = {
     },
     "models": {
         "models.any_order": "Ancestral EveryOrder FixedOrder Parallel RandomOrder RandomStep ThisOrder",
+        "models.completion": "Enumerated ImportanceResampled",
         "models.diffusion": "Grid Real",
         "models.linear_prediction": "EvenGrid MuLawGrid",
     },
@@ -155,7 +157,7 @@ VALUES: dict[str, dict[str, str]] = {
         "networks.attention": "Attentive",
         "networks.causal": "Frames Pixels Singles",
         "networks.convolution": "Filters",
-        "networks.entry": "Clamped OneHot Scaled",
+        "networks.entry": "Clamped Compressed OneHot Scaled",
         "networks.lipschitz": "ConcatenatedLipSwish Elu LipSwish",
         "networks.masked": "Hidden",
         "networks.patterns": "Columns DenseAttention=Dense Fixed Local LocalBlocks LocalPatches Strided Summaries",
