@@ -49,7 +49,7 @@ def seen(name: str, factor: float) -> tuple[Tensor, Tensor]:
     for _ in fit(phase.model or composition.model, phase.objective, steps, training=phase.planned(3, 0)):
         pass
     scores = score(composition.model, data.test)
-    values = scores.values if scores.kind is not Kind.NONE else None
+    values = scores.value if scores.kind is not Kind.NONE else None
     if name == "ebm-nce":
         values = minus_energy(composition.model, data.test)
     return torch.zeros(1) if values is None else values, sample(composition.model, 20)
@@ -93,7 +93,7 @@ def test_constant_and_rare_integers_beside_reals_keep_the_scale_of_their_cell(na
     model = all_recipes()[name](Target.of(data)).model
     if hasattr(model, "initialise"):
         model.initialise(data.train)
-    values = score(model, data.train).values
+    values = score(model, data.train).value
     assert values.min() > -40 and values.max() < 5
 
 
@@ -103,7 +103,7 @@ def test_a_constant_integer_column_is_no_outlier() -> None:
     target = Target.of(data)
     assert target.scale.min() > 0
     model = all_recipes()["made"](target).model
-    assert score(model, data.test).values.min() > -20
+    assert score(model, data.test).value.min() > -20
 
 
 def test_moments() -> None:

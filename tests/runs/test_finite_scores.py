@@ -48,7 +48,7 @@ def trained(name: str, x: torch.Tensor = X, steps: int = 4) -> Composition:
 def test_extreme_rows_are_the_least_likely(name: str) -> None:
     one = torch.stack([torch.tensor([value, 0.0, 1.0]) for value in EXTREME])
     rows = torch.cat([X[:5], one, torch.full((1, 3), 1e30), -one[:5].flip(1)])
-    values = score(trained(name).model, rows).values
+    values = score(trained(name).model, rows).value
     assert not values.isnan().any() and not (values == math.inf).any()
     assert values[:5].min() > values[5:].max() and (values[5 + len(EXTREME) - 2 : 5 + len(EXTREME)] == -math.inf).all()
     order = values.argsort(stable=True)

@@ -149,7 +149,7 @@ def test_a_comparison_is_of_one_data_set(tmp_path: Path, monkeypatch) -> None:
     words = refused("rows of another comparison", run_comparison, Comparison(str(file), ("maf",), 0.5, tmp_path / "c"))
     assert "minutes 0.01 there, 0.5 asked for" in words and "{" not in words
     (tmp_path / "c" / "question.json").write_text('{"minutes": 0.0')
-    refused("question.json cannot be read .* choose another --out", run_comparison, comparison)
+    refused("question.json cannot be read: .* choose another --out", run_comparison, comparison)
 
 
 @pytest.mark.parametrize("kept", ["runs/maf*/measured-*/row.json", "runs/baselines*/row.json", "runs/maf*/data.json"])

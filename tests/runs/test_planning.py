@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from toy_run import SETTINGS, composition, dataset
 
 from genalloy.objectives.adversarial import Critic
@@ -35,14 +36,14 @@ def slow(monkeypatch, busy: float) -> None:
 
 def test_a_busy_start_does_not_decide(monkeypatch) -> None:
     slow(monkeypatch, busy=1.0)
-    found = measure(composition(), dataset(), budget=20.0, wanted=None)
+    found = measure(composition(), dataset(), budget=20.0, wanted=None, device=torch.device("cpu"))
     assert 2.0 <= found.spent < 4.0, "a tenth of the budget is used"
     # half of the steps are of the phase whose critic has two turns of 10 ms: 10 ms a step, and 60 ms while busy
     assert 0.01 <= found.step < 0.045
 
 
 def test_timing_stops_early_where_the_wanted_steps_fit_in_anyway() -> None:
-    assert measure(composition(), dataset(), budget=1000.0, wanted=10).spent < 20
+    assert measure(composition(), dataset(), budget=1000.0, wanted=10, device=torch.device("cpu")).spent < 20
 
 
 def test_minutes_are_turned_into_steps_once_and_said() -> None:

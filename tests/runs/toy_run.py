@@ -12,6 +12,8 @@ import os
 import random
 import signal
 import sys
+import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +78,15 @@ def signal_inside(number: int, call: int) -> None:
 def kills(folder: Path) -> None:
     """Children that go on from where the last one was killed, each after a random time; a checkpoint after each step."""
     moments = random.Random(5)
-    for _ in Trainer(composition(), dataset(), SETTINGS, folder / "first").run():
-        pass  # imports and caches, so that the children's time goes into steps
     train.SAVE_EVERY, train.SAVING = 0.0, 1e9
+    for trial in range(2):  # imports and caches first, so that the children's time goes into steps; then how long all steps take
+        began, trainer = time.monotonic(), Trainer(composition(), dataset(), SETTINGS, folder / f"first-{trial}")
+        trainer._pause = 0.0
+        deque(trainer.run(), maxlen=0)
+    whole = time.monotonic() - began
     Trainer(composition(), dataset(), SETTINGS, folder).checkpoint()
     for _ in range(8):
-        moment = moments.uniform(0.01, 0.1)
+        moment = whole * moments.uniform(0.02, 0.4)
         child = os.fork()
         if child == 0:
             trainer = Trainer.resume(folder, dataset(), SETTINGS)

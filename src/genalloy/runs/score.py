@@ -60,10 +60,11 @@ def score(
     if bool(odd.any()):
         with _aside(model, seed, -3):
             value[odd] = _again(model, x[odd], asked, tree_map(lambda c: c[odd], context), chunk).to(value)
-    first, given = parts[0], "" if context is None else LABEL
+    first = parts[0]
+    how, given = (first.how, "") if context is None else (f"{first.how}; given {LABEL}", LABEL)
     if bool((value == torch.inf).any()):
         return Evidence(torch.full_like(value, torch.nan), Kind.NONE, _infinite(value), measure=first.measure, given=given)
-    return Evidence(value, first.kind, first.how, all(p.proper for p in parts), stderr, first.measure, given)
+    return Evidence(value, first.kind, how, all(p.proper for p in parts), stderr, first.measure, given)
 
 
 def _bounded(x: Any) -> tuple[Any, Tensor]:

@@ -198,7 +198,8 @@ def _with_tensors(path: Path, use: Callable[[Mapping[str, Tensor]], T]) -> T:
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and facts. Raises ValueError naming the file where it is missing, damaged, of another kind or of a newer format."""
-    return _with_tensors(path, dict), read_header(path).facts
+    facts = read_header(path).facts
+    return _with_tensors(path, dict), facts
 
 
 def save(model: nn.Module, path: str | Path) -> Path:
