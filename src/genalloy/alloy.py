@@ -6,7 +6,6 @@ It clones, works in a Pipeline, and is stored, pickles included, as the same saf
 from __future__ import annotations
 
 import json
-import math
 import numbers
 import warnings
 from collections.abc import Iterable, Iterator
@@ -29,7 +28,8 @@ from genalloy.data.memory import unmasked
 from genalloy.data.space import Space
 from genalloy.distribution import Masked
 from genalloy.evaluation.accuracy import label_log_probs
-from genalloy.evidence import Evidence, Kind, Unavailable, log_sum_exp
+from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.models.mixture import over_labels
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import find
 from genalloy.runs.labels import conditional
@@ -254,18 +254,16 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         model, x = self._placed(), self._rows(X)
         if y is None and conditional(model):
-            return log_sum_exp(self._joint(model, x, estimator), "sum over labels")
+            by_label = None if estimator is None else lambda whole, rows: whole.estimated(rows, estimator)
+            return score(over_labels(model, self._label_law), x, by_label, seed=self.seed_)
         context = None if y is None else self._coded(y, len(x))
         return score(model, x, estimator, seed=self.seed_, context=context)
 
-    def _joint(self, model: nn.Module, x: Any, estimator: Estimator | None) -> list[Evidence]:
-        """log p(x, label) of every class."""
-        counts = self.class_count_ + 1  # add-one smoothing: a label that the training rows happen to lack is not impossible
-        terms: list[Evidence] = []
-        for label, share in zip(self.classes_.tolist(), (counts / counts.sum()).tolist(), strict=True):
-            given = score(model, x, estimator, seed=self.seed_, context=self._coded(label, len(x)))
-            terms.append(replace(given, value=given.value + math.log(share)))
-        return terms
+    @property
+    def _label_law(self) -> Tensor:
+        """log p(label) of every class; a label that the training rows happen to lack is not impossible."""
+        counts = torch.as_tensor(self.class_count_).double() + 1
+        return (counts / counts.sum()).log()
 
     def score_samples(self, X: Any, *, y: Any = None) -> Array:
         """Exact log-densities, (n,) nats.
@@ -322,7 +320,8 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """log p(label | x) (n, classes) up to a constant of each row: the model's own, or log p(x, label) for Bayes' rule."""
         model, x = self._placed(), self._rows(X)
         if conditional(model):
-            return torch.stack([term.available.double() for term in self._joint(model, x, None)], -1)
+            given = [score(model, x, seed=self.seed_, context=self._coded(label, len(x))) for label in self.classes_.tolist()]
+            return torch.stack([term.available.double() for term in given], -1) + self._label_law
         with Stream(model):
             seed_all(self.seed_, -3)
             parts = [label_log_probs(model(), piece, len(self.classes_)) for piece, _ in placed(model, x, None, 512)]

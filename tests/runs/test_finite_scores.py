@@ -81,7 +81,7 @@ def test_a_nan_weight_or_row_is_named() -> None:
         score(model, torch.tensor([[0.0, 0, 0], [math.nan, 0, 0]]))
     name, weight = next((n, p) for n, p in model.named_parameters() if p.dim() == 2)
     weight.data[0, 0] = math.nan
-    with pytest.raises(ValueError, match=f"the weight {name} is not finite"):
+    with pytest.raises(ValueError, match=f"parameter {name} holds 1 NaN"):
         score(model, X[:3])
 
 
