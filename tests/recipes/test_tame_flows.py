@@ -61,7 +61,7 @@ def test_far_from_the_data_densities_are_no_worse_than_a_gaussian_by_a_factor(na
     model = shaken(model, 0.1)
     direction = torch.nn.functional.normalize(torch.randn(20, 4), dim=1)
     for distance in (5.0, 10.0, 100.0, 1e3):
-        values = score(model, distance * direction).values
+        values = score(model, distance * direction).value
         gaussian = -0.5 * distance**2 - 2 * math.log(2 * math.pi)
         assert torch.isfinite(values).all(), f"at {distance}"
         assert float(values.min()) > 20 * gaussian - 200, f"at {distance}: {values.min()}"
