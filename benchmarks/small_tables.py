@@ -64,7 +64,7 @@ def far(trainer: Trainer, dataset: Dataset) -> list[float]:
     for distance in (5.0, 10.0, 100.0):
         x = mean + scale * direction * distance * dataset.space.dims**0.5
         normal = torch.distributions.Normal(mean, scale).log_prob(x).flatten(1).sum(1)
-        worst.append(float((score(trainer.model, x).values - normal).min()))
+        worst.append(float((score(trainer.model, x).value - normal).min()))
     return worst
 
 

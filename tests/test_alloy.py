@@ -370,13 +370,14 @@ REFUSED = {
     "minutes": (-1, 0, "long", float("nan")),
     "patience": (-1, 1.5),
     "device": ("banana", "", 3),
+    "settings": ([1], "width", {1: 2}),
 }
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values])
 def test_parameters_out_of_their_bounds_are_refused_in_one_line(name: str, value: Any, rows) -> None:
     with pytest.raises(ValueError, match=name) as refusal:
-        Alloy("maf", settings=SMALL, **{name: value}).fit(rows)
+        Alloy("maf", **{"settings": SMALL, name: value}).fit(rows)
     assert "\n" not in str(refusal.value)
     if name == "random_state":
         with pytest.raises(ValueError, match=name):

@@ -127,7 +127,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return RunSettings(
             self.recipe,
             data="array",
-            settings=dict(self.settings or {}),
+            settings={} if self.settings is None else self.settings,
             steps=self.steps,
             minutes=self.minutes,
             seed=seed,

@@ -79,6 +79,11 @@ def test_foreign_needs_trust_and_torch_names_are_checked(tmp_path) -> None:
         from_spec(spec, tensors)
 
 
+def test_a_finished_runs_folder_is_its_model(tmp_path) -> None:
+    save(torch.nn.Linear(2, 3), tmp_path / "model.safetensors")
+    assert load(tmp_path).out_features == 3
+
+
 def test_reading_says_what_is_wrong_with_a_file(tmp_path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         load(tmp_path / "none.safetensors")

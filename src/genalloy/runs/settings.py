@@ -99,6 +99,7 @@ class RunSettings:
             raise ValueError(f"found steps={self.steps} and minutes={self.minutes:g}, expected one budget; leave out either")
         if not isinstance(self.settings, Mapping) or not all(isinstance(name, str) for name in self.settings):
             raise ValueError(f"found settings={shown(self.settings)}, expected a dict of a recipe's settings by name")
+        object.__setattr__(self, "settings", dict(self.settings))
         object.__setattr__(self, "planned", tuple(STEPS.check("planned", steps) for steps in self.planned))
 
     @property

@@ -172,7 +172,7 @@ def _facts(raw: dict[str, Any]) -> dict[str, Any]:
 def read_header(path: Path) -> Header:
     """Facts and outlines of a file's tensors. Raises ValueError naming the file where it is missing or damaged."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; expected a file written by genalloy.save or a run's folder")
+        raise ValueError(f"{path} does not exist; expected a file written by genalloy.save or a finished run's folder")
     try:
         raw = _raw_header(path)
         facts = _facts(raw)
@@ -211,14 +211,14 @@ def save(model: nn.Module, path: str | Path) -> Path:
 
 
 def load(path: str | Path, trust: Iterable[str] = ()) -> nn.Module:
-    """The composition that :func:`save` wrote; `trust` names third-party classes ("package.module:Class") it may build.
+    """The composition that :func:`save` wrote, or a finished run's; `trust` names third-party classes ("package.module:Class").
 
-    Built are genalloy's own classes, a list of torch.nn's, and classes that you imported before from code of your own.
+    Built are genalloy's own classes, a list of torch.nn's, and classes that you imported before.
     Everything else is refused before anything is imported, built or called. In eval mode: dropout is off until `fit` or
     `.train()` turns it on. Raises ValueError of one line that names the file, whatever is wrong with it, a weight
     that is not finite included.
     """
-    target = Path(path)
+    target = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
     header = read_header(target)
     spec = header.facts.get("spec")
     model = _with_tensors(target, lambda tensors: from_spec(spec, tensors, trust, header.tensors)).eval()
