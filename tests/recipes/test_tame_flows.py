@@ -14,7 +14,8 @@ from genalloy.evaluation.baselines import independent
 from genalloy.evaluation.metric import Metric
 from genalloy.laws.subject import shaken
 from genalloy.recipes.composition import Target
-from genalloy.recipes.flows import FEWEST, SCARCE, bounded, worth
+from genalloy.recipes.flows import bounded
+from genalloy.recipes.pieces import FEWEST, SCARCE, worth
 from genalloy.recipes.registry import find
 from genalloy.runs.score import sample, score
 from genalloy.runs.settings import RunSettings

@@ -20,7 +20,16 @@ from genalloy.networks.masked import MADE, Hidden
 from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.networks.places import Places
 from genalloy.recipes.composition import Composition, Target
-from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes, labelled, likelihood_head, observed
+from genalloy.recipes.pieces import (
+    by_likelihood,
+    image_size,
+    label_shapes,
+    labelled,
+    likelihood_head,
+    observed,
+    sized,
+    worth,
+)
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
@@ -56,7 +65,7 @@ def causal(
 @recipe("made", "autoregressive", Kind.EXACT, Kind.EXACT, TASKS, "Germain, Gregor, Murray & Larochelle, 2015")
 def made(
     target: Target,
-    width: int = 256,
+    width: int | None = None,
     layers: int = 2,
     components: int = 10,
     dropout: float = 0.3,
@@ -68,16 +77,17 @@ def made(
 ) -> Composition:
     """Masked autoencoder: one masked network for all conditionals; mixtures of Gaussians on reals.
 
-    dropout: on integers. orders: members of an ensemble, their mixture; the first takes the natural order of the entries, the
-    others random ones. rate, decay: of the optimiser. conditional: on the label. steps None: 500 on integers, 1500 on reals.
+    width None: 256, 32 on few reals. dropout: on integers. orders: members of an ensemble, their mixture; the first takes the
+    natural order of the entries, the others random ones. rate, decay: of the optimiser. conditional: on the label. steps None:
+    500 on integers, 1500 on reals, fewer on few rows.
     """
     reals = target.space.levels is None
-    hidden = Hidden((width,) * layers, dropout=0.0 if reals else dropout)
+    hidden = Hidden((width or sized(target, 256, 256, 32),) * layers, dropout=0.0 if reals else dropout)
     members: list[nn.Module] = [_member(target, hidden, components, i, conditional) for i in range(orders)]
     part = members[0] if orders == 1 else Mixture(members)
     model = observed(target, labelled(target, part, conditional))
     training = Training(Adam(rate, weight_decay=decay), ema=0.99, clip=100.0)
-    return by_likelihood(target, "made", model, training, 128, steps or (1500 if reals else 500), conditional)
+    return by_likelihood(target, "made", model, training, 128, steps or worth(target, 1500 if reals else 500), conditional)
 
 
 def _member(target: Target, hidden: Hidden, components: int, index: int, conditional: bool) -> Autoregressive:

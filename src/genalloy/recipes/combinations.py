@@ -18,7 +18,7 @@ from genalloy.recipes.composition import Composition, Encoded, Phase, Target
 from genalloy.recipes.diffusion import latent_diffusion_prior
 from genalloy.recipes.flows import bounded, coupling_flow, order, realnvp
 from genalloy.recipes.latent import OPTIONS, TASKS, default_latent, likelihood, posterior
-from genalloy.recipes.pieces import observed
+from genalloy.recipes.pieces import observed, scarce
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import masked
@@ -60,20 +60,21 @@ def flow_gan(
     target: Target,
     weight: float | None = None,
     layers: int | None = None,
-    width: int = 96,
+    width: int | None = None,
     dropout: float = 0.2,
     steps: int = 800,
 ) -> Composition:
     """RealNVP trained by likelihood and by a critic: MaximumLikelihood() + weight * Adversarial(critic).
 
     weight None: half the dimension, since a likelihood in nats grows with it and a payoff does not. weight 0: no critic.
+    width None: as realnvp's. Of few reals the best validated weights are kept: the last have learned them by heart.
     """
     flow, dims = realnvp(target, layers, width, dropout), target.space.dims
     weight = dims / 2 if weight is None else weight
     # without a critic that plays in vain, weight 0 is maximum likelihood bit for bit
     objective = MaximumLikelihood() + weight * Adversarial(flow_critic((dims,))) if weight else MaximumLikelihood()
     options = Training(Adam(1e-3, (0.5, 0.99)), ema=0.995, clip=10.0)
-    return Composition(flow.model, [Phase(objective, options, select=False)], steps)
+    return Composition(flow.model, [Phase(objective, options, select=scarce(target))], steps)
 
 
 @recipe("aae", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Makhzani, Shlens, Jaitly & Goodfellow, 2016")

@@ -18,7 +18,7 @@ from genalloy.networks.masked import MADE, Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.multiscale import RealNVP, image_flow, pixels, possible
-from genalloy.recipes.pieces import dequantised, standardised
+from genalloy.recipes.pieces import FEW_DROPOUT, dequantised, scarce, sized, standardised, worth
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import masked
@@ -68,23 +68,6 @@ ON_REALS = Training(Adam(5e-3), ema=0.998, clip=10.0)
 ON_GRID = Training(Adam(2e-3), ema=0.995, clip=10.0)
 
 
-SCARCE = 2000
-"""Rows of reals below which networks of the usual size learn them by heart."""
-FEW_DROPOUT = 0.3
-PASSES, FEWEST = 1000, 600
-"""Passes over the rows after which nothing is learned that validation would keep, and steps that even ten rows are worth."""
-
-
-def scarce(target: Target) -> bool:
-    """Whether the data are so few reals that networks are to be small and have dropout."""
-    return target.space.levels is None and target.rows < SCARCE
-
-
-def sized(target: Target, grid: int, reals: int, few: int) -> int:
-    """The number for integers, for reals, or for few reals."""
-    return few if scarce(target) else reals if target.space.levels is None else grid
-
-
 def bounded(target: Target, count: int) -> Affine:
     """Affine maps, of which every entry meets `count`: together they stretch it by at most e^15, or e^2 on few rows.
 
@@ -92,11 +75,6 @@ def bounded(target: Target, count: int) -> Affine:
     """
     usual = Affine()
     return usual if target.space.levels is not None else Affine(min(usual.bound, (2.0 if scarce(target) else 15.0) / count))
-
-
-def worth(target: Target, steps: int, batch: int = 256) -> int:
-    """So many steps, or as many as reals of so few rows are worth."""
-    return steps if target.space.levels is not None else min(steps, max(FEWEST, PASSES * target.rows // batch))
 
 
 def conditioner(target: Target, width: int, dropout: float) -> Hidden:

@@ -21,7 +21,7 @@ from genalloy.objectives.ports import At
 from genalloy.part import From
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.multiscale import possible
-from genalloy.recipes.pieces import Step, dequantised, standardised
+from genalloy.recipes.pieces import Step, dequantised, scarce, sized, standardised, worth
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.coupling import EDGE, ByChannel, ByMask, Coupling, Parting, alternating
@@ -54,8 +54,8 @@ def hybrid_flow(
     """Hybrid flow: lam log p(x) + log p(label | x), with a linear classifier of the code; needs labels.
 
     kind: of a block: residual, coupling, or conv1x1, a coupling behind a 1x1 convolution. lam: None is 1 / D. blocks: at each
-    scale, None: 4. width: of their networks, None: 32 channels, or 128 units. dense: on pictures, blocks of all entries behind
-    these.
+    scale, None: 4. width: of their networks, None: 32 channels, or 128 units, 32 on few reals. dense: on pictures, blocks of
+    all entries behind these.
     Pictures of even sides are squeezed, twice at most; all else is flattened. steps None: 1000 on pictures, 2000 otherwise.
     """
     if kind not in KINDS:
@@ -67,9 +67,10 @@ def hybrid_flow(
     flow = _pictures(target, kind, (blocks or 4, width or 32), dense) if pictures else _vectors(target, kind, blocks or 4, width)
     classifier = From(Categorical(labels.classes), nn.Linear(dims, labels.classes), (), ((dims,),))
     objective = (1 / dims if lam is None else lam) * MaximumLikelihood() + MaximumLikelihood(of=At("label_given_x"))
-    # the last averaged weights are kept: the best density is not the best of both
-    phase = Phase(objective, Training(Adam(1e-2), ema=0.995, clip=10.0), batch=64 if pictures else 128, select=False)
-    return Composition(Hybrid(flow, classifier), [phase], steps or (1000 if pictures else 2000), labels)
+    # the last averaged weights are kept: the best density is not the best of both, but of few reals the last are absurd
+    options, few = Training(Adam(1e-2), ema=0.995, clip=10.0), scarce(target)
+    phase = Phase(objective, options, batch=64 if pictures else 128, select=few)
+    return Composition(Hybrid(flow, classifier), [phase], steps or worth(target, 1000 if pictures else 2000), labels)
 
 
 def _chain(block: Block, shape: Shape, width: int, count: int) -> list[Step]:
@@ -94,7 +95,7 @@ def _pictures(target: Target, kind: str, sizes: tuple[int, int], dense: int) -> 
 def _vectors(target: Target, kind: str, blocks: int, width: int | None) -> Preprocessed:
     """Blocks on flattened events, on N(0, I)."""
     flat = (target.space.dims,)
-    steps = [ActNorm(flat), *_chain(KINDS[kind], flat, width or DENSE, blocks), *normalised(flat)]
+    steps = [ActNorm(flat), *_chain(KINDS[kind], flat, width or sized(target, DENSE, DENSE, 32), blocks), *normalised(flat)]
     return _seen(target, Flow(StandardNormal(flat), steps, flat), True)
 
 

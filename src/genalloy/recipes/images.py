@@ -13,8 +13,9 @@ from genalloy.networks.convolution import Filters
 from genalloy.networks.masked import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, bounded, conditioner, halves, seen, sized, worth
+from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, bounded, conditioner, halves, seen
 from genalloy.recipes.multiscale import Glow, Nice, Steps, few, image_flow, pixels, possible
+from genalloy.recipes.pieces import sized, worth
 from genalloy.recipes.registry import recipe
 from genalloy.transforms.coupling import coupling
 from genalloy.transforms.layer import Transform

@@ -103,3 +103,27 @@ def by_likelihood(
     """Maximum likelihood; `conditional`: given the label. Raises ValueError, naming the recipe, where there are no labels."""
     labels = target.labels(name) if conditional else None
     return Composition(model, [Phase(MaximumLikelihood(), options, batch=batch)], steps, labels)
+
+
+# -- few rows --------------------------------------------------------------------------------------------------------
+
+SCARCE = 2000
+"""Rows of reals below which networks of the usual size learn them by heart."""
+FEW_DROPOUT = 0.3
+PASSES, FEWEST = 1000, 600
+"""Passes over the rows after which nothing is learned that validation would keep, and steps that even ten rows are worth."""
+
+
+def scarce(target: Target) -> bool:
+    """Whether the data are so few reals that networks are to be small and have dropout."""
+    return target.space.levels is None and target.rows < SCARCE
+
+
+def sized(target: Target, grid: int, reals: int, few: int) -> int:
+    """The number for integers, for reals, or for few reals."""
+    return few if scarce(target) else reals if target.space.levels is None else grid
+
+
+def worth(target: Target, steps: int, batch: int = 256) -> int:
+    """So many steps, or as many as reals of so few rows are worth."""
+    return steps if target.space.levels is not None else min(steps, max(FEWEST, PASSES * target.rows // batch))

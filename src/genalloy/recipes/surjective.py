@@ -15,9 +15,9 @@ from genalloy.networks.masked import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.part import Embedded
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.flows import TASKS, conditioner, halves, order, seen
+from genalloy.recipes.flows import TASKS, conditioner, halves, masked_layers, order, seen
 from genalloy.recipes.multiscale import possible
-from genalloy.recipes.pieces import dequantised, grid
+from genalloy.recipes.pieces import FEW_DROPOUT, dequantised, grid, scarce, sized, worth
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import masked
@@ -112,14 +112,14 @@ def flow_plus_plus(
     layers: int = 8,
     units: int = 8,
     channels: int = 32,
-    width: int = 96,
+    width: int | None = None,
     variational: bool = True,
     steps: int | None = None,
 ) -> Composition:
     """Flow++: mixture-of-logistics couplings; attention and learned dequantisation noise on images, dense on vectors.
 
-    channels: of the attention networks, for images of even sides. width: of dense ones. variational: False for uniform noise.
-    steps None: 600 on integers, 2500 on reals.
+    channels: of the attention networks, for images of even sides. width: of dense ones, None: 96, 32 on few reals. variational:
+    False for uniform noise. steps None: 600 on integers, 2500 on reals, fewer on few rows.
     """
     space, univariate = target.space, Then(DeepSigmoid(units), Scale())
     reals, dims, shape = space.levels is None, space.dims, space.shape
@@ -131,10 +131,12 @@ def flow_plus_plus(
         noise = image_noise(shape, 4, blocks) if variational else None
         model = Flow(flow, [*learned_noise(target, noise), Logit(float(space.levels or 0), 0.01, len(shape))], shape)
         return Composition(model, [Phase(MaximumLikelihood(), ON_GRID)], steps or 600)
-    flow = dense_flow(dims, layers, Hidden((width, width), residual=not reals), univariate)
+    width = width or sized(target, 96, 96, 32)
+    hidden = Hidden((width, width), residual=not reals, dropout=FEW_DROPOUT if scarce(target) else 0.0)
+    flow = dense_flow(dims, layers, hidden, univariate)
     noisy = _noisy(target, flow, width) if variational and bool(grid(target).any()) else seen(target, flow)
     phase = Phase(MaximumLikelihood(), ON_REALS if reals else ON_GRID, batch=256)
-    return Composition(noisy, [phase], steps or (2500 if reals else 600))
+    return Composition(noisy, [phase], steps or worth(target, 2500 if reals else 600))
 
 
 def _noisy(target: Target, flow: Flow, width: int) -> Flow:
@@ -149,36 +151,46 @@ def _noisy(target: Target, flow: Flow, width: int) -> Flow:
 
 @recipe("augmented-flow", "flow", Kind.LOWER, Kind.LOWER, TASKS, "Huang, Dinh & Courville, 2020; Chen et al., 2020")
 def augmented(
-    target: Target, extra: int | None = None, layers: int = 12, width: int = 96, dropout: float = 0.2, steps: int | None = None
+    target: Target,
+    extra: int | None = None,
+    layers: int = 12,
+    width: int | None = None,
+    dropout: float = 0.2,
+    steps: int | None = None,
 ) -> Composition:
     """Augmented flow (VFlow): affine couplings, behind learned matrices, of the data and invented entries, N(0, I) given them.
 
-    extra: invented entries, None for as many as the data have and at least 2. dropout: on integers. steps None: 1000 on integers,
-    4000 on reals.
+    extra: invented entries, None for as many as the data have and at least 2. width None: 96, 32 on few reals. dropout: on
+    integers. steps None: 1000 on integers, 4000 on reals, fewer on few rows.
     """
     dims, reals = target.space.dims, target.space.levels is None
     extra = extra or max(dims, 2)
     whole = dims + extra
-    hidden = conditioner(target, width, dropout)
+    hidden = conditioner(target, width or sized(target, 96, 96, 32), dropout)
     # data and noise start independent: where couplings part the one from the other, no gradient says that noise is of use
     mixed = [layer for mask in halves(whole, layers) for layer in (PLU(whole, "rotation"), coupling(mask, hidden))]
     inner = Flow(StandardNormal((whole,)), [*normed(mixed, (whole,), every=2), *normalised((whole,))], (whole,))
     flow = Flow(inner, [ActNorm((dims,)), augment((dims,), extra)], (dims,))
     phase = Phase(MaximumLikelihood(), Training(Adam(5e-3 if reals else 2e-3), ema=0.998, clip=10.0), batch=256 if reals else 128)
-    return Composition(seen(target, flow), [phase], steps or (4000 if reals else 1000))
+    return Composition(seen(target, flow), [phase], steps or worth(target, 4000 if reals else 1000))
 
 
 @recipe("naf", "flow", Kind.EXACT, Kind.LOWER, TASKS, "Huang, Krueger, Lacoste & Courville, 2018")
 def naf(
-    target: Target, layers: int = 3, units: int = 16, width: int = 96, dropout: float = 0.1, steps: int | None = None
+    target: Target,
+    layers: int = 3,
+    units: int = 16,
+    width: int | None = None,
+    dropout: float = 0.1,
+    steps: int | None = None,
 ) -> Composition:
     """Neural autoregressive flow: deep sigmoidal maps whose parameters a masked network gives, orders alternating.
 
-    dropout: on integers. steps None: 600 on integers, 2500 on reals.
+    width None: 96, 32 on few reals. dropout: on integers. steps None: 600 on integers, 2500 on reals, fewer on few rows.
     """
     reals, dims = target.space.levels is None, target.space.dims
-    hidden = Hidden((width, width), dropout=0.0 if reals else dropout)
+    hidden = masked_layers(target, width or sized(target, 96, 96, 32), dropout)
     steps_ = normed([masked(dims, hidden, order(dims, i), (), DeepSigmoid(units)) for i in range(layers)], (dims,))
     flow = Flow(StandardNormal((dims,)), [*steps_, *normalised((dims,))], (dims,))
     phase = Phase(MaximumLikelihood(), ON_REALS if reals else ON_GRID)
-    return Composition(seen(target, flow), [phase], steps or (2500 if reals else 600))
+    return Composition(seen(target, flow), [phase], steps or worth(target, 2500 if reals else 600))
