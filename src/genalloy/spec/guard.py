@@ -29,7 +29,7 @@ from torch.nn.modules import module as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-ROOM = 192 * 2**20
+ROOM = 160 * 2**20
 """Bytes beyond the file's own tensors. 256 MB are promised; the rest is for the reader's own copies and Python's objects."""
 FEW = 1000
 """Modules and parameters that any construction may register."""

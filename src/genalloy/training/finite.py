@@ -19,7 +19,17 @@ def not_finite(module: nn.Module) -> str | None:
 
 
 def _words(what: str, name: str, tensor: Tensor) -> str | None:
+    if _sound(tensor, what == "parameter"):
+        return None
     nan = int(torch.isnan(tensor).sum())
     infinite = int(torch.isinf(tensor).sum()) if what == "parameter" else 0
     found = [f"{count} {kind}" for count, kind in ((nan, "NaN"), (infinite, "infinite")) if count]
     return f"{what} {name} holds {' and '.join(found)} of {tensor.numel()} values" if found else None
+
+
+def _sound(tensor: Tensor, finite: bool) -> bool:
+    """Whether there is nothing to count, from the extremes alone: a copy of a large weight would cost as much memory again."""
+    if tensor.numel() == 0 or not tensor.is_floating_point():
+        return True
+    low, high = tensor.detach().aminmax()
+    return bool(torch.isfinite(low) & torch.isfinite(high)) if finite else not bool(torch.isnan(high))
