@@ -82,6 +82,9 @@ def test_a_comparison_keeps_finished_rows_and_writes_a_page(monkeypatch, capsys,
     record = json.loads((tmp_path / "c" / "comparison.json").read_text())
     kinds = {r["recipe"]: r["cells"]["density"]["kind"] for r in record["rows"] if r["kind"] == "model"}
     assert kinds == {"made": "EXACT", "vae": "LOWER"}
+    # a page that is passed on says nothing of the folders of one machine; a row's own record does
+    assert "identity" in json.loads((tmp_path / "c" / "made" / "row.json").read_text())
+    assert not any("identity" in row for row in record["rows"])
 
     (tmp_path / "c" / "vae" / "row.json").unlink()
     assert run(monkeypatch, capsys, *words, "--recipes", "made,vae")[0] == 0

@@ -42,6 +42,8 @@ from genalloy.training.records import read_json
 BASELINES = "baselines"
 ROW = ("cells", "panels", "curves")
 """What a row's record must hold."""
+OWN = ("columns", "identity")
+"""What stays in a row's own record: the table says it once for all rows, and without the place of the data on one machine."""
 UNFINISHED = "not finished: run the same command again"
 QUESTION = ("recipe", "label", "limit", "settings", "steps", "minutes", "seed", "patience", "precision")
 """What a run in a table's place must have been asked for."""
@@ -344,7 +346,7 @@ def _row(table: Table, name: str) -> dict[str, Any]:
         return row
     first, _ = made[0]
     merged = merge_rows([(e.settings.seed, r) for e, r in made], [e.settings.seed for e in entries])
-    row |= {k: v for k, v in merged.items() if k != "columns"}
+    row |= {k: v for k, v in merged.items() if k not in OWN}
     row["recipe"] = name
     return row | {"folder": _pictures_folder(table, name, first)}
 
