@@ -130,6 +130,17 @@ def test_a_lock_is_removed_also_after_errors_and_so_is_an_empty_folder(tmp_path:
     assert [f.name for f in (tmp_path / "c").iterdir()] == ["kept"]
 
 
+def test_a_folder_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    folder = tmp_path / "new" / "run"
+    with pytest.raises(OSError, match=r"new/run cannot be written \(No space left on device\)"), locked(folder, print):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dead_process_s_lock_is_told_and_taken_over(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:

@@ -25,22 +25,32 @@ class InUse(ValueError):
 
 @contextmanager
 def locked(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Inside, no other process may hold the folder, which is made where it is missing. Raises InUse, naming who does.
+    """Inside, no other process may hold the folder, which is made where it is missing.
 
+    Raises InUse, naming who holds it, and OSError, naming the folder, where it cannot be written.
     tell: hears of a lock that its process left behind (it was killed). The lock is removed at the end, and so is a new folder
     in which nothing was written.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    file = _take(folder, tell)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _take(folder, tell)
+    except OSError as error:
+        _remove(missing)
+        raise OSError(f"{folder} cannot be written ({error.strerror}); make room there, or choose another --out") from None
     try:
         yield
     finally:
         (folder / NAME).unlink(missing_ok=True)
         os.close(file)
-        for place in missing:
-            with suppress(OSError):
-                place.rmdir()
+        _remove(missing)
+
+
+def _remove(folders: list[Path]) -> None:
+    """Those that are empty, the innermost first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _take(folder: Path, tell: Callable[[str], None]) -> int:
@@ -54,6 +64,10 @@ def _take(folder: Path, tell: Callable[[str], None]) -> int:
                 os.close(file)
                 continue
             _sign(file, folder, tell)
+        except OSError:  # a lock that cannot be signed is not left behind
+            path.unlink(missing_ok=True)
+            os.close(file)
+            raise
         except BaseException:
             os.close(file)
             raise
