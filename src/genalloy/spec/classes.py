@@ -23,6 +23,7 @@ from genalloy.spec.base import DEFINED, frozen_value, imported
 from genalloy.spec.names import MODULE_PLACES, PUBLIC, VALUE_PLACES, current
 from genalloy.spec.torch_modules import ALLOWED, allowed
 
+_NAME = re.compile(r"[\w.]*:[\w.]*")
 CLOSED = ("genalloy", "torch")
 """Packages of which nothing but the lists may be named."""
 
@@ -70,7 +71,7 @@ def stored_name(cls: type, where: str) -> str:
 
 def find(name: Any, trust: frozenset[str]) -> Place:
     """Where the class of a stored name is. Raises ValueError where it is not on the closed list."""
-    if not isinstance(name, str):
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise ValueError(f"found {str(name)[:40]!r} in place of a class's name; the file is damaged")
     public = current(name)
     if public in MODULE_PLACES:

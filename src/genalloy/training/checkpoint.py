@@ -193,7 +193,8 @@ def _with_tensors(path: Path, use: Callable[[Mapping[str, Tensor]], T]) -> T:
         reason = f"cannot be read: {error}; it may have been cut short"
     except ValueError as error:
         reason = f"cannot be loaded: {error}"
-    raise ValueError(f"{path} {reason}")
+    # what a file says is quoted in what is said of it, line breaks too
+    raise ValueError(f"{path} {' '.join(reason.split())}")
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
