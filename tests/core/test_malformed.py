@@ -238,7 +238,7 @@ SPECS: dict[str, tuple[Callable[[Parsed], Any], str]] = {
     "module unknown": (at("Flow", **{"class": "genalloy.models.none:Flow"}), "genalloy.models.none:Flow"),
     "package unknown": (at("Flow", **{"class": "nothing.such:Flow"}), "nothing.such:Flow"),
     "class without module": (at("Flow", **{"class": "Flow"}), "'Flow'"),
-    "class with a line break": (at("Flow", **{"class": "models:Fl\now"}), "Fl.now"),
+    "class with a line break": (at("Flow", **{"class": "models:Fl\now"}), "in place of a class's name"),
     "module with a line break": (at("Flow", **{"class": "nothing.su\r\nch:Flow"}), "in place of a class's name"),
     "class long": (at("Flow", **{"class": "x" * 10**5}), "xxx"),
     "class of a value": (at("Flow", **{"class": "core:Linear"}), "frozen value"),
