@@ -81,8 +81,3 @@ def restore(buffers: tuple[Tensor, ...], copies: list[Tensor]) -> None:
     with torch.no_grad():
         for buffer, copy in zip(buffers, copies, strict=True):
             buffer.copy_(copy)
-
-
-def parameter_names(model: nn.Module, objective: nn.Module) -> dict[int, str]:
-    """Dotted names by identity, for messages."""
-    return _names(model, objective)
