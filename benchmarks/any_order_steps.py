@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.models.any_order import Parallel, RandomStep, bound, even, schedule
 from genalloy.recipes.any_order import ardm
 from genalloy.recipes.composition import Composition, Target
-from genalloy.runs.start import trained_model
+from genalloy.runs.create import trained_model
 from genalloy.training.fit import fit
 
 

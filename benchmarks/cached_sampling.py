@@ -16,23 +16,24 @@ from dataclasses import dataclass
 
 import torch
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
 from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
 from genalloy.models.autoregressive import Autoregressive, AutoregressiveDistribution, naive_sample
-from genalloy.networks.causal import CausalLayer, CausalNet, Pixels, Shift
-from genalloy.networks.channels import SharedMixture, mixture_width
-from genalloy.networks.dilated import CausalConvolution, WaveNet, doubling
-from genalloy.networks.entry import OneHot, Scaled
-from genalloy.networks.masked import MADE, Hidden
-from genalloy.networks.patterns import Dense, Fixed, LocalPatches, Pattern, Strided
-from genalloy.networks.pixel import GatedPixelCNN, Stack
-from genalloy.networks.pixel_rnn import DiagonalBiLSTM, RowLSTM
-from genalloy.networks.places import Places
-from genalloy.networks.plain_pixel import MaskedStart, ResidualBlock, Size
-from genalloy.networks.plusplus import PixelCNNPlusPlus, Streams
-from genalloy.networks.recurrent import GRU, Recurrent
-from genalloy.networks.snail import Snail, SnailBlocks
-from genalloy.networks.transformer import Attention, blocks
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.causal.network import CausalLayer, CausalNet, Pixels, Shift
+from genalloy.networks.causal.pixel_channels import SharedMixture, mixture_width
+from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
+from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock, Size
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.causal.pixelsnail import Snail, SnailBlocks
+from genalloy.networks.causal.positions import PositionalEmbedding
+from genalloy.networks.causal.recurrent import GRU, Recurrent
+from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided
+from genalloy.networks.causal.transformer import Attention, blocks
+from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet, doubling
+from genalloy.networks.input_embedding import OneHot, ScaledInput
+from genalloy.networks.mlp import Hidden
 
 LEVELS = 256
 
@@ -48,7 +49,9 @@ def transformer(pattern: Callable[[int], Pattern]) -> Callable[[int], Autoregres
     def model(side: int) -> Autoregressive:
         length, width = side * side, 128
         stack = blocks(width, length, 4, Attention(4, pattern(side)))
-        return Autoregressive(CausalNet((length,), 1, Shift(width), stack, Places((length,), width)), Bernoulli(), (length,))
+        return Autoregressive(
+            CausalNet((length,), 1, Shift(width), stack, PositionalEmbedding((length,), width)), Bernoulli(), (length,)
+        )
 
     return model
 
@@ -57,9 +60,9 @@ def raster(*layers: Callable[[int], CausalLayer]) -> Callable[[int], Autoregress
     """Codes in a row, 32 wide, given a vector of three, which enters every gate of a WaveNet."""
 
     def model(length: int, width: int = 32) -> Autoregressive:
-        places = Places((length,), width, ((3,),), positions=False, spread=False)
+        places = PositionalEmbedding((length,), width, ((3,),), positions=False, spread=False)
         stack = [layer(width) for layer in layers]
-        net = CausalNet((length,), LEVELS, Shift(width), stack, places, entry=Scaled(127.5, 127.5))
+        net = CausalNet((length,), LEVELS, Shift(width), stack, places, entry=ScaledInput(127.5, 127.5))
         return Autoregressive(net, Categorical(LEVELS), (length,), ((3,),))
 
     return model
@@ -71,7 +74,7 @@ def pixels(width: int, *layers: Callable[[int, Size], CausalLayer]) -> Callable[
     def model(side: int) -> Autoregressive:
         size = (side, side)
         stack, start = [layer(width, size) for layer in layers], MaskedStart(width, size, wrap=True)
-        net = CausalNet((1, *size), 1, start, stack, Places(size, width), Pixels(), OneHot(2))
+        net = CausalNet((1, *size), 1, start, stack, PositionalEmbedding(size, width), Pixels(), OneHot(2))
         return Autoregressive(net, Bernoulli(), (1, *size))
 
     return model
@@ -86,7 +89,7 @@ def plusplus(streams: Streams) -> Callable[[int], Autoregressive]:
     """Five logistics over 256 levels, side x side pixels."""
 
     def model(side: int) -> Autoregressive:
-        shape, head, entry = (1, side, side), LogisticMixture(LEVELS, 5), Scaled(127.5, 127.5)
+        shape, head, entry = (1, side, side), LogisticMixture(LEVELS, 5), ScaledInput(127.5, 127.5)
         net = PixelCNNPlusPlus(shape, mixture_width(1, 5), streams, entry=entry)
         return Autoregressive(SharedMixture(net, head, entry), head, shape)
 
@@ -109,7 +112,7 @@ WAVENETS = {
     "10 blocks of kernel 3, dilations 1..512": lambda width: WaveNet(width, doubling(10), 3),
 }
 PATTERNS: dict[str, Callable[[int], Pattern]] = {
-    "dense": lambda side: Dense(),
+    "dense": lambda side: DenseAttention(),
     "local, 2-D": lambda side: LocalPatches(side, (7, 7), (4, 4)),
     "strided": Strided,
     "fixed": lambda side: Fixed(side, 4),

@@ -11,21 +11,21 @@ import time
 import torch
 from torch.nn import functional as F
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.part import Conditional
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO
-from genalloy.part import From
 from genalloy.training.fit import fit
 
 Z, D, HIDDEN, STEPS, ROUNDS = 16, 784, (200, 200), 100, 7
 
 
 def vae() -> LatentVariable:
-    decoder = From(Bernoulli(), MLP(((Z,),), D, HIDDEN), (D,), ((Z,),))
-    encoder = From(Gaussian(), MLP(((D,),), 2 * Z, HIDDEN), (Z,), ((D,),))
+    decoder = Conditional(Bernoulli(), MLP(((Z,),), D, HIDDEN), (D,), ((Z,),))
+    encoder = Conditional(Gaussian(), MLP(((D,),), 2 * Z, HIDDEN), (Z,), ((D,),))
     return LatentVariable(StandardNormal((Z,)), decoder, encoder)
 
 

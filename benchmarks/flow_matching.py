@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.part import Part
+from genalloy.core.schedules import Cosine
 from genalloy.distances import wasserstein2
 from genalloy.models.flow import Flow
-from genalloy.networks.squash import Squash
+from genalloy.networks.concat_squash import ConcatSquash
 from genalloy.objectives.matching import FlowMatching, OptimalTransport, Reflow
 from genalloy.objectives.objective import Objective
-from genalloy.part import Part
-from genalloy.schedules import Cosine
 from genalloy.solvers.ode import Euler, Steps
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
@@ -68,7 +68,7 @@ def train(model: Flow, objective: Objective, steps: int, seed: int) -> None:
 def trained(name: str, steps: int, seed: int) -> Flow:
     """The same updates for every coupling; a second phase takes its share of them."""
     torch.manual_seed(seed)
-    model = Flow(EightGaussians(), [Continuous(Squash(((2,), ())), (2,), steps=Steps(8, 16))], (2,))
+    model = Flow(EightGaussians(), [Continuous(ConcatSquash(((2,), ())), (2,), steps=Steps(8, 16))], (2,))
     if "reflow" not in name:
         train(model, FlowMatching(OptimalTransport()) if name == "optimal transport" else FlowMatching(), steps, seed)
         return model

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genalloy.networks.convolution import ConvNet, Filters
-from genalloy.transforms.coupling import ByChannel, Coupling
+from genalloy.transforms.coupling import ChannelMask, Coupling
 from genalloy.transforms.image import InvertibleConvolution
 from genalloy.transforms.stack import Checkpoint, Invert, Memory, Stack, Store
 from genalloy.transforms.univariate import Affine
@@ -25,7 +25,7 @@ def stack(couplings: int, memory: Memory) -> Stack:
     torch.manual_seed(0)
     layers = []
     for _ in range(couplings):
-        parting = ByChannel(SHAPE)
+        parting = ChannelMask(SHAPE)
         network = ConvNet((parting.still_shape,), 2 * parting.moved_shape[0], Filters(16))
         layers += [InvertibleConvolution(SHAPE[0]), Coupling(parting, network, Affine())]
     return Stack(layers, memory)

@@ -14,14 +14,14 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
+from genalloy.networks.causal.transformer import CausalTransformer
+from genalloy.networks.concat_squash import ConcatSquash
 from genalloy.networks.convolution import ConvNet, Filters
 from genalloy.networks.lipschitz import LipschitzConv
-from genalloy.networks.masked import Hidden
-from genalloy.networks.squash import Squash
-from genalloy.networks.transformer import CausalTransformer
+from genalloy.networks.mlp import Hidden
 from genalloy.transforms.autoregressive import AutoregressiveTransform, masked
-from genalloy.transforms.coupling import ByBoard, Coupling, alternating, coupling
+from genalloy.transforms.coupling import CheckerboardMask, Coupling, alternating, coupling
 from genalloy.transforms.image import InvertibleConvolution, Squeeze
 from genalloy.transforms.layer import Inverse, Transform
 from genalloy.transforms.linear import PLU, ActNorm
@@ -38,7 +38,7 @@ Map = Callable[[Tensor], Tensor]
 
 def stacked(layers: list[Transform]) -> Map:
     """Several layers as one map, moved a little from their start."""
-    moved = [shaken(layer, 0.1).double() for layer in layers]
+    moved = [perturb_parameters(layer, 0.1).double() for layer in layers]
 
     def run(x: Tensor) -> Tensor:
         for layer in moved:
@@ -50,7 +50,7 @@ def stacked(layers: list[Transform]) -> Map:
 
 def board(odd: bool) -> Coupling:
     """A convolutional coupling of the image's squares, of the same kernels as the residual block's."""
-    return Coupling(ByBoard(IMAGE, odd), ConvNet((IMAGE,), 2, Filters(8)))
+    return Coupling(CheckerboardMask(IMAGE, odd), ConvNet((IMAGE,), 2, Filters(8)))
 
 
 def maps() -> dict[str, tuple[Map, tuple[int, ...]]]:
@@ -58,7 +58,7 @@ def maps() -> dict[str, tuple[Map, tuple[int, ...]]]:
     vector, halves = (DIMS,), [coupling(alternating(DIMS, bool(i % 2)), HIDDEN) for i in range(4)]
     boards = [board(bool(i % 2)) for i in range(2)]
     residual = [Residual(LipschitzConv(IMAGE, (8, 8)), IMAGE) for _ in range(2)]
-    ode = shaken(Continuous(Squash((vector, ()), (64,)), vector)).double()
+    ode = perturb_parameters(Continuous(ConcatSquash((vector, ()), (64,)), vector)).double()
     return {
         "ActNorm": (stacked([ActNorm(vector)]), vector),
         "PLU": (stacked([PLU(DIMS, "identity")]), vector),
@@ -117,7 +117,7 @@ def planar(file: Path) -> None:
     for row, (kind, uniform) in enumerate((k, u) for k in (Planar, Radial) for u in (False, True)):
         for column, count in enumerate((1, 2, 10)):
             torch.manual_seed(3)
-            layers = [shaken(kind(2), 1.5, seed) for seed in range(count)]
+            layers = [perturb_parameters(kind(2), 1.5, seed) for seed in range(count)]
             with torch.no_grad():
                 axes[row, column].imshow(grid_density(layers, uniform).numpy(), origin="lower", cmap="magma")
             base = "uniform" if uniform else "Gaussian"

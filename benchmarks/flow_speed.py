@@ -28,7 +28,8 @@ from turns import in_turn
 
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.mlp import Hidden
 from genalloy.transforms.autoregressive import AutoregressiveTransform
 from genalloy.transforms.layer import Inverse
 from genalloy.transforms.spline import RationalQuadratic

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
-from genalloy.evaluation.features import Pixels
+from genalloy.evaluation.features import PixelFeatures
 from genalloy.evaluation.frechet import frechet
 from genalloy.evaluation.kernel import Cubic, Gaussians, kernel_distance
 from genalloy.evaluation.memorisation import memorisation, memorisation_controls, reference
@@ -68,7 +68,7 @@ def memorisation_seconds() -> None:
     """The panel against 60,000 training rows, none left out."""
     train, test, fake = (torch.randn(n, FEATURES) for n in (TRAIN, ROWS, ROWS))
     data = Dataset("normal", Space((FEATURES,), "points"), train, train[:0], test)
-    features = Pixels().fit(train)
+    features = PixelFeatures().fit(train)
     began = time.perf_counter()
     known = reference(data, features)
     between = time.perf_counter()

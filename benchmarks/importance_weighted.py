@@ -18,20 +18,20 @@ import time
 
 import torch
 
+from genalloy.core.part import Conditional
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
-from genalloy.part import From
 
 Z, D, ROWS, K, ROUNDS = 50, 784, 200, 500, 5
 SIZES = ((200, 200), (500, 500))
 
 
 def vae(hidden: tuple[int, int]) -> LatentVariable:
-    decoder = From(Bernoulli(), MLP(((Z,),), D, hidden, torch.nn.Tanh), (D,), ((Z,),))
-    encoder = From(Gaussian(), MLP(((D,),), 2 * Z, hidden, torch.nn.Tanh), (Z,), ((D,),))
+    decoder = Conditional(Bernoulli(), MLP(((Z,),), D, hidden, torch.nn.Tanh), (D,), ((Z,),))
+    encoder = Conditional(Gaussian(), MLP(((D,),), 2 * Z, hidden, torch.nn.Tanh), (Z,), ((D,),))
     return LatentVariable(StandardNormal((Z,)), decoder, encoder)
 
 

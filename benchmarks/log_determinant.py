@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from turns import in_turn
 
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
+from genalloy.networks.concat_squash import ConcatSquash
 from genalloy.networks.lipschitz import LipschitzMLP
-from genalloy.networks.masked import Hidden
-from genalloy.networks.squash import Squash
+from genalloy.networks.mlp import Hidden
 from genalloy.solvers.divergence import Hutchinson
 from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.coupling import alternating, coupling
@@ -52,9 +52,9 @@ def layers(dims: int) -> dict[str, Callable[[Tensor], object]]:
         "Sylvester, 8 columns": Sylvester(dims, Orthogonal(min(8, dims))),
         "PLU": PLU(dims, "identity"),
         "residual, roulette": StochasticResidual(Residual(LipschitzMLP((dims,), (64,)), (dims,)), Roulette()),
-        "continuous, Hutchinson": Continuous(Squash(((dims,), ()), (64,)), (dims,), trace=Hutchinson()),
+        "continuous, Hutchinson": Continuous(ConcatSquash(((dims,), ()), (64,)), (dims,), trace=Hutchinson()),
     }
-    moved = {name: shaken(module.as_layer(), 0.05).eval() for name, module in made.items()}
+    moved = {name: perturb_parameters(module.as_layer(), 0.05).eval() for name, module in made.items()}
     return {"naive": naive(dims), **{name: layer.inward for name, layer in moved.items()}}
 
 

@@ -13,12 +13,12 @@ import time
 
 import torch
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.schedules import Cosine, Linear
 from genalloy.data.energies import ENERGIES, Energy
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.objectives.divergences import ReverseKL
-from genalloy.schedules import Cosine, Linear
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.layer import Inverse

@@ -21,11 +21,11 @@ from turns import in_turn
 
 from genalloy.heads.discrete import Categorical
 from genalloy.models.autoregressive import Autoregressive
-from genalloy.networks.causal import CausalLayer, CausalNet, Shift
-from genalloy.networks.dilated import CausalConvolution, WaveNet, doubling
-from genalloy.networks.entry import Scaled
-from genalloy.networks.places import Places
-from genalloy.networks.recurrent import Recurrent
+from genalloy.networks.causal.network import CausalLayer, CausalNet, Shift
+from genalloy.networks.causal.positions import PositionalEmbedding
+from genalloy.networks.causal.recurrent import Recurrent
+from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet, doubling
+from genalloy.networks.input_embedding import ScaledInput
 
 LEVELS = 256
 
@@ -115,8 +115,8 @@ def _scaled(x: Tensor) -> Tensor:
 def ours(length: int, width: int, layers: list[CausalLayer], local: bool = False) -> Autoregressive:
     """The library's model of (length,) codes, on a map of two features along it where `local`."""
     context = ((2, length),) if local else ()
-    places = Places((length,), width, context, positions=False, spread=False)
-    net = CausalNet((length,), LEVELS, Shift(width), layers, places, entry=Scaled(127.5, 127.5))
+    places = PositionalEmbedding((length,), width, context, positions=False, spread=False)
+    net = CausalNet((length,), LEVELS, Shift(width), layers, places, entry=ScaledInput(127.5, 127.5))
     return Autoregressive(net, Categorical(LEVELS), (length,), context)
 
 

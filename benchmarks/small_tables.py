@@ -19,9 +19,9 @@ from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.evaluation.baselines import independent
 from genalloy.evaluation.metric import Metric
+from genalloy.runs.create import create_run
 from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import start
 from genalloy.runs.train import Trainer
 
 SKLEARN = ("iris", "wine", "breast_cancer", "diabetes", "linnerud")
@@ -42,7 +42,7 @@ def table(name: str, seed: int) -> Dataset:
 def trained(recipe: str, dataset: Dataset, seed: int, seconds: float) -> Trainer:
     """The recipe's default run, cut short where it would take longer."""
     settings = RunSettings(recipe, dataset.name, seed=seed, minutes=seconds / 60)
-    trainer = start(settings, None, dataset, cap=True)
+    trainer = create_run(settings, None, dataset, cap=True)
     for _ in trainer.run():
         pass
     return trainer

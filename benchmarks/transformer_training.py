@@ -19,10 +19,10 @@ from turns import in_turn
 
 from genalloy.heads.discrete import Categorical
 from genalloy.models.autoregressive import Autoregressive
-from genalloy.networks.causal import CausalNet, Shift
-from genalloy.networks.entry import OneHot
-from genalloy.networks.places import Places
-from genalloy.networks.transformer import Attention, blocks
+from genalloy.networks.causal.network import CausalNet, Shift
+from genalloy.networks.causal.positions import PositionalEmbedding
+from genalloy.networks.causal.transformer import Attention, blocks
+from genalloy.networks.input_embedding import OneHot
 
 VOCABULARY = 65
 
@@ -42,7 +42,7 @@ class Ours(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         stack = blocks(size.width, size.length, size.layers, Attention(size.heads))
-        places = Places((size.length,), size.width)
+        places = PositionalEmbedding((size.length,), size.width)
         network = CausalNet((size.length,), VOCABULARY, Shift(size.width), stack, places, entry=OneHot(VOCABULARY))
         self.part = Autoregressive(network, Categorical(VOCABULARY), (size.length,))
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from genalloy import Objective, density, fit
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.schedules import Cosine
 from genalloy.data.load import load
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
-from genalloy.networks.critic import ResidualMLP
+from genalloy.networks.mlp import ResidualMLP
 from genalloy.objectives.adversarial import Adversarial, Critic
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.schedules import Cosine
 from genalloy.training.options import Training
 from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.linear import ActNorm

@@ -15,14 +15,15 @@ from tempfile import TemporaryDirectory
 import torch
 
 from genalloy import density, fit
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
 from genalloy.data.load import load
 from genalloy.heads.discrete import Categorical
 from genalloy.heads.filtered import Filtered, Temperature
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.ngram import NGram
-from genalloy.networks.entry import OneHot
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.input_embedding import OneHot
+from genalloy.networks.mlp import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.training.options import Adam, Training
 

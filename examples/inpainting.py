@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genalloy import density, fit
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
 from genalloy.data.load import load
 from genalloy.models.any_order import Parallel, bound, schedule
 from genalloy.recipes.any_order import ardm

@@ -10,9 +10,9 @@ import sys
 import torch
 
 from genalloy import Alloy, Kind
+from genalloy.core.evidence import Evidence
 from genalloy.data.load import load
 from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.evidence import Evidence
 
 MEANING = {
     Kind.EXACT: "this is log p(x)",

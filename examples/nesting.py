@@ -10,7 +10,9 @@ import sys
 import torch
 
 from genalloy import density, fit
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.part import Conditional
+from genalloy.core.schedules import Cosine
 from genalloy.data.load import load
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.heads.discrete import Categorical
@@ -19,8 +21,6 @@ from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO
-from genalloy.part import From
-from genalloy.schedules import Cosine
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.coupling import alternating, coupling
@@ -32,8 +32,8 @@ X, Z = (1, 8, 8), (8,)  # event shapes of the observation and of the code
 def build(nested: bool) -> LatentVariable:
     """The same decoder and encoder; with `nested`, both ends of the code are flows."""
     prior = StandardNormal(Z)
-    likelihood = From(Categorical(17), MLP((Z,), 64 * 17, dropout=0.1), X, (Z,))
-    posterior = From(Gaussian(), MLP((X,), 8 * 2, shift=8.0, scale=4.0, dropout=0.1), Z, (X,))
+    likelihood = Conditional(Categorical(17), MLP((Z,), 64 * 17, dropout=0.1), X, (Z,))
+    posterior = Conditional(Gaussian(), MLP((X,), 8 * 2, shift=8.0, scale=4.0, dropout=0.1), Z, (X,))
     if nested:
         prior = Flow(prior, [coupling(alternating(8, odd)) for odd in (False, True) * 2], Z)
         posterior = Flow(posterior, [Inverse(masked(8)), Inverse(masked(8, order=tuple(range(7, -1, -1))))], Z, (X,))

@@ -10,20 +10,20 @@ import sys
 import torch
 
 from genalloy import density, fit
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.part import Conditional
+from genalloy.core.schedules import Cosine
 from genalloy.data.load import load
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.heads.discrete import Categorical
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.latent import LatentVariable
-from genalloy.networks.entry import OneHot
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.input_embedding import OneHot
 from genalloy.networks.mlp import MLP
-from genalloy.networks.pixel import GatedPixelCNN, Stack
 from genalloy.objectives.bounds import ELBO
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import From
-from genalloy.schedules import Cosine
 from genalloy.training.options import Adam, Training
 
 X, Z, SMALL = (1, 8, 8), (8,), (1, 2, 2)
@@ -37,7 +37,7 @@ def pixels(context: tuple[int, ...]) -> Autoregressive:
 def main(smoke: bool) -> None:
     data, steps = load("digits", limit=40 if smoke else None), 5 if smoke else 1000
     train, test = ((x, torch.nn.functional.avg_pool2d(x, 4)) for x in (data.train, data.test))
-    posterior = From(Gaussian(), MLP((X,), 2 * Z[0], shift=8.0, scale=4.0), Z, (X,))
+    posterior = Conditional(Gaussian(), MLP((X,), 2 * Z[0], shift=8.0, scale=4.0), Z, (X,))
     pixel_vae, enlarger = LatentVariable(StandardNormal(Z), pixels(Z), posterior), pixels(SMALL)
     for model, objective in ((pixel_vae, ELBO(free_bits=5.0)), (enlarger, MaximumLikelihood())):
         rows = (torch.randint(len(train[0]), (64,)) for _ in range(steps))

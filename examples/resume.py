@@ -12,25 +12,25 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from genalloy.runs.create import create_run, resume_run, trained_model
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import continue_run, start, trained_model
 
 
 def main(smoke: bool) -> None:
     settings = RunSettings("vae", "digits", steps=30 if smoke else 1000, device="cpu")
     with TemporaryDirectory() as scratch:
         whole, broken = Path(scratch) / "whole", Path(scratch) / "broken"
-        for _ in start(settings, whole).run():
+        for _ in create_run(settings, whole).run():
             pass
 
-        running = start(settings, broken).run()
+        running = create_run(settings, broken).run()
         for progress in running:
             if progress.done == 17:
                 running.close()  # what Ctrl-C does: the state after this step is written, then the run ends
                 break
         print("stopped after step", progress.done, "with", sorted(p.name for p in broken.iterdir()))
 
-        *_, last = continue_run(broken).run()
+        *_, last = resume_run(broken).run()
         print("finished at step", last.done)
         a, b = trained_model(whole).state_dict(), trained_model(broken).state_dict()
         print("largest difference of any weight:", max(float((a[k].double() - b[k].double()).abs().max()) for k in a))

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from genalloy import density, fit
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.part import Conditional
+from genalloy.core.schedules import Cosine
 from genalloy.data.load import load
 from genalloy.heads.discrete import Categorical
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO
-from genalloy.part import From
 from genalloy.recipes.diffusion import latent_diffusion_prior
-from genalloy.schedules import Cosine
 from genalloy.training.options import Adam, Training
 
 X, Z = (1, 8, 8), (8,)
@@ -36,8 +36,8 @@ def main(smoke: bool) -> None:
     torch.manual_seed(0)
     data, steps = load("digits"), 20 if smoke else 1500
     decay = Cosine(1.0, 0.01, steps)
-    decoder = From(Categorical(17), MLP((Z,), 64 * 17, dropout=0.1), X, (Z,))
-    encoder = From(Gaussian(), MLP((X,), 8 * 2, shift=8.0, scale=4.0, dropout=0.1), Z, (X,))
+    decoder = Conditional(Categorical(17), MLP((Z,), 64 * 17, dropout=0.1), X, (Z,))
+    encoder = Conditional(Gaussian(), MLP((X,), 8 * 2, shift=8.0, scale=4.0, dropout=0.1), Z, (X,))
     vae = LatentVariable(StandardNormal(Z), decoder, encoder)
     for _ in fit(vae, ELBO(beta=0.5), rows(data.train, steps), training=Training(Adam(2e-3), decay, clip=100.0)):
         pass

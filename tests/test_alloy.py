@@ -22,9 +22,9 @@ import genalloy.alloy as alloy_module
 from genalloy import Alloy, Kind, Unavailable, density
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.runs.launch import launch
+from genalloy.runs.create import create_run
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import start
+from genalloy.runs.terminal import train_in_terminal
 
 SMALL = {"layers": 2, "width": 16}
 
@@ -247,8 +247,6 @@ def test_data_that_bring_labels_need_no_y() -> None:
     assert hybrid.classes_.tolist() == [str(i) for i in range(10)] and hybrid.class_count_.sum() > 1000
 
 
-
-
 # -- storage -------------------------------------------------------------------------------------------------------
 
 
@@ -317,7 +315,7 @@ def test_a_run_of_the_command_line_is_loaded(rows, tmp_path) -> None:
     table.to_csv(tmp_path / "t.csv", index=False)
     settings = {"width": 16, "conditional": True}
     asked = RunSettings("made", str(tmp_path / "t.csv"), "kind", None, settings, steps=3, device="cpu", seed=4)
-    launch(asked, tmp_path / "run")
+    train_in_terminal(asked, tmp_path / "run")
     for place in (tmp_path / "run", tmp_path / "run" / "model.safetensors"):
         alloy = Alloy.load(place)
         assert (alloy.recipe, alloy.settings, alloy.steps, alloy.random_state) == ("made", settings, 3, 4)
@@ -446,7 +444,9 @@ def test_codes_come_back_as_a_frame(rows) -> None:
 def test_sequences_of_unequal_length_are_fitted_with_all_that_stands_beside_them(monkeypatch) -> None:
     rows = sequences(60)
     seen: list[Dataset] = []
-    monkeypatch.setattr(alloy_module, "start", lambda asked, folder, data: seen.append(data) or start(asked, folder, data))
+    monkeypatch.setattr(
+        alloy_module, "create_run", lambda asked, folder, data: seen.append(data) or create_run(asked, folder, data)
+    )
     alloy = Alloy("made", steps=2).fit(rows)
     whole = load(rows)
     assert len(seen[0].train) == len(seen[0].lengths["train"]) == len(whole.train) + len(whole.test)

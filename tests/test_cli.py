@@ -15,9 +15,9 @@ import torch
 import genalloy
 from genalloy import cli
 from genalloy.cli import main
+from genalloy.core.errors import Diverged
+from genalloy.core.evidence import Unavailable
 from genalloy.data.errors import BadData
-from genalloy.errors import Diverged
-from genalloy.evidence import Unavailable
 from genalloy.laws.run import Finding
 
 

@@ -21,10 +21,11 @@ import pytest
 import torch
 
 from genalloy.cli import main
-from genalloy.evidence import Evidence, Kind
+from genalloy.core.evidence import Evidence, Kind
 from genalloy.recipes.registry import all_recipes
-from genalloy.runs import check, evaluate, launch, planning, start, table, train
+from genalloy.runs import check, create, planning, terminal, train
 from genalloy.runs.settings import RunSettings
+from genalloy.studies import evaluate, table
 
 SEED = int(os.environ.get("GENALLOY_FUZZ_SEED", "0"))
 COUNT = int(os.environ.get("GENALLOY_FUZZ_COUNT", "5000"))
@@ -103,7 +104,7 @@ def place(tmp_path_factory) -> Path:
         ("runA", "made", "good.npy", None), ("run b", "vae", "good.csv", "kind"), ("runC", "made", "text.txt@window=8", None),
     ):  # fmt: skip
         small = {"width": 4} if recipe == "made" else {"hidden": 4}
-        launch.launch(RunSettings(recipe, str(root / data), label, 40, steps=2, settings=small), root / name)
+        terminal.train_in_terminal(RunSettings(recipe, str(root / data), label, 40, steps=2, settings=small), root / name)
     for name, file, content in (
         ("broken1", "run.json", "{"), ("broken2", "run.json", "[]"), ("broken3", "run.json", '{"format": 1}'),
         ("broken4", "run.json", json.dumps({"format": 1, "recipe": "vae", "data": "good.csv"})),
@@ -174,13 +175,13 @@ def short(monkeypatch) -> None:
     for module, name, instead in (
         (train, "fit", none),
         (planning, "measure", lambda *_, **__: planning.Timing(0.01, 0.1, 0.1)),
-        (start, "seconds_per_step", lambda composition, *_: [0.01 for _ in composition.each()]),
+        (create, "seconds_per_step", lambda composition, *_: [0.01 for _ in composition.each()]),
         (train, "score", lambda *_, **__: Evidence(torch.zeros(1), Kind.NONE, "")),
-        (evaluate, "examine", lambda *_, **__: {}),
+        (evaluate, "run_panels", lambda *_, **__: {}),
         (evaluate, "write_pictures", none),
         (evaluate, "features_of", none),
         (table, "run_jobs", none),
-        (launch, "make_fabric", alone),
+        (terminal, "make_fabric", alone),
         (check, "check_part", lambda *_, **__: []),
         (torch, "set_num_threads", none),
     ):

@@ -15,10 +15,8 @@ import genalloy
 ROOT = Path(genalloy.__file__).parent
 # fmt: off
 ORDER = (
-    "errors", "bounds", "isolation",
-    "evidence", "moments", "spec", "schedules", "distribution", "capabilities", "part", "paths", "distances", "solvers", "mcmc",
-    "estimators", "samplers", "networks", "heads", "transforms", "models", "objectives", "training", "data", "evaluation",
-    "recipes", "experiments", "report", "laws", "runs", "alloy", "cli",
+    "core", "distances", "solvers", "mcmc", "diffusion", "estimators", "samplers", "networks", "heads", "transforms", "models",
+    "objectives", "training", "data", "evaluation", "recipes", "experiments", "report", "laws", "runs", "studies", "alloy", "cli",
 )
 # fmt: on
 
@@ -87,11 +85,11 @@ def test_the_walk_sees_what_it_should() -> None:
     source += "def f():\n    import g\n"
     assert imports(ast.parse(source)) == {"a", "b", "b.c", "e"}
     assert "g" in imports(ast.parse(source), everywhere=True)
-    assert forbidden({"genalloy.part": {"genalloy.models.flow"}, "genalloy.models.flow": {"genalloy.part"}}) == [
-        "genalloy.part -> genalloy.models.flow"
+    assert forbidden({"genalloy.core.part": {"genalloy.models.flow"}, "genalloy.models.flow": {"genalloy.core.part"}}) == [
+        "genalloy.core.part -> genalloy.models.flow"
     ]
     edges = graph()
-    assert "genalloy.evidence" in edges["genalloy.distribution"] and len(edges) > 60
+    assert "genalloy.core.evidence" in edges["genalloy.core.distribution"] and len(edges) > 60
 
 
 def python(code: str) -> str:
@@ -106,7 +104,7 @@ HEAVY = (
 def test_importing_pulls_in_nothing_heavy() -> None:
     loaded = f"print([m for m in {HEAVY} if m in sys.modules])"
     assert python(f"import sys, genalloy; from genalloy import fit, Part, density, save, Objective; {loaded}") == "[]"
-    light = [m for m in files() if layer(m) not in ("alloy", "cli", "runs")]
+    light = [m for m in files() if layer(m) not in ("alloy", "cli", "runs", "studies")]
     code = "import sys, importlib\n" + "".join(f"importlib.import_module({m!r})\n" for m in light)
     assert python(code + loaded) == "[]"
 

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from genalloy.core.evidence import Kind
 from genalloy.data.load import load
-from genalloy.evidence import Kind
 from genalloy.objectives.objective import Objective, Scaled, Sum
 from genalloy.recipes import registry
 from genalloy.recipes.composition import Target
@@ -154,8 +154,8 @@ def test_comparison_format_names_every_field(tmp_path):
     from dataclasses import fields
 
     from genalloy.report import comparison as read
-    from genalloy.runs import columns as written
     from genalloy.runs.cells import Cell
+    from genalloy.studies import columns as written
 
     said = text("docs/comparison-format.md")
     names = {f.name for cls in (read.Comparison, read.Data, read.Column, read.Row, read.Cell, Cell) for f in fields(cls)}

@@ -12,26 +12,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from genalloy.alloy import Alloy
-    from genalloy.distribution import Distribution, density, draw
-    from genalloy.evidence import Evidence, Kind, Unavailable
-    from genalloy.objectives.objective import Objective, Play, Rival, Turn
-    from genalloy.part import Part
+    from genalloy.core.distribution import Distribution, density, draw
+    from genalloy.core.evidence import Evidence, Kind, Unavailable
+    from genalloy.core.part import Part
+    from genalloy.objectives.objective import Objective, Play, Player, Turn
     from genalloy.training.checkpoint import load, save
     from genalloy.training.fit import fit
 
 _WHERE = {
+    "Player": "genalloy.objectives.objective",
     "Alloy": "genalloy.alloy",
-    "Distribution": "genalloy.distribution",
-    "density": "genalloy.distribution",
-    "draw": "genalloy.distribution",
-    "Evidence": "genalloy.evidence",
-    "Kind": "genalloy.evidence",
-    "Unavailable": "genalloy.evidence",
+    "Distribution": "genalloy.core.distribution",
+    "density": "genalloy.core.distribution",
+    "draw": "genalloy.core.distribution",
+    "Evidence": "genalloy.core.evidence",
+    "Kind": "genalloy.core.evidence",
+    "Unavailable": "genalloy.core.evidence",
     "Objective": "genalloy.objectives.objective",
     "Play": "genalloy.objectives.objective",
-    "Rival": "genalloy.objectives.objective",
     "Turn": "genalloy.objectives.objective",
-    "Part": "genalloy.part",
+    "Part": "genalloy.core.part",
     "load": "genalloy.training.checkpoint",
     "save": "genalloy.training.checkpoint",
     "fit": "genalloy.training.fit",
@@ -45,7 +45,7 @@ __all__ = [
     "Objective",
     "Part",
     "Play",
-    "Rival",
+    "Player",
     "Turn",
     "Unavailable",
     "density",

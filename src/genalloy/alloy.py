@@ -21,23 +21,23 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
-from genalloy.bounds import shown
+from genalloy.core.bounds import shown
+from genalloy.core.distribution import Masked
+from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load, rows
 from genalloy.data.memory import unmasked
 from genalloy.data.space import Space
-from genalloy.distribution import Masked
 from genalloy.evaluation.accuracy import label_log_probs
-from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.models.mixture import over_labels
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import find
+from genalloy.runs.create import RunData, create_run, dataset_of, trained_model
 from genalloy.runs.labels import conditional
 from genalloy.runs.score import Estimator, encode, placed, sample, score
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import RunData, dataset_of, start, trained_model
 from genalloy.runs.train import Progress, Trainer
-from genalloy.spec import from_spec, to_spec
 from genalloy.training import checkpoint
 from genalloy.training.devices import resolve_device
 from genalloy.training.seeding import Stream, seed_all, seed_of
@@ -117,7 +117,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _started(self, settings: RunSettings, dataset: Dataset) -> Trainer:
         try:
-            return start(settings, None, dataset)
+            return create_run(settings, None, dataset)
         except ValueError:
             if dataset.labels or not _takes_labels(settings, dataset):
                 raise

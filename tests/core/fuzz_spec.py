@@ -16,7 +16,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["genalloy.spec", "genalloy.training.checkpoint", "genalloy.training.records"]):
+with atheris.instrument_imports(include=["genalloy.core.spec", "genalloy.training.checkpoint", "genalloy.training.records"]):
     from genalloy.training.checkpoint import load, save
 
 from closed_list import Parsed

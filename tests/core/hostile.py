@@ -11,9 +11,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from genalloy.core.spec import to_spec
 from genalloy.laws.every import every_part
 from genalloy.runs.memory import peak_megabytes, reset_peak
-from genalloy.spec import to_spec
 from genalloy.training.checkpoint import load
 
 SIZES = (10**5, 16_000_000, 10**12)
@@ -63,7 +63,7 @@ def measure(folder: str, thin: bool) -> None:
         found = list(numbers(spec["nodes"][0]["arguments"]))
         for i, place in enumerate(found[:2] if thin else found):
             for number in (SIZES[i],) if thin else SIZES:
-                facts = {"format": 2, "spec": changed(spec, place, number)}
+                facts = {"format": 3, "spec": changed(spec, place, number)}
                 save_file(tensors, str(path), metadata={"genalloy": json.dumps(facts)})
                 reset_peak()
                 before, tried = peak_megabytes(), tried + 1

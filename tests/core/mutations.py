@@ -10,25 +10,25 @@ from typing import Any
 import torch
 from torch import nn
 
+from genalloy.core.part import Conditional
+from genalloy.core.schedules import Linear
+from genalloy.core.spec import Foreign
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import From
 from genalloy.recipes.composition import Composition, Phase
-from genalloy.schedules import Linear
-from genalloy.spec import Foreign
 from genalloy.transforms.linear import ActNorm, Permute
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 
 
 def model() -> nn.Module:
     """Shared parts, values inside arguments, buffers, a frozen weight, tuples, class arguments and torch's own modules."""
     torch.manual_seed(0)
-    network = From(Gaussian(), MLP(((2,),), 4, (8,)), (2,), ((2,),))
-    layers = [ActNorm((2,)), Permute(torch.tensor([1, 0])), Affine(torch.zeros(2), torch.ones(2))]
+    network = Conditional(Gaussian(), MLP(((2,),), 4, (8,)), (2,), ((2,),))
+    layers = [ActNorm((2,)), Permute(torch.tensor([1, 0])), Standardise(torch.zeros(2), torch.ones(2))]
     prior = Flow(StandardNormal((2,)), layers, (2,))
     vae = LatentVariable(prior, network, network)
     next(vae.parameters()).requires_grad_(False)
@@ -39,7 +39,7 @@ def model() -> nn.Module:
 
 VALUES: list[Any] = [
     None, True, -1, 0, 1, 2, 7, 10**6, 10**9, 10**12, 2**63, -(2**70), 1e300, -0.5, "", "x", "models:Flow",
-    "os:system", "core:Foreign", "torch.nn:Linear", "genalloy.spec:Foreign",
+    "os:system", "core:Foreign", "torch.nn:Linear", "genalloy.core.spec:Foreign",
     [], {}, [[]], [10**9], {"$module": 0}, {"$module": -1}, {"$tensor": "x"},
     {"$tuple": [10**5, 10**5]}, {"$dict": [["a", 1]]}, {"$class": "Linear"}, {"$float": "nan"},
     {"$value": "core:Linear", "fields": {"start": 0, "end": 1, "steps": 0}},
@@ -79,7 +79,7 @@ def mutate(facts: dict[str, Any], rng: random.Random) -> None:
 
 SUBJECTS: dict[str, Callable[[], nn.Module]] = {
     "composition": model,
-    "flow": lambda: Flow(StandardNormal((3,)), [Affine(torch.zeros(3), torch.ones(3))], (3,)),
+    "flow": lambda: Flow(StandardNormal((3,)), [Standardise(torch.zeros(3), torch.ones(3))], (3,)),
     "networks": lambda: nn.ModuleList([MLP(((3,),), 2, (4,)), nn.MultiheadAttention(4, 2)]),
     "foreign": lambda: nn.Sequential(Foreign("torch.nn:Bilinear", {"in1_features": 2, "in2_features": 2, "out_features": 1})),
 }

@@ -14,8 +14,8 @@ import torch
 from closed_list import node, spec, write
 from torch import nn
 
-from genalloy.spec import from_spec, guard, to_spec
-from genalloy.spec.guard import ROOM, OverBudgetError, budget, resident
+from genalloy.core.spec import from_spec, guard, to_spec
+from genalloy.core.spec.guard import ROOM, OverBudgetError, budget, resident
 from genalloy.training.checkpoint import load, save
 
 PROMISE = 256 * 2**20

@@ -14,14 +14,14 @@ import torch
 from closed_list import node, spec, write
 from torch import nn
 
-from genalloy.capabilities import Batch
 from genalloy.cli import main
+from genalloy.core.capabilities import Batch
+from genalloy.core.part import Part
+from genalloy.core.spec import Foreign, Value, classes, from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.models.implicit import Implicit
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import Part
-from genalloy.spec import Foreign, Value, classes, from_spec, to_spec
 from genalloy.training.checkpoint import load, save
 from genalloy.training.fit import fit
 
@@ -69,7 +69,7 @@ def _foreign_value(name: str) -> Any:
 FORMS = {
     "value": _in_value,
     "foreign value": _foreign_value("core:Foreign"),
-    "old value": _foreign_value("genalloy.spec:Foreign"),
+    "old value": _foreign_value("genalloy.core.spec:Foreign"),
 }
 PLACES = {
     "root": lambda form: {"root": form, "nodes": [], "frozen": []},
@@ -122,7 +122,7 @@ def test_nothing_is_called_as_a_module_a_class_or_a_foreign_target(
     for content in (
         spec(node(target, values)),
         spec(node("core:Foreign", foreign)),
-        spec(node("genalloy.spec:Foreign", foreign)),
+        spec(node("genalloy.core.spec:Foreign", foreign)),
         spec(node("torch.nn:Sequential", {"*": [{"$module": 1}]}), node(target, values)),
         spec(node("torch.nn:Sequential", {"*": [{"$class": target}]})),
     ):
@@ -348,7 +348,7 @@ def test_what_no_reader_could_build_is_refused_before_a_step() -> None:
 
 def test_code_without_a_module_keeps_the_classes_that_derive_from_genalloys() -> None:
     space: dict[str, Any] = {"__name__": "a_cell"}
-    exec("from genalloy.part import Part\nclass Own(Part):\n    def forward(self, context=None): ...\n", space)
+    exec("from genalloy.core.part import Part\nclass Own(Part):\n    def forward(self, context=None): ...\n", space)
     exec("from torch import nn\nclass Plain(nn.Module): ...\n", space)
     assert type(from_spec(*to_spec(space["Own"]()))) is space["Own"]
     with pytest.raises(ValueError, match="cannot be imported under that name"):

@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.capabilities import Batch, batch_of, both, has, join, offered, reach, tree_map
-from genalloy.distribution import density, draw, leading, sum_event
+from genalloy.core.capabilities import Batch, batch_of, both, has, join, offered, reach, tree_map
+from genalloy.core.distribution import density, draw, leading, sum_event
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.part import Conditional, Estimated, Tempered, Unconditional
 from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.evidence import Kind, Unavailable
 from genalloy.heads.discrete import BernoulliDistribution
 from genalloy.heads.gaussian import Gaussian, GaussianDistribution, StandardNormal
 from genalloy.heads.head import collapsed
 from genalloy.laws.every import every_part
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.mixture import Mixture
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.objective import Play
-from genalloy.part import Estimated, From, Tempered, Unconditional
 from genalloy.transforms.coupling import alternating, coupling
-from genalloy.transforms.observation import Affine, Dequantise
+from genalloy.transforms.observation import Dequantise, Standardise
 
 PARTS = {listed.name: listed for listed in every_part()}
 
@@ -35,7 +35,7 @@ def test_log_prob_is_exact_or_refused() -> None:
 
 
 def test_samples_carry_no_gradient_and_draws_do() -> None:
-    distribution = shaken(PARTS["maf"].make((2,), ()))()
+    distribution = perturb_parameters(PARTS["maf"].make((2,), ()))()
     assert not distribution.sample((3,)).requires_grad
     x, evidence = distribution.draw((3,))
     assert x.requires_grad and evidence.value.requires_grad
@@ -95,7 +95,7 @@ def test_batches_select_rows_of_everything() -> None:
 
 
 def test_objectives_look_through_fixed_preprocessing() -> None:
-    part = Preprocessed(PARTS["vae"].make((2,), ()), [Affine(torch.ones(2), torch.full((2,), 2.0))], (2,))
+    part = Preprocessed(PARTS["vae"].make((2,), ()), [Standardise(torch.ones(2), torch.full((2,), 2.0))], (2,))
     x = torch.randn(5, 2)
     found = reach(part(), x, "trace")
     torch.testing.assert_close(found.x, (x - 1) / 2)
@@ -103,7 +103,7 @@ def test_objectives_look_through_fixed_preprocessing() -> None:
     code = reach(part(), x, "encode")
     torch.testing.assert_close(code.distribution.encode(code.x), part.base().encode((x - 1) / 2))
     assert "trace" not in offered(part())
-    assert not has(Preprocessed(StandardNormal((2,)), [Affine(torch.ones(2), torch.ones(2))], (2,))(), "encode")
+    assert not has(Preprocessed(StandardNormal((2,)), [Standardise(torch.ones(2), torch.ones(2))], (2,))(), "encode")
     with pytest.raises(Unavailable, match=r"trace\(x, k\) is needed; .*has none. It has: density, draw"):
         reach(StandardNormal((2,))(), x, "trace")
     with pytest.raises(ValueError, match="learnable"):
@@ -113,7 +113,9 @@ def test_objectives_look_through_fixed_preprocessing() -> None:
 def test_critics_meet_samples_where_they_carry_gradients() -> None:
     every = torch.ones(2, dtype=torch.bool)
     inner = PARTS["maf"].make((2,), ())
-    part = Preprocessed(inner, [Dequantise(every, torch.zeros(2), torch.ones(2)), Affine(torch.ones(2), torch.ones(2))], (2,))
+    part = Preprocessed(
+        inner, [Dequantise(every, torch.zeros(2), torch.ones(2)), Standardise(torch.ones(2), torch.ones(2))], (2,)
+    )
     x = torch.ones(3, 2)
     found = Play(part, Batch(x)).differentiable()
     assert found.distribution.has_rsample and found.x.min() >= 0 and not torch.equal(found.x, x)
@@ -123,7 +125,7 @@ def test_critics_meet_samples_where_they_carry_gradients() -> None:
 
 def test_estimated_relabels_the_same_weights() -> None:
     torch.manual_seed(0)
-    vae = shaken(PARTS["vae"].make((2,), ()))
+    vae = perturb_parameters(PARTS["vae"].make((2,), ()))
     x = vae().sample((6,))  # rows of its own, which the weights cover
     vae.requires_grad_(False)
     evidence = density(Estimated(vae, ImportanceWeighted(400))(), x)
@@ -139,7 +141,7 @@ def test_estimated_relabels_the_same_weights() -> None:
 
 
 def test_importance_weights_do_not_depend_on_the_memory_limit() -> None:
-    vae = shaken(PARTS["vae"].make((2,), ()))
+    vae = perturb_parameters(PARTS["vae"].make((2,), ()))
     x = torch.randn(6, 2)
     values = []
     for memory in (8.0, 1e-4):
@@ -150,7 +152,7 @@ def test_importance_weights_do_not_depend_on_the_memory_limit() -> None:
 
 
 def test_tempering_is_normalised_or_refused() -> None:
-    distribution = Tempered(From(Gaussian(), MLP(((1,),), 4, ()), (2,), ((1,),)), 0.25)(torch.zeros(1, 1))
+    distribution = Tempered(Conditional(Gaussian(), MLP(((1,),), 4, ()), (2,), ((1,),)), 0.25)(torch.zeros(1, 1))
     plain = distribution.scale / 0.5
     torch.testing.assert_close(Tempered(StandardNormal((2,)), 0.25)().scale, torch.full((2,), 0.5))
     assert bool((plain > distribution.scale).all())
@@ -174,7 +176,7 @@ def test_a_conditional_flow_over_an_unconditional_base_samples_a_row_for_each_co
 
 
 def test_mixtures_of_conditional_and_unconditional_parts() -> None:
-    gaussian = From(Gaussian(), MLP(((3,),), 4, ()), (2,), ((3,),))
+    gaussian = Conditional(Gaussian(), MLP(((3,),), 4, ()), (2,), ((3,),))
     for parts in ([gaussian, StandardNormal((2,))], [StandardNormal((2,)), gaussian]):
         distribution = Mixture(parts)(torch.randn(4, 3))
         x, own = distribution.draw((5,))

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch, batch_of, both, join, ordered, tree_map
-from genalloy.distribution import density
+from genalloy.core.capabilities import Batch, batch_of, both, join, ordered, tree_map
+from genalloy.core.distribution import density
+from genalloy.core.part import Embedded
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.laws.every import every_part
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.networks.labels import LabelEmbedding
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import Embedded
-from genalloy.spec import from_spec, to_spec
 from genalloy.training.fit import fit
 
 SHAPES = ((1, 4, 4), ())
@@ -29,7 +29,7 @@ def seeded() -> None:
 
 def part(names: tuple[str, ...] = ()) -> Embedded:
     """A MAF of pairs given three features of a picture and a label."""
-    return shaken(Embedded(MAF.make((2,), ((3,),)), MLP(SHAPES, 3, (8,)), SHAPES, names))
+    return perturb_parameters(Embedded(MAF.make((2,), ((3,),)), MLP(SHAPES, 3, (8,)), SHAPES, names))
 
 
 def context(*batch: int) -> tuple[Tensor, Tensor]:

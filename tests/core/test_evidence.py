@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from genalloy.evidence import Evidence, Kind, Measure, Unavailable, counting, lebesgue, log_mean_exp, log_sum_exp
+from genalloy.core.evidence import Evidence, Kind, Measure, Unavailable, counting, lebesgue, log_mean_exp, log_sum_exp
 
 E, L, U, B, S, N = Kind.EXACT, Kind.LOWER, Kind.UPPER, Kind.UNBIASED, Kind.ESTIMATE, Kind.NONE
 ORDER = (E, L, U, B, S, N)

@@ -335,7 +335,7 @@ TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
     "null": (lambda t: "null", "expected a JSON object"),
     "NaN": (lambda t: t.replace('"free_bits": 0.25', '"free_bits": NaN'), "NaN, which is no JSON number"),
     "Infinity": (lambda t: t.replace('"free_bits": 0.25', '"free_bits": -Infinity'), "-Infinity, which is no JSON number"),
-    "a name twice": (lambda t: t.replace('"format": 2', '"format": 2, "format": 2'), "twice"),
+    "a name twice": (lambda t: t.replace('"format": 3', '"format": 3, "format": 3'), "twice"),
     "class twice": (lambda t: t.replace('"class": "models:Flow"', '"class": "models:Flow", "class": "models:Flow"'), "twice"),
     "deep": (lambda t: t.replace('"free_bits": 0.25', '"free_bits": ' + "[" * 10_000 + "]" * 10_000), "nested too deep"),
     "digits": (lambda t: t.replace('"free_bits": 0.25', '"free_bits": ' + "9" * 5000), "cannot be read"),

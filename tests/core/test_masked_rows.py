@@ -7,13 +7,14 @@ import copy
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
-from genalloy.distribution import Masked, density
-from genalloy.evidence import Unavailable
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import Masked, density
+from genalloy.core.evidence import Unavailable
 from genalloy.heads.discrete import Bernoulli
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.fitted import FittedGaussian
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.mlp import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.objective import Play
 

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import distributions as D
 
-from genalloy.capabilities import Batch
-from genalloy.distribution import density, draw, measure_of, needs_gradient
-from genalloy.evidence import Kind, Measure, Unavailable
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import density, draw, measure_of, needs_gradient
+from genalloy.core.evidence import Kind, Measure, Unavailable
+from genalloy.core.part import Conditional
+from genalloy.core.spec import Foreign
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import From
-from genalloy.spec import Foreign
 from genalloy.training.checkpoint import load, save
 from genalloy.training.fit import fit
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 
 
 def test_density_is_exact_and_measured() -> None:
@@ -100,7 +100,7 @@ class Factory(torch.nn.Module):
 
 def test_torch_factories_serve_as_posterior_and_base() -> None:
     torch.manual_seed(0)
-    model = LatentVariable(StandardNormal((2,)), From(Gaussian(), MLP(((2,),), 6, (8,)), (3,), ((2,),)), Factory(), (3,))
+    model = LatentVariable(StandardNormal((2,)), Conditional(Gaussian(), MLP(((2,),), 6, (8,)), (3,), ((2,),)), Factory(), (3,))
     x = torch.randn(16, 3)
     losses = [step.losses["model"] for step in fit(model, MaximumLikelihood(), [Batch(x)] * 3)]
     assert all(map(math.isfinite, losses))
@@ -120,7 +120,7 @@ def test_zuko_flows_are_prior_posterior_likelihood_and_base(tmp_path) -> None:
     torch.manual_seed(0)
     x = torch.randn(16, 3)
     vae = LatentVariable(_zuko(2), _zuko(3, 2), _zuko(2, 3), (3,))
-    flow = Flow(_zuko(3), [Affine(torch.zeros(3), torch.full((3,), 2.0))], (3,))
+    flow = Flow(_zuko(3), [Standardise(torch.zeros(3), torch.full((3,), 2.0))], (3,))
     for model, kind in ((vae, Kind.LOWER), (flow, Kind.EXACT)):
         before = [p.clone() for p in model.parameters()]
         losses = [step.losses["model"] for step in fit(model, MaximumLikelihood(), [Batch(x)] * 3)]

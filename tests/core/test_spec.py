@@ -8,8 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from genalloy.capabilities import Batch
-from genalloy.distribution import density
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import density
+from genalloy.core.part import Conditional, Part
+from genalloy.core.schedules import Linear
+from genalloy.core.spec import Foreign, from_spec, to_spec
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.laws.every import every_part
 from genalloy.laws.storing import keeps
@@ -19,12 +22,9 @@ from genalloy.models.mixture import Mixture
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import From, Part
-from genalloy.schedules import Linear
-from genalloy.spec import Foreign, from_spec, to_spec
 from genalloy.training.checkpoint import Pair, load, save
 from genalloy.training.fit import fit
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 
 PARTS = {listed.name: listed for listed in every_part()}
 
@@ -97,7 +97,7 @@ def test_reading_says_what_is_wrong_with_a_file(tmp_path) -> None:
 
 def test_shared_parts_are_stored_once_stay_shared_and_train_on() -> None:
     torch.manual_seed(0)
-    shared = From(Gaussian(), MLP(((2,),), 4, (8,)), (2,), ((2,),))
+    shared = Conditional(Gaussian(), MLP(((2,),), 4, (8,)), (2,), ((2,),))
     model = LatentVariable(StandardNormal((2,)), shared, shared)
     x = torch.randn(16, 2)
     loaded = keeps(model, lambda m: _density(m, x))
@@ -123,8 +123,8 @@ def test_tied_weights_stay_tied() -> None:
 
 
 def test_parts_that_were_exchanged_after_construction_are_the_ones_stored() -> None:
-    model = LatentVariable(StandardNormal((2,)), *(From(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),)) for _ in range(2)))
-    model.prior = Flow(StandardNormal((2,)), [Affine(torch.zeros(2), torch.full((2,), 3.0))], (2,))
+    model = LatentVariable(StandardNormal((2,)), *(Conditional(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),)) for _ in range(2)))
+    model.prior = Flow(StandardNormal((2,)), [Standardise(torch.zeros(2), torch.full((2,), 3.0))], (2,))
     loaded = keeps(model, lambda m: m.prior.layers[0].transform.scale)
     assert type(loaded.prior) is Flow
 
@@ -140,7 +140,7 @@ def test_precision_frozen_weights_and_objectives_survive() -> None:
 
 
 def test_models_read_as_compositions() -> None:
-    model = Mixture([StandardNormal((2,)), Flow(StandardNormal((2,)), [Affine(torch.zeros(2), torch.ones(2))], (2,))])
+    model = Mixture([StandardNormal((2,)), Flow(StandardNormal((2,)), [Standardise(torch.zeros(2), torch.ones(2))], (2,))])
     text = repr(model)
     assert "Mixture(" in text and "Flow(" in text and "base=StandardNormal(event_shape=(2,))" in text
     assert "Affine(shift=tensor(2,), scale=tensor(2,))" in text

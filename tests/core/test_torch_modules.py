@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from genalloy.spec import from_spec, to_spec
-from genalloy.spec.torch_modules import _SKIPPED, ALLOWED
+from genalloy.core.spec import from_spec, to_spec
+from genalloy.core.spec.torch_modules import _SKIPPED, ALLOWED
 from genalloy.training.checkpoint import load, save
 
 SOUND, IMAGE, VOLUME = (2, 4, 12), (2, 4, 12, 12), (2, 4, 8, 8, 8)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from genalloy.core.evidence import Measure
 from genalloy.data.space import Column, Space
-from genalloy.evidence import Measure
 
 REALS = Space((2,))
 DIGITS = Space((1, 8, 8), "image", 17)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from genalloy.core.part import Part
 from genalloy.heads.gaussian import GaussianDistribution, StandardNormal
 from genalloy.models.latent import LatentVariable
-from genalloy.part import Part
 
 
 class Affine(Part):

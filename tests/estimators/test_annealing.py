@@ -11,10 +11,11 @@ from linear_models import Case
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, OneHotCategorical
 
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.part import Conditional
 from genalloy.estimators.annealed_importance import AnnealedImportance, FromPosterior
-from genalloy.estimators.annealing import Path, backward, forward, temperatures, tuned
+from genalloy.estimators.annealing import AnnealingPath, backward, forward, temperatures, tuned
 from genalloy.estimators.bidirectional import sandwich
-from genalloy.evidence import Kind, Unavailable
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.mcmc.hmc import HMC
@@ -23,8 +24,7 @@ from genalloy.mcmc.mala import MALA
 from genalloy.models.flow import Preprocessed
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
-from genalloy.part import From
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 
 STEP = HMC(1, 0.1, 3)
 
@@ -41,7 +41,7 @@ def test_temperatures_rise_from_nought_to_one_and_are_dense_at_the_ends() -> Non
 def test_weights_have_the_right_mean_in_both_directions(kernel: HMC | MALA) -> None:
     """b = N(0, 1), r = -x^2/2 tilted: pi_1 = N(0, 1/2), Z = 1/sqrt 2. Three temperatures only: the weights are spread out."""
     torch.manual_seed(0)
-    path = Path(lambda z: -0.5 * z.square().sum(-1), lambda z: -0.5 * z.square().sum(-1))
+    path = AnnealingPath(lambda z: -0.5 * z.square().sum(-1), lambda z: -0.5 * z.square().sum(-1))
     betas = temperatures(3, 0.0)
     ahead = forward(path, torch.randn(40_000, 2), betas, [kernel] * 4)
     back = backward(path, torch.randn(40_000, 2) * 0.5**0.5, betas, [kernel] * 4)
@@ -54,7 +54,7 @@ def test_weights_have_the_right_mean_in_both_directions(kernel: HMC | MALA) -> N
 def test_the_pilot_finds_steps_with_the_wanted_acceptance() -> None:
     torch.manual_seed(0)
     precision = torch.linspace(1.0, 100.0, 12)
-    path = Path(lambda z: -0.5 * z.square().sum(-1), lambda z: -0.5 * (precision * z.square()).sum(-1))
+    path = AnnealingPath(lambda z: -0.5 * z.square().sum(-1), lambda z: -0.5 * (precision * z.square()).sum(-1))
     betas = temperatures(60)
     kernels = tuned(path, torch.randn(200, 12), betas, MALA(1, 1.0))
     for k in (20, 40, 60):
@@ -102,13 +102,13 @@ def test_preprocessing_contexts_and_blocks_of_rows(monkeypatch: pytest.MonkeyPat
     torch.manual_seed(0)
     case = Case(3, 4)
     x = case.law.sample((12,))
-    outer = Preprocessed(case.model, [Affine(torch.ones(4), torch.full((4,), 3.0))], (4,))()
+    outer = Preprocessed(case.model, [Standardise(torch.ones(4), torch.full((4,), 3.0))], (4,))()
     monkeypatch.setattr("genalloy.estimators.annealed_importance.MOST_FLOATS", 4 * 32 * 5)
     found = AnnealedImportance(32, 80, STEP)(outer, 3 * x + 1)
     assert found.value.shape == (12,) and found.kind is Kind.LOWER
     assert float((found.value - (case.law.log_prob(x) - 4 * math.log(3.0))).abs().mean()) < 0.15
-    decoder = From(Bernoulli(), MLP(((2,), (1,)), 5, (8,)), (5,), ((2,), (1,)))
-    encoder = From(Gaussian(), MLP(((5,), (1,)), 4, (8,)), (2,), ((5,), (1,)))
+    decoder = Conditional(Bernoulli(), MLP(((2,), (1,)), 5, (8,)), (5,), ((2,), (1,)))
+    encoder = Conditional(Gaussian(), MLP(((5,), (1,)), 4, (8,)), (2,), ((5,), (1,)))
     model = LatentVariable(StandardNormal((2,)), decoder, encoder, context_shapes=((1,),))
     bits = (torch.rand(7, 5) < 0.5).float()
     found = AnnealedImportance(4, 20, STEP)(model(torch.randn(7, 1)), bits)
@@ -127,7 +127,7 @@ class Fixed(nn.Module):
 
 
 def test_what_cannot_be_annealed_says_why() -> None:
-    decoder, encoder = (From(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),)) for _ in range(2))
+    decoder, encoder = (Conditional(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),)) for _ in range(2))
     x, ais = torch.zeros(3, 2), AnnealedImportance(2, 3, MALA(1, 0.1))
     with pytest.raises(Unavailable, match=r"energy\(x\), or trace.*has neither"):
         ais(StandardNormal((2,))(), x)
@@ -166,10 +166,10 @@ def test_the_sandwich_brackets_the_truth_and_closes() -> None:
 def test_the_sandwich_looks_through_preprocessing_and_refuses_contexts() -> None:
     torch.manual_seed(0)
     case = Case(3, 4)
-    outer = Preprocessed(case.model, [Affine(torch.ones(4), torch.full((4,), 3.0))], (4,))()
+    outer = Preprocessed(case.model, [Standardise(torch.ones(4), torch.full((4,), 3.0))], (4,))()
     found = sandwich(outer, 6, AnnealedImportance(4, 60, STEP))
     assert float((found.lower.value - case.law.log_prob(found.x)).abs().mean()) < 0.3
-    decoder, encoder = (From(Gaussian(), MLP(((2,), (1,)), 4, ()), (2,), ((2,), (1,))) for _ in range(2))
+    decoder, encoder = (Conditional(Gaussian(), MLP(((2,), (1,)), 4, ()), (2,), ((2,), (1,))) for _ in range(2))
     conditional = LatentVariable(StandardNormal((2,)), decoder, encoder, context_shapes=((1,),))
     with pytest.raises(Unavailable, match="without a batch"):
         sandwich(conditional(torch.zeros(3, 1)), 2)

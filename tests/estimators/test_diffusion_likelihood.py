@@ -7,40 +7,31 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from genalloy.core.evidence import Kind, counting, lebesgue
+from genalloy.diffusion.parameterisations import Edm, Levels, V
+from genalloy.diffusion.paths import CosinePath, Karras, LinearPath, SubVariancePreserving, VarianceExploding, VariancePreserving
+from genalloy.diffusion.times import LogisticLambda
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
 from genalloy.estimators.variational_bound import VariationalBound
-from genalloy.evidence import Kind, counting, lebesgue
 from genalloy.models.analytic import AnalyticNetwork, masses, mixture_log_density, mixture_sample
-from genalloy.models.diffusion import Diffusion, Grid, Real
-from genalloy.networks.denoiser import ResidualMLP
-from genalloy.paths import (
-    Cosine,
-    Edm,
-    Karras,
-    Levels,
-    Linear,
-    LogisticLambda,
-    SubVariancePreserving,
-    V,
-    VarianceExploding,
-    VariancePreserving,
-)  # fmt: skip
+from genalloy.models.diffusion import ContinuousData, Diffusion, DiscretisedData
+from genalloy.networks.denoiser import DenoiserMLP
 
-PATHS = [Linear(), Cosine(), VariancePreserving(), SubVariancePreserving(), VarianceExploding(), Karras()]
+PATHS = [LinearPath(), CosinePath(), VariancePreserving(), SubVariancePreserving(), VarianceExploding(), Karras()]
 
 
-LINEAR, EDM, REAL = Linear(), Edm(), Real()
+LINEAR, EDM, REAL = LinearPath(), Edm(), ContinuousData()
 
 
 def mixture(path=LINEAR):
-    return Diffusion(AnalyticNetwork(path, V()), (2,), Real(standardise=False), path, V()).double()
+    return Diffusion(AnalyticNetwork(path, V()), (2,), ContinuousData(standardise=False), path, V()).double()
 
 
 def trained(shape, parameterisation=EDM, observation=REAL):
     """A network with random last layer: a denoiser that is exact for nothing."""
     torch.manual_seed(1)
     part = Diffusion(
-        ResidualMLP((shape, ()), parameterisation.width, 32, 1), shape, observation, parameterisation=parameterisation
+        DenoiserMLP((shape, ()), parameterisation.width, 32, 1), shape, observation, parameterisation=parameterisation
     )
     for p in part.parameters():
         torch.nn.init.normal_(p, std=0.2)
@@ -103,7 +94,7 @@ def test_bound_is_tight_where_the_denoiser_is_exact(path):
 def test_bound_equals_the_gaussian_truth_without_noise():
     """The zero network under Edm is the exact denoiser of N(0, I): the control variate leaves nothing random."""
     torch.manual_seed(0)
-    part = Diffusion(ResidualMLP(((3,), ()), width=16, blocks=1), (3,), Real(standardise=False))
+    part = Diffusion(DenoiserMLP(((3,), ()), width=16, blocks=1), (3,), ContinuousData(standardise=False))
     x = torch.randn(50, 3)
     evidence = VariationalBound(4)(part(), x)
     exact = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(-1)
@@ -114,7 +105,7 @@ def test_bound_equals_the_gaussian_truth_without_noise():
 def test_bound_in_the_units_of_the_data():
     """A diffusion standardised by its data has the density of N(mean, sd^2), Jacobian included."""
     torch.manual_seed(0)
-    part = Diffusion(ResidualMLP(((2,), ()), width=16, blocks=1), (2,), Real())
+    part = Diffusion(DenoiserMLP(((2,), ()), width=16, blocks=1), (2,), ContinuousData())
     x = torch.randn(5000, 2) * torch.tensor([0.1, 20.0]) + torch.tensor([5.0, -3.0])
     part.initialise(x)
     exact = torch.distributions.Normal(x.mean(0), x.std(0)).log_prob(x).sum(-1)
@@ -141,7 +132,7 @@ def test_standard_error_is_about_right():
 def test_bound_is_low_for_a_wrong_denoiser():
     torch.manual_seed(0)
     part = mixture()
-    worse = Diffusion(Blurred(part.network), (2,), Real(standardise=False), parameterisation=V()).double()
+    worse = Diffusion(Blurred(part.network), (2,), ContinuousData(standardise=False), parameterisation=V()).double()
     y = mixture_sample(400)
     with torch.no_grad():
         bound = VariationalBound(64)(worse(), y)
@@ -161,7 +152,9 @@ class Blurred(torch.nn.Module):
 @pytest.mark.parametrize("parameterisation", [Levels(5), V()], ids=repr)
 def test_grid_bound_equals_the_exact_mass(parameterisation):
     torch.manual_seed(0)
-    part = Diffusion(AnalyticNetwork(Linear(), parameterisation, 5), (2,), Grid(5), parameterisation=parameterisation).double()
+    part = Diffusion(
+        AnalyticNetwork(LinearPath(), parameterisation, 5), (2,), DiscretisedData(5), parameterisation=parameterisation
+    ).double()
     p = masses(5, torch.zeros((), dtype=torch.float64))
     x = torch.multinomial(p, 1600, replacement=True).reshape(-1, 2)
     evidence = VariationalBound(64)(part(), x.double())
@@ -175,7 +168,7 @@ def test_grid_bound_equals_the_exact_mass(parameterisation):
 @pytest.mark.parametrize("parameterisation", [Levels(3), Edm()], ids=repr)
 def test_masses_of_all_grids_sum_below_one(parameterisation):
     """sum over every x of exp(E bound) <= 1 for a network that knows nothing, and is not vacuous."""
-    part = trained((2,), parameterisation, Grid(3))
+    part = trained((2,), parameterisation, DiscretisedData(3))
     every = torch.tensor(list(itertools.product(range(3), repeat=2)), dtype=torch.float32)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -188,27 +181,27 @@ def test_edges_of_the_window():
     """Where a low lambda leaves data in x_t the prior term is the Gaussians' KL; where a high one smooths, a Jacobian shows."""
     x, edges = torch.tensor([[0.0, 1.0]]), []
     for low in (0.0, -30.0):
-        part = trained((2,), Levels(3), Grid(3, low))
+        part = trained((2,), Levels(3), DiscretisedData(3, low))
         y, _ = part().embed(x)
         torch.manual_seed(0)
         edges.append(part.observation.edge(part(), x, y))
     q, p = torch.distributions.Normal(0.5**0.5 * y, 0.5**0.5), torch.distributions.Normal(0.0, 1.0)
     torch.testing.assert_close(edges[1] - edges[0], torch.distributions.kl_divergence(q, p).sum(-1))
     part = trained((2,))
-    w, correction = Real(high=0.0).lift(Diffusion(part.network, (2,), Real(high=0.0))(), y, y)
+    w, correction = ContinuousData(high=0.0).lift(Diffusion(part.network, (2,), ContinuousData(high=0.0))(), y, y)
     torch.testing.assert_close(w, 0.5**0.5 * y)
     torch.testing.assert_close(correction, torch.full((1,), -math.log(2.0)))
 
 
 def test_off_the_grid_is_impossible():
-    part = trained((2,), Levels(3), Grid(3))
+    part = trained((2,), Levels(3), DiscretisedData(3))
     assert VariationalBound(4)(part(), torch.tensor([[0.5, 1.0], [3.0, 1.0]])).value.tolist() == [-math.inf, -math.inf]
 
 
 @pytest.mark.parametrize("estimator", [VariationalBound(4), ProbabilityFlowLikelihood(2)], ids=repr)
 def test_shapes_and_context(estimator):
     torch.manual_seed(0)
-    part = Diffusion(ResidualMLP(((2, 3), (), (4,)), width=16, blocks=1), (2, 3), Real(), estimator=estimator)
+    part = Diffusion(DenoiserMLP(((2, 3), (), (4,)), width=16, blocks=1), (2, 3), ContinuousData(), estimator=estimator)
     distribution = part(torch.randn(5, 4))
     assert distribution.batch_shape == (5,)
     assert distribution.density(torch.randn(7, 5, 2, 3)).value.shape == (7, 5)

@@ -10,15 +10,15 @@ import torch
 from linear_models import Case
 from torch import Tensor
 
-from genalloy.capabilities import Term, Trace
-from genalloy.distribution import Distribution
+from genalloy.core.capabilities import Term, Trace
+from genalloy.core.distribution import Distribution
+from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.part import Conditional
 from genalloy.estimators.importance_weighted import Convergence, ImportanceWeighted, importance_curve
-from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Preprocessed
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
-from genalloy.part import From
 from genalloy.transforms.observation import Dequantise
 
 
@@ -122,8 +122,8 @@ def test_what_is_exact_stays_so_and_what_is_improper_is_refused() -> None:
 
 def test_contexts_keep_their_rows_and_dequantisation_is_named() -> None:
     torch.manual_seed(0)
-    decoder = From(Gaussian(), MLP(((2,), (1,)), 4, (8,)), (2,), ((2,), (1,)))
-    encoder = From(Gaussian(), MLP(((2,), (1,)), 4, (8,)), (2,), ((2,), (1,)))
+    decoder = Conditional(Gaussian(), MLP(((2,), (1,)), 4, (8,)), (2,), ((2,), (1,)))
+    encoder = Conditional(Gaussian(), MLP(((2,), (1,)), 4, (8,)), (2,), ((2,), (1,)))
     model = LatentVariable(StandardNormal((2,)), decoder, encoder, context_shapes=((1,),))
     assert ImportanceWeighted(20, 1e-3)(model(torch.randn(7, 1)), torch.randn(7, 2)).value.shape == (7,)
     grid = Dequantise(torch.ones(12, dtype=torch.bool), torch.zeros(12), torch.full((12,), 9.0))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from genalloy.core.evidence import Kind
 from genalloy.data.load import load
 from genalloy.evaluation.baselines import Baseline, baselines, independent
 from genalloy.evaluation.metric import Metric, Missing
-from genalloy.evidence import Kind
 
 
 def by_name(found: list[Baseline]) -> dict[str, Baseline]:

@@ -13,10 +13,10 @@ from genalloy.evaluation.features import (
     PCA,
     AutoencoderFeatures,
     ClassifierFeatures,
-    Columns,
+    ColumnFeatures,
     External,
     Features,
-    Pixels,
+    PixelFeatures,
     default_features,
 )
 from genalloy.evaluation.frechet import frechet
@@ -27,7 +27,7 @@ def digits() -> Dataset:
     return load("digits")
 
 
-@pytest.mark.parametrize("features", [Pixels(), PCA(10), PCA(500)])
+@pytest.mark.parametrize("features", [PixelFeatures(), PCA(10), PCA(500)])
 def test_training_features_are_centred_with_unit_mean_variance(digits: Dataset, features: Features) -> None:
     codes = features.fit(digits.train)(digits.train)
     assert codes.dtype == torch.float64 and codes.mean(0).abs().max() < 1e-9
@@ -45,7 +45,7 @@ def test_pca_keeps_the_directions_of_largest_variance() -> None:
 def test_columns_count_a_changed_category_as_one_unit() -> None:
     space = Space((2,), "table", None, (Column("a"), Column("b", "category", "str", ("x", "y", "z"))))
     rows = torch.stack([torch.arange(30.0) * 100, torch.arange(30.0) % 3], 1)
-    codes = Columns(space).fit(rows)(torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0], [rows[:, 0].std().item(), 0.0]]))
+    codes = ColumnFeatures(space).fit(rows)(torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0], [rows[:, 0].std().item(), 0.0]]))
     distance = torch.cdist(codes, codes)[0]
     assert codes.shape == (4, 4)
     torch.testing.assert_close(distance[1:] / distance[1], torch.ones(3, dtype=torch.float64))
@@ -109,12 +109,12 @@ def test_the_classifier_is_a_part_fitted_by_the_one_loop(digits: Dataset) -> Non
 
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="not fitted"):
-        Pixels()(torch.zeros(3, 2))
+        PixelFeatures()(torch.zeros(3, 2))
     with pytest.raises(ValueError, match="label"):
         ClassifierFeatures().fit(torch.zeros(3, 2))
     with pytest.raises(ValueError, match=r"labels in 0\.\.1"):
         fit_classifier(torch.zeros(3, 2), torch.tensor([0, 1, 2]), 2)
-    assert Pixels().probabilities(torch.zeros(3, 2)) is None
+    assert PixelFeatures().probabilities(torch.zeros(3, 2)) is None
 
 
 def test_default_choice() -> None:

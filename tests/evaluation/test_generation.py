@@ -14,8 +14,8 @@ from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.data.space import Space
 from genalloy.evaluation.class_scores import classification_accuracy, classifier_confidence, classifier_score
-from genalloy.evaluation.classifier import Budget
-from genalloy.evaluation.features import Features, Pixels
+from genalloy.evaluation.classifier import TrainingBudget
+from genalloy.evaluation.features import Features, PixelFeatures
 from genalloy.evaluation.frechet import frechet, gaussian_frechet
 from genalloy.evaluation.generation import METRICS, floors, panel
 from genalloy.evaluation.kernel import Cubic, Gaussians, kernel_distance
@@ -129,7 +129,7 @@ def test_kernel_distance_of_two_gaussians_is_the_closed_form(kernel: Cubic | Gau
 
 def test_few_features_get_a_kernel_that_tells_a_ring_of_modes_from_a_gaussian() -> None:
     data = load("8gaussians", limit=600)
-    features = Pixels().fit(data.train)
+    features = PixelFeatures().fit(data.train)
     fake = features(gaussian_samples(data, 600, torch.Generator().manual_seed(0)))
     blind, seeing = kernel_distance(fake, features(data.test), Cubic()), kernel_distance(fake, features(data.test))
     assert blind.value < 3 * blind.stderr and seeing.value > 10 * seeing.stderr
@@ -316,7 +316,7 @@ def test_classifier_score_between_one_and_the_number_of_classes() -> None:
 
 
 def test_classification_accuracy_of_good_and_of_shuffled_labels() -> None:
-    (x, y), (u, v), short = clusters(400, 0), clusters(300, 1), Budget(steps=100)
+    (x, y), (u, v), short = clusters(400, 0), clusters(300, 1), TrainingBudget(steps=100)
     good = classification_accuracy(x, y, u, v, short)
     assert good.low > 0.95 and good.n == 300
     assert value(classification_accuracy(x, y[normal(400, 1, 5)[:, 0].argsort()], u, v, short)) < 0.6
@@ -347,7 +347,7 @@ def test_too_few_or_broken_rows_are_missing() -> None:
 @pytest.fixture(scope="module")
 def toy() -> tuple:
     data = load("8gaussians", limit=600)
-    return data, Pixels().fit(data.train)
+    return data, PixelFeatures().fit(data.train)
 
 
 def test_panel_of_good_and_of_bad_samples(toy: tuple) -> None:
@@ -376,7 +376,7 @@ def test_floors(toy: tuple) -> None:
 
 def test_every_metric_but_copying_likes_a_copycat() -> None:
     data = clustered()
-    features = Pixels().fit(data.train)
+    features = PixelFeatures().fit(data.train)
     order = torch.randperm(800, generator=torch.Generator().manual_seed(0))[:400]
     result = panel(data, data.train[order], features, labels=data.labels["train"][order])
     assert value(result["kernel_distance"]) < 3 * result["kernel_distance"].stderr

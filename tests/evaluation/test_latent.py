@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from genalloy.core.part import Conditional, Part
 from genalloy.evaluation.latent import NAMES, latent_panel, refined_model
 from genalloy.evaluation.metric import Metric, Missing
 from genalloy.heads.gaussian import Gaussian, GaussianDistribution, StandardNormal
 from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
-from genalloy.part import From, Part
 from genalloy.transforms import observation
-from genalloy.transforms.coupling import ByMask, Coupling, alternating
+from genalloy.transforms.coupling import Coupling, FixedMask, alternating
 
 
 class Line(Part):
@@ -144,11 +144,11 @@ def test_the_ceiling_of_the_mutual_information_is_stated() -> None:
 def test_posteriors_without_a_mean_do_not_light_up_their_noise() -> None:
     """A flow has no closed-form mean: the units of an uninformative one stay inactive."""
     torch.manual_seed(0)
-    noise = From(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),))
+    noise = Conditional(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),))
     with torch.no_grad():
         for p in noise.parameters():
             p.zero_()
-    flow = Flow(noise, [Coupling(ByMask(alternating(2, False)), MLP(((1,),), 2, (4,)))], (2,), ((2,),))
+    flow = Flow(noise, [Coupling(FixedMask(alternating(2, False)), MLP(((1,),), 2, (4,)))], (2,), ((2,),))
     model = LatentVariable(StandardNormal((2,)), Line(torch.eye(2), torch.zeros(2), 1.0), flow)
     panel = latent_panel(model, torch.randn(600, 2), refine=5)
     assert value(panel, "active_units") == 0
@@ -160,8 +160,8 @@ def test_hidden_variables_of_the_posterior_withhold_the_information() -> None:
     torch.manual_seed(0)
     hidden = LatentVariable(
         StandardNormal((1,)),
-        From(Gaussian(), MLP(((1,), (2,)), 4, ()), (2,), ((1,), (2,))),
-        From(Gaussian(), MLP(((2,), (2,)), 2, ()), (1,), ((2,), (2,))),
+        Conditional(Gaussian(), MLP(((1,), (2,)), 4, ()), (2,), ((1,), (2,))),
+        Conditional(Gaussian(), MLP(((2,), (2,)), 2, ()), (1,), ((2,), (2,))),
         context_shapes=((2,),),
     )
     model = LatentVariable(StandardNormal((2,)), Line(torch.eye(2), torch.zeros(2), 1.0), hidden)
@@ -174,7 +174,7 @@ def test_preprocessing_seeds_and_refusals() -> None:
     torch.manual_seed(0)
     model, law, _ = linear()
     x = law.sample((400,))
-    outer = Preprocessed(model, [observation.Affine(torch.ones(DIMS), torch.full((DIMS,), 2.0))], (DIMS,)).train()
+    outer = Preprocessed(model, [observation.Standardise(torch.ones(DIMS), torch.full((DIMS,), 2.0))], (DIMS,)).train()
     state = torch.get_rng_state()
     a, b = latent_panel(outer, 2 * x + 1, refine=5), latent_panel(outer, 2 * x + 1, refine=5)
     assert a == b and outer.training and torch.equal(state, torch.get_rng_state())

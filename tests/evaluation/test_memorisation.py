@@ -10,15 +10,8 @@ from sample_truths import clustered, clusters, normal, value
 from torch import Tensor
 
 from genalloy.data.dataset import Dataset
-from genalloy.evaluation.features import Features, Pixels
-from genalloy.evaluation.memorisation import (
-    MEMORISATION,
-    Reference,
-    mann_whitney,
-    memorisation,
-    memorisation_controls,
-    reference,
-)
+from genalloy.evaluation.features import Features, PixelFeatures
+from genalloy.evaluation.memorisation import MEMORISATION, Reference, mann_whitney, memorisation, memorisation_controls, reference
 from genalloy.evaluation.metric import Metric, Missing
 from genalloy.evaluation.neighbours import Nearest, nearest
 
@@ -26,7 +19,7 @@ from genalloy.evaluation.neighbours import Nearest, nearest
 @pytest.fixture(scope="module")
 def scene() -> tuple[Dataset, Features, Reference]:
     data = clustered(1500, 800)
-    features = Pixels().fit(data.train)
+    features = PixelFeatures().fit(data.train)
     known = reference(data, features)
     assert isinstance(known, Reference)
     return data, features, known
@@ -109,7 +102,7 @@ def test_mann_whitney_with_ties_and_with_nothing_but_ties() -> None:
 
 def test_no_training_row_is_left_out() -> None:
     data = clustered(3000, 100)
-    features = Pixels().fit(data.train)
+    features = PixelFeatures().fit(data.train)
     known = reference(data, features)
     assert isinstance(known, Reference) and len(known.train) == 3000
     for row in (0, 1700, 2999):
@@ -121,7 +114,7 @@ def test_duplicates_in_the_data_do_not_divide_by_zero() -> None:
     rows = torch.randint(2, (300, 3), generator=torch.Generator().manual_seed(0)).float()
     data = clustered(10, 10)
     data.train, data.test = rows[:200], rows[200:]
-    panel = memorisation(data, rows[:50], Pixels().fit(rows[:200]))
+    panel = memorisation(data, rows[:50], PixelFeatures().fit(rows[:200]))
     assert value(panel["neighbour_ratio"]) == 1 and value(panel["copying_in_cells"]) == 0 and value(panel["copying"]) == 0.5
     # a copy of a row that occurs twice is a copy
     assert value(panel["authenticity"]) == 0
@@ -152,11 +145,11 @@ def test_features_decide_what_a_copy_is() -> None:
     moved = data.train[:100].clone()
     moved[:, 5] += 50
 
-    class FirstFive(Pixels):
+    class FirstFive(PixelFeatures):
         name = "first five"
 
         def _raw(self, x: Tensor) -> Tensor:
             return x[:, :5]
 
     assert value(memorisation(data, moved, FirstFive().fit(data.train))["copying"]) == 1
-    assert value(memorisation(data, moved, Pixels().fit(data.train))["copying"]) == 0
+    assert value(memorisation(data, moved, PixelFeatures().fit(data.train))["copying"]) == 0

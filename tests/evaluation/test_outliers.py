@@ -16,16 +16,9 @@ from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.baselines import independent
-from genalloy.evaluation.entries import independent_entries
+from genalloy.evaluation.independent_marginals import independent_entries
 from genalloy.evaluation.metric import Metric, Missing
-from genalloy.evaluation.outliers import (
-    MODEL_KEYS,
-    complexity,
-    foreign,
-    mutated,
-    outlier_panel,
-    outlier_sets,
-)
+from genalloy.evaluation.outliers import MODEL_KEYS, complexity, foreign, mutated, outlier_panel, outlier_sets
 
 
 @pytest.fixture(scope="module")

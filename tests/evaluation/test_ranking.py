@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from genalloy.core.evidence import Kind
 from genalloy.evaluation.metric import Metric
 from genalloy.evaluation.ranking import Entry, best, better_than, separated, sort_key, winner
-from genalloy.evidence import Kind
 
 
 def entry(kind: Kind, value: float, stderr: float = 0.1) -> Entry:

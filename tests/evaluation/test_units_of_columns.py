@@ -11,9 +11,9 @@ from torch import Tensor
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Column, Space
 from genalloy.evaluation.baselines import baselines
-from genalloy.evaluation.entries import independent_entries
-from genalloy.evaluation.features import Columns, default_features
+from genalloy.evaluation.features import ColumnFeatures, default_features
 from genalloy.evaluation.frechet import frechet
+from genalloy.evaluation.independent_marginals import independent_entries
 from genalloy.evaluation.kernel import kernel_distance
 from genalloy.evaluation.metric import Metric
 from genalloy.evaluation.neighbours import prdc
@@ -87,6 +87,6 @@ def test_a_rare_flag_does_not_outweigh_the_rest() -> None:
     flag = (torch.arange(20_000) < 4).float()
     x = torch.stack([flag, torch.full((20_000,), 7.0), torch.randn(20_000, generator=torch.Generator().manual_seed(0))], 1)
     columns = (Column("k", "integer", "int64", (), 0, 1), Column("c", "integer", "int64", (), 7, 7), Column("b"))
-    features = Columns(Space((3,), "table", None, columns)).fit(x)
+    features = ColumnFeatures(Space((3,), "table", None, columns)).fit(x)
     pair = features(torch.tensor([[0.0, 7, 0], [1.0, 7, 0], [0.0, 8, 0]]))
     assert 1 < (pair[1] - pair[0]).norm() < 8 and 1 < (pair[2] - pair[0]).norm() < 8

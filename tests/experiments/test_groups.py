@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genalloy.experiments.registry import all_experiments, find_experiment, find_experiments, groups
-from genalloy.runs.documents import headline_rows, print_group
+from genalloy.studies.documents import headline_rows, print_group
 
 
 def test_a_group_is_found_whole_and_a_member_alone() -> None:

@@ -12,7 +12,7 @@ from genalloy.experiments.declare import Experiment
 from genalloy.experiments.registry import all_experiments, find_experiment
 from genalloy.experiments.verdict import AllOf, Better, Between, Check, Outcome, Score
 from genalloy.recipes.registry import find
-from genalloy.runs.columns import columns
+from genalloy.studies.columns import columns
 
 EXPERIMENTS = list(all_experiments().values())
 

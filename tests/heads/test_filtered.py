@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.evidence import Unavailable
+from genalloy.core.evidence import Unavailable
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.audio import MuLaw
 from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
 from genalloy.heads.filtered import Filter, Filtered, Temperature, TopK, TopP
@@ -17,9 +18,9 @@ from genalloy.heads.head import Head
 from genalloy.heads.logistic import ContinuousLogisticMixture
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
-from genalloy.networks.entry import OneHot
-from genalloy.networks.masked import MADE, Hidden
-from genalloy.spec import from_spec, to_spec
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.input_embedding import OneHot
+from genalloy.networks.mlp import Hidden
 
 HEADS: dict[str, tuple[Head, int]] = {
     "bernoulli": (Bernoulli(), 2), "categorical": (Categorical(5), 5),

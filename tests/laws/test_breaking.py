@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
-from genalloy.distribution import density, draw
-from genalloy.evidence import Evidence, Kind, Measure
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import density, draw
+from genalloy.core.evidence import Evidence, Kind, Measure
+from genalloy.core.part import Conditional, Part
 from genalloy.heads.gaussian import Gaussian, GaussianDistribution, StandardNormal
 from genalloy.laws.adding import additive
 from genalloy.laws.claims import Claim
@@ -22,15 +23,14 @@ from genalloy.laws.run import check_part
 from genalloy.laws.shapes import shapes
 from genalloy.laws.stepwise import cached_equals_naive
 from genalloy.laws.storing import stores
-from genalloy.laws.subject import Subject, shaken
+from genalloy.laws.subject import Subject, perturb_parameters
 from genalloy.laws.total_mass import total_mass
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import MADE, Hidden
-from genalloy.networks.mlp import MLP
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.mlp import MLP, Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.objective import Objective, Scaled
-from genalloy.part import From, Part
 from genalloy.transforms.layer import Transform
 
 PARTS = {listed.name: listed for listed in every_part()}
@@ -96,7 +96,7 @@ class Swapped(Part):
 
 def test_mixed_up_contexts_are_caught() -> None:
     torch.manual_seed(0)
-    inner = From(Gaussian(), MLP(((3,),), 4, (8,)), (2,), ((3,),))
+    inner = Conditional(Gaussian(), MLP(((3,),), 4, (8,)), (2,), ((3,),))
     shapes(Subject(inner, (2,), ((3,),)))
     with pytest.raises(AssertionError, match="one by one"):
         shapes(Subject(Swapped(inner), (2,), ((3,),)))
@@ -149,7 +149,7 @@ def test_idle_parameters_fixed_seeds_and_forgotten_arguments_are_caught() -> Non
     subject = PARTS["realnvp"].subject
     with pytest.raises(AssertionError, match="unused gets no gradient"):
         gradients(subject(Idle(PARTS["realnvp"].build())))
-    gradients(subject(Idle(shaken(PARTS["realnvp"].build()))), listed=("unused",))
+    gradients(subject(Idle(perturb_parameters(PARTS["realnvp"].build()))), listed=("unused",))
     with pytest.raises(AssertionError, match="do not depend on the seed"):
         determinism(Subject(Idle(PARTS["fitted gaussian"].build(), True), (2,)))
     with pytest.raises(ValueError, match="'forgets'"):
@@ -195,7 +195,7 @@ def test_a_wrong_label_is_caught() -> None:
 
 
 def test_check_part_reports_without_raising() -> None:
-    part = shaken(PARTS["maf"].build())
+    part = perturb_parameters(PARTS["maf"].build())
     state = torch.get_rng_state()
     good = check_part(part, (2,), ((3,), ()))
     assert torch.equal(state, torch.get_rng_state())

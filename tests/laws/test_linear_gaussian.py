@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from genalloy.distribution import density
-from genalloy.evidence import Kind
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind
 from genalloy.laws.linear_gaussian import bounds_hold, every_case, own_samples_bounded, with_density_instead_of_draw
 
 CASES = every_case()

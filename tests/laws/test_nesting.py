@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.laws.every import every_part
 from genalloy.laws.nesting import cases, nested, nests
 

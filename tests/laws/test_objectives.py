@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
 from genalloy.laws.adding import additive
 from genalloy.laws.every_objective import ListedObjective, every_objective
 from genalloy.laws.ownership import one_owner, rivals_leave_model_alone
 from genalloy.laws.storing import keeps
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.objective import Objective
 from genalloy.training.checkpoint import Pair
@@ -40,7 +40,7 @@ def batch() -> Batch:
 
 
 def test_three_finite_steps_that_move_the_model(listed: ListedObjective) -> None:
-    model, objective = shaken(listed.model(), 0.1), listed.make()
+    model, objective = perturb_parameters(listed.model(), 0.1), listed.make()
     before = [p.clone() for p in model.parameters()]
     losses = [step.losses for step in fit(model, objective, [batch()] * 3)]
     assert all(math.isfinite(v) for step in losses for v in step.values())
@@ -48,16 +48,16 @@ def test_three_finite_steps_that_move_the_model(listed: ListedObjective) -> None
 
 
 def test_one_owner_and_rivals_at_a_distance(listed: ListedObjective) -> None:
-    model, objective = shaken(listed.model(), 0.1), listed.make()
+    model, objective = perturb_parameters(listed.model(), 0.1), listed.make()
     one_owner(model, objective)
     if any(hasattr(m, "owns") for m in objective.modules()):
         rivals_leave_model_alone(model, objective, batch())
 
 
 def test_adds_term_by_term(listed: ListedObjective) -> None:
-    additive(shaken(listed.model(), 0.1), Decay(), listed.make(), batch())
+    additive(perturb_parameters(listed.model(), 0.1), Decay(), listed.make(), batch())
     if listed.part in ("maf", "realnvp"):
-        additive(shaken(listed.model(), 0.1), MaximumLikelihood(), listed.make(), batch())
+        additive(perturb_parameters(listed.model(), 0.1), MaximumLikelihood(), listed.make(), batch())
 
 
 def test_shards_train_or_are_refused(listed: ListedObjective) -> None:

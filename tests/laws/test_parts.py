@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.distribution import density, draw
+from genalloy.core.distribution import density, draw
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
 from genalloy.laws.every import every_part
@@ -16,7 +16,7 @@ from genalloy.laws.listed import Listed
 from genalloy.laws.shapes import shapes
 from genalloy.laws.stepwise import cached_equals_naive
 from genalloy.laws.storing import stores
-from genalloy.laws.subject import NotApplicable, Subject, shaken
+from genalloy.laws.subject import NotApplicable, Subject, perturb_parameters
 from genalloy.laws.total_mass import total_mass
 
 PARTS = {listed.name: listed for listed in every_part()}
@@ -47,7 +47,7 @@ def seeded() -> None:
 
 def subject(name: str) -> Subject:
     listed = PARTS[name]
-    return listed.subject(shaken(listed.build()))
+    return listed.subject(perturb_parameters(listed.build()))
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -85,7 +85,7 @@ def test_labels_are_those_listed(name: str) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("listed", every_transform(), ids=lambda t: t.name)
 def test_transforms_invert(listed: ListedTransform, scale: float) -> None:
-    transform = shaken(listed.build())
+    transform = perturb_parameters(listed.build())
     x = listed.inside(scale * torch.randn(6, *listed.event))
     context = torch.randn(6, 3) if listed.conditional else None
     invertible(transform, x, context)

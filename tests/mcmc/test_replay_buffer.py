@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.mcmc.buffer import ReplayBuffer
-from genalloy.spec import from_spec, to_spec
 
 
 def ones(shape: tuple[int, ...]) -> Tensor:

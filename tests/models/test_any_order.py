@@ -10,24 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.evidence import Evidence, Kind, Measure
+from genalloy.core.evidence import Evidence, Kind, Measure
 from genalloy.heads.discrete import Bernoulli, Categorical
 from genalloy.heads.head import Head
 from genalloy.heads.mixture import GaussianMixture
-from genalloy.models.any_order import (
-    AnyOrder,
-    EveryOrder,
-    FixedOrder,
-    Parallel,
-    RandomOrder,
-    RandomStep,
-    bound,
-    even,
-    schedule,
-)
-from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet, Shrinking, Trunk
-from genalloy.networks.attention import Attentive
-from genalloy.networks.entry import OneHot, Scaled
+from genalloy.models.any_order import AnyOrder, EveryOrder, FixedOrder, Parallel, RandomOrder, RandomStep, bound, even, schedule
+from genalloy.networks.attention import AttentionConfig
+from genalloy.networks.input_embedding import OneHot, ScaledInput
+from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, Shrinking, TrunkConfig
 
 D, K = 4, 3
 LAWS: dict[str, Any] = {"ancestral": None, "parallel": Parallel((1, 2, 1)), "late": Parallel((1, 3))}
@@ -36,7 +26,7 @@ LAWS: dict[str, Any] = {"ancestral": None, "parallel": Parallel((1, 2, 1)), "lat
 def part(dims: int = D, head: Head | None = None, entry: Any = None, contexts: Any = (), **laws: Any) -> AnyOrder:
     torch.manual_seed(0)
     head = head or Categorical(K)
-    network = AbsorbingMLP((dims,), head.width, Trunk(16, 1), contexts, entry or OneHot(K))
+    network = OrderAgnosticMLP((dims,), head.width, TrunkConfig(16, 1), contexts, entry or OneHot(K))
     made = AnyOrder(network, head, (dims,), contexts, **laws).double()
     with torch.no_grad():
         for p in made.parameters():
@@ -290,7 +280,7 @@ def test_contexts_meet_their_rows_in_completions() -> None:
 
 
 def test_reals_have_a_density_in_their_units() -> None:
-    made = part(2, GaussianMixture(2, floor=0.5), Scaled(), estimate=EveryOrder())
+    made = part(2, GaussianMixture(2, floor=0.5), ScaledInput(), estimate=EveryOrder())
     axis = torch.linspace(-60, 60, 601).double()
     with torch.no_grad():
         evidence: Evidence = made().density(torch.cartesian_prod(axis, axis))
@@ -300,10 +290,10 @@ def test_reals_have_a_density_in_their_units() -> None:
 
 
 NETWORKS: dict[str, Any] = {
-    "mlp": lambda c: AbsorbingMLP((1, 4, 4), 2, Trunk(16, 1), c, Scaled()),
-    "unet": lambda c: AbsorbingUNet((1, 4, 4), 2, Shrinking(8), c, Scaled()),
-    "attention": lambda c: AbsorbingAttention((1, 4, 4), 2, Attentive(8, 1, 2), c, Scaled()),
-    "sequence": lambda c: AbsorbingAttention((16,), 2, Attentive(8, 1, 2), c, Scaled()),
+    "mlp": lambda c: OrderAgnosticMLP((1, 4, 4), 2, TrunkConfig(16, 1), c, ScaledInput()),
+    "unet": lambda c: OrderAgnosticUNet((1, 4, 4), 2, Shrinking(8), c, ScaledInput()),
+    "attention": lambda c: OrderAgnosticAttention((1, 4, 4), 2, AttentionConfig(8, 1, 2), c, ScaledInput()),
+    "sequence": lambda c: OrderAgnosticAttention((16,), 2, AttentionConfig(8, 1, 2), c, ScaledInput()),
 }
 
 
@@ -364,7 +354,7 @@ class GaussianHead(GaussianMixture):
 
 
 def test_mistakes_are_refused() -> None:
-    network = AbsorbingMLP((12,), 1, Trunk(8, 1))
+    network = OrderAgnosticMLP((12,), 1, TrunkConfig(8, 1))
     with pytest.raises(ValueError, match="blocks that sum to 11"):
         AnyOrder(network, Bernoulli(), (12,), generation=Parallel((5, 6)))
     with pytest.raises(ValueError, match=r"permutation of 0\.\.11"):
@@ -374,4 +364,4 @@ def test_mistakes_are_refused() -> None:
     with pytest.raises(ValueError, match="the network gives 1 parameters an element, Categorical expects 3"):
         AnyOrder(network, Categorical(3), (12,))
     with pytest.raises(ValueError, match="AbsorbingMLP takes any"):
-        AbsorbingAttention((2, 2, 2, 2), 1)
+        OrderAgnosticAttention((2, 2, 2, 2), 1)

@@ -11,15 +11,16 @@ import torch
 from scipy import integrate
 from torch import Tensor
 
-from genalloy.evidence import Kind, Measure
+from genalloy.core.evidence import Kind, Measure
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.discrete import Categorical, LogisticMixture
 from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive, naive_sample
-from genalloy.networks.entry import OneHot
-from genalloy.networks.masked import MADE, Hidden
-from genalloy.networks.pixel import GatedPixelCNN, Stack
-from genalloy.spec import from_spec, to_spec
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.input_embedding import OneHot
+from genalloy.networks.mlp import Hidden
 
 CONTEXT = ((2,),)
 

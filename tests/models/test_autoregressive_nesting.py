@@ -7,17 +7,17 @@ import math
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
-from genalloy.evidence import Kind
+from genalloy.core.capabilities import Batch
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Conditional
 from genalloy.heads.discrete import Bernoulli, Categorical
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.laws.every import every_part
 from genalloy.laws.listed import LEVELS, Listed
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import From
 from genalloy.training.fit import fit
 
 
@@ -46,7 +46,7 @@ def steps(model, objective, batch) -> list[float]:
 
 
 def gaussian(e, c):
-    return From(Gaussian(), MLP(c, math.prod(e) * 2, (8,)), e, c)
+    return Conditional(Gaussian(), MLP(c, math.prod(e) * 2, (8,)), e, c)
 
 
 def test_the_list_holds_every_family() -> None:
@@ -68,11 +68,11 @@ def test_as_prior_over_discrete_codes(part: Listed) -> None:
     """Fitted to codes after the rest; the whole is a proper lower bound, right by enumeration of the codes."""
     codes = integers(part, 8)
     z, x = codes.shape[1:], torch.randint(0, 2, (4, 3)).float()
-    prior = shaken(part.make(z, ()), 0.1)
+    prior = perturb_parameters(part.make(z, ()), 0.1)
     taken = steps(prior, MaximumLikelihood(), Batch(codes))
     assert len(taken) == 3 and all(map(math.isfinite, taken))
-    posterior = From(Categorical(LEVELS), MLP(((3,),), math.prod(z) * LEVELS, (8,)), z, ((3,),))
-    likelihood = From(Bernoulli(), MLP((z,), 3, (8,)), (3,), (z,))
+    posterior = Conditional(Categorical(LEVELS), MLP(((3,),), math.prod(z) * LEVELS, (8,)), z, ((3,),))
+    likelihood = Conditional(Bernoulli(), MLP((z,), 3, (8,)), (3,), (z,))
     model = LatentVariable(prior, likelihood, posterior, (3,)).eval()
     with torch.no_grad():
         evidence = model().density(x)

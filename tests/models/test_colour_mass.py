@@ -7,16 +7,16 @@ import torch
 
 from genalloy.heads.discrete import Categorical, LogisticMixture
 from genalloy.heads.head import Head
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.autoregressive import Autoregressive
-from genalloy.networks.causal import CausalNet, Pixels, Shift, Singles
-from genalloy.networks.dilated import CausalConvolution
-from genalloy.networks.entry import OneHot
-from genalloy.networks.pixel import GatedPixelCNN, Stack
-from genalloy.networks.pixel_rnn import DiagonalBiLSTM, RowLSTM
-from genalloy.networks.places import Places
-from genalloy.networks.plain_pixel import MaskedStart, ResidualBlock
-from genalloy.networks.snail import SnailBlocks
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.network import CausalNet, Pixels, Shift, Singles
+from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
+from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock
+from genalloy.networks.causal.pixelsnail import SnailBlocks
+from genalloy.networks.causal.positions import PositionalEmbedding
+from genalloy.networks.causal.wavenet import CausalConvolution
+from genalloy.networks.input_embedding import OneHot
 
 COLOUR, LEVELS, SIZE = (3, 1, 2), 3, (1, 2)
 EVERY = torch.cartesian_prod(*[torch.arange(float(LEVELS))] * 6).reshape(-1, *COLOUR)
@@ -32,9 +32,13 @@ def network(name: str, width: int) -> torch.nn.Module:
     if name == "gated":
         return GatedPixelCNN(COLOUR, width, Stack(6, 2, places=2), entry=OneHot(LEVELS))
     if name == "raster":
-        return CausalNet(COLOUR, width, Shift(4), [CausalConvolution(4, 3)], Places((6,), 4), Singles(), OneHot(LEVELS))
+        return CausalNet(
+            COLOUR, width, Shift(4), [CausalConvolution(4, 3)], PositionalEmbedding((6,), 4), Singles(), OneHot(LEVELS)
+        )
     tokens = Pixels((2, 0, 1))
-    return CausalNet(COLOUR, width, MaskedStart(4, SIZE, 3, wrap=True), [LAYERS[name]], Places(SIZE, 4), tokens, OneHot(LEVELS))
+    return CausalNet(
+        COLOUR, width, MaskedStart(4, SIZE, 3, wrap=True), [LAYERS[name]], PositionalEmbedding(SIZE, 4), tokens, OneHot(LEVELS)
+    )
 
 
 @pytest.mark.parametrize("head", [Categorical(LEVELS), LogisticMixture(LEVELS, 2)], ids=["categorical", "logistics"])
@@ -42,7 +46,7 @@ def network(name: str, width: int) -> torch.nn.Module:
 @torch.no_grad()
 def test_masses_of_colour_images_sum_to_one(name: str, head: Head) -> None:
     torch.manual_seed(0)
-    part = shaken(Autoregressive(network(name, head.width), head, COLOUR), 0.3).double().eval()
+    part = perturb_parameters(Autoregressive(network(name, head.width), head, COLOUR), 0.3).double().eval()
     log_mass = part().density(EVERY.double()).value
     assert log_mass.std() > 0.01, "the test wants a law that is not uniform"
     assert abs(float(log_mass.exp().sum()) - 1) < 1e-9

@@ -10,17 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.evidence import Unavailable
+from genalloy.core.evidence import Unavailable
 from genalloy.heads.discrete import Bernoulli, Categorical
 from genalloy.heads.gaussian import Gaussian, StandardNormal
-from genalloy.models.any_order import Ancestral, AnyOrder, FixedOrder, Generation, Parallel
+from genalloy.models.any_order import AnyOrder, FixedOrder, OneByOne, Parallel, SamplingOrder
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.completion import EXACTLY, Enumerated, ImportanceResampled, law_of
 from genalloy.models.mixture import Mixture
 from genalloy.models.ngram import NGram
-from genalloy.networks.absorbing import AbsorbingMLP, Trunk
-from genalloy.networks.entry import OneHot
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.input_embedding import OneHot
+from genalloy.networks.mlp import Hidden
+from genalloy.networks.order_agnostic import OrderAgnosticMLP, TrunkConfig
 from genalloy.runs.score import complete, completions
 
 D, K = 4, 3
@@ -38,10 +39,10 @@ def shaken(part: Any, size: float) -> Any:
     return part.eval()
 
 
-def any_order(generation: Generation) -> Any:
+def any_order(generation: SamplingOrder) -> Any:
     """Weights so far from a fit that orders disagree."""
     torch.manual_seed(0)
-    network = AbsorbingMLP((D,), K, Trunk(16, 1), (), OneHot(K))
+    network = OrderAgnosticMLP((D,), K, TrunkConfig(16, 1), (), OneHot(K))
     return shaken(AnyOrder(network, Categorical(K), (D,), (), generation), 0.8)
 
 
@@ -57,7 +58,7 @@ def ngram() -> Any:
 
 
 MODELS = {
-    "random orders": lambda: any_order(Ancestral()),
+    "random orders": lambda: any_order(OneByOne()),
     "parallel": lambda: any_order(Parallel((1, 3))),
     "fixed order": lambda: any_order(FixedOrder((2, 0, 3, 1))),
     "fixed, parallel": lambda: any_order(FixedOrder((0, 1, 2, 3), (2, 2))),
@@ -139,7 +140,7 @@ def test_which_beginnings_are_exact(name: str, known: list[int], exact: bool) ->
 
 
 def test_orders_beyond_ten_are_estimated_and_enumeration_says_so() -> None:
-    network = AbsorbingMLP((12,), 1, Trunk(16, 1), (), OneHot(2))
+    network = OrderAgnosticMLP((12,), 1, TrunkConfig(16, 1), (), OneHot(2))
     model, known = shaken(AnyOrder(network, Bernoulli(), (12,)), 0.3), torch.arange(12) < 9
     found = completions(model, torch.ones(5, 12), known.expand(5, 12), ImportanceResampled(8))
     assert (found.values[:, :9] == 1).all() and (found.effective >= 1 - 1e-4).all()

@@ -5,25 +5,26 @@ import copy
 import pytest
 import torch
 
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.spec import from_spec, to_spec, value_text
+from genalloy.diffusion.parameterisations import X0, Edm, Eps, Levels, Score, V, Velocity
+from genalloy.diffusion.paths import CosinePath, LinearPath, VarianceExploding, VariancePreserving
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
-from genalloy.evidence import Kind, Unavailable
 from genalloy.laws.diffusion import check_diffusion
 from genalloy.models.analytic import AnalyticNetwork, mixture_denoiser, mixture_log_density, mixture_sample
-from genalloy.models.diffusion import Diffusion, Grid, Real
-from genalloy.networks.denoiser import ResidualMLP
+from genalloy.models.diffusion import ContinuousData, Diffusion, DiscretisedData
+from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.mlp import MLP
 from genalloy.networks.unet import UNet
-from genalloy.paths import X0, Cosine, Edm, Eps, Levels, Linear, Score, V, VarianceExploding, VariancePreserving, Velocity
 from genalloy.samplers.diffusion import DDIM, AdamsBashforth, Ancestral, ProbabilityFlow
-from genalloy.spec import from_spec, to_spec, value_text
 
 
 def small(shape=(2,), *values, **named):
     width = named.get("parameterisation", Edm()).width
-    return Diffusion(ResidualMLP((shape, ()), width, 16, 1), shape, *values, **named)
+    return Diffusion(DenoiserMLP((shape, ()), width, 16, 1), shape, *values, **named)
 
 
-@pytest.mark.parametrize("path", [Linear(), Cosine()], ids=repr)
+@pytest.mark.parametrize("path", [LinearPath(), CosinePath()], ids=repr)
 @pytest.mark.parametrize("head", [Eps(), Score()], ids=repr)
 def test_eps_needs_data_left_at_the_end(path, head):
     with pytest.raises(ValueError, match="use V"):
@@ -33,7 +34,7 @@ def test_eps_needs_data_left_at_the_end(path, head):
 def test_score_and_velocity_follow_from_the_denoiser():
     torch.manual_seed(0)
     path = VariancePreserving()
-    part = Diffusion(AnalyticNetwork(path, Eps()), (2,), Real(standardise=False), path, Eps()).double()
+    part = Diffusion(AnalyticNetwork(path, Eps()), (2,), ContinuousData(standardise=False), path, Eps()).double()
     t = torch.rand(50, dtype=torch.float64) * 0.8 + 0.1
     x_t = torch.randn(50, 2, dtype=torch.float64, requires_grad=True)
     a, s = path.alpha(t), path.sigma(t)
@@ -48,7 +49,7 @@ def test_score_and_velocity_follow_from_the_denoiser():
 
 def test_score_of_the_data():
     torch.manual_seed(0)
-    part = Diffusion(AnalyticNetwork(Linear(), V()), (2,), Real(standardise=False), parameterisation=V()).double()
+    part = Diffusion(AnalyticNetwork(LinearPath(), V()), (2,), ContinuousData(standardise=False), parameterisation=V()).double()
     y = mixture_sample(20).requires_grad_()
     (true,) = torch.autograd.grad(mixture_log_density(y).sum(), y)
     torch.testing.assert_close(part().score(y.detach()), true, rtol=1e-2, atol=5e-2)
@@ -56,7 +57,7 @@ def test_score_of_the_data():
 
 def test_denoise_accepts_any_batch():
     torch.manual_seed(0)
-    part = Diffusion(AnalyticNetwork(Linear(), V()), (2,), Real(standardise=False), parameterisation=V()).double()
+    part = Diffusion(AnalyticNetwork(LinearPath(), V()), (2,), ContinuousData(standardise=False), parameterisation=V()).double()
     x_t = torch.randn(3, 4, 2, dtype=torch.float64)
     one = part().denoise(x_t, torch.tensor(0.5))
     torch.testing.assert_close(one, part().denoise(x_t, torch.full((4,), 0.5)))
@@ -67,7 +68,7 @@ def test_denoise_accepts_any_batch():
 def test_integers_come_back_as_integers():
     torch.manual_seed(0)
     for head in (Levels(7), Edm()):
-        part = small((2, 3), Grid(7), parameterisation=head, sampler=AdamsBashforth(6))
+        part = small((2, 3), DiscretisedData(7), parameterisation=head, sampler=AdamsBashforth(6))
         x = part().sample((50,))
         assert x.shape == (50, 2, 3) and torch.equal(x, x.round()) and x.min() >= 0 and x.max() <= 6
 
@@ -77,7 +78,7 @@ def test_initialised_levels_are_the_histogram_model():
     torch.manual_seed(0)
     p = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
     x = torch.stack([torch.multinomial(row, 20000, replacement=True) for row in p], 1).float()
-    part = small((2,), Grid(3), parameterisation=Levels(3))
+    part = small((2,), DiscretisedData(3), parameterisation=Levels(3))
     part.initialise(x)
     sample = part().sample((5000,)).long()
     found = torch.stack([torch.bincount(sample[:, i], minlength=3) / 5000 for i in range(2)])
@@ -99,7 +100,7 @@ def test_standardisation_is_kept_in_the_file():
     "values",
     [
         {"path": VarianceExploding(0.01, 30.0), "parameterisation": X0(), "sampler": DDIM(3, 0.5)},
-        {"observation": Grid(5), "parameterisation": Levels(5), "sampler": Ancestral(3)},
+        {"observation": DiscretisedData(5), "parameterisation": Levels(5), "sampler": Ancestral(3)},
         {"parameterisation": Velocity(), "estimator": ProbabilityFlowLikelihood(3), "sampler": ProbabilityFlow(steps=3)},
     ],
 )
@@ -129,8 +130,8 @@ def test_labels():
 @pytest.mark.parametrize(
     "part",
     [
-        small((3,), path=Cosine(), sampler=Ancestral(20)),
-        small((2, 2), Grid(4), parameterisation=Levels(4), path=VariancePreserving()),
+        small((3,), path=CosinePath(), sampler=Ancestral(20)),
+        small((2, 2), DiscretisedData(4), parameterisation=Levels(4), path=VariancePreserving()),
     ],
     ids=["reals", "levels"],
 )

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import reach
+from genalloy.core.capabilities import reach
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.part import Estimated
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.estimators.annealed_importance import AnnealedImportance
-from genalloy.evidence import Kind, Unavailable
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.hmc import HMC
@@ -20,11 +22,8 @@ from genalloy.models.energy import EnergyModel
 from genalloy.models.fitted import FittedGaussian
 from genalloy.models.flow import Preprocessed
 from genalloy.models.implicit import Implicit
-from genalloy.networks.critic import ResidualMLP
-from genalloy.networks.mlp import MLP
-from genalloy.part import Estimated
-from genalloy.spec import from_spec, to_spec
-from genalloy.transforms.observation import Affine
+from genalloy.networks.mlp import MLP, ResidualMLP
+from genalloy.transforms.observation import Standardise
 
 
 class Shift(nn.Module):
@@ -83,7 +82,9 @@ def test_annealed_importance_lies_above_log_p_on_average() -> None:
 
 def test_annealed_importance_counts_preprocessing() -> None:
     torch.manual_seed(0)
-    part = Preprocessed(Estimated(tilted(), AnnealedImportance(200, 40)), [Affine(torch.ones(2), torch.full((2,), 3.0))], (2,))
+    part = Preprocessed(
+        Estimated(tilted(), AnnealedImportance(200, 40)), [Standardise(torch.ones(2), torch.full((2,), 3.0))], (2,)
+    )
     x = torch.randn(4, 2)
     truth = torch.distributions.Normal(1.0 - 3.0, 3.0).log_prob(x).sum(-1)
     evidence = part().density(x)

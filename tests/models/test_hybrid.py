@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from genalloy.capabilities import Batch, reach
-from genalloy.distribution import density
-from genalloy.evidence import Kind, Unavailable
+from genalloy.core.capabilities import Batch, reach
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.part import Conditional
 from genalloy.heads.discrete import Categorical
 from genalloy.heads.gaussian import StandardNormal
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.hybrid import Hybrid
-from genalloy.networks.masked import Hidden
+from genalloy.networks.mlp import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.objective import Play
-from genalloy.objectives.ports import At
-from genalloy.part import From
+from genalloy.objectives.sources import At
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.coupling import alternating, coupling
@@ -35,13 +35,13 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def classifier(dims: int, classes: int = 3) -> From:
-    return From(Categorical(classes), nn.Linear(dims, classes), (), ((dims,),))
+def classifier(dims: int, classes: int = 3) -> Conditional:
+    return Conditional(Categorical(classes), nn.Linear(dims, classes), (), ((dims,),))
 
 
 def vectors(dims: int = 4) -> Hybrid:
     layers = [coupling(alternating(dims, odd), Hidden((8,))) for odd in (False, True)]
-    return shaken(Hybrid(Flow(StandardNormal((dims,)), layers, (dims,)), classifier(dims)))
+    return perturb_parameters(Hybrid(Flow(StandardNormal((dims,)), layers, (dims,)), classifier(dims)))
 
 
 def integers() -> Hybrid:
@@ -49,7 +49,7 @@ def integers() -> Hybrid:
     inner: list[Transform] = [Squeeze((1, 2, 2)), ActNorm((4, 1, 1))]
     flow = Flow(StandardNormal((4, 1, 1)), inner, (1, 2, 2))
     noise = Dequantise(torch.ones(1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 2), torch.full((1, 2, 2), 2.0))
-    return shaken(Hybrid(Preprocessed(flow, [noise], (1, 2, 2)), classifier(4)))
+    return perturb_parameters(Hybrid(Preprocessed(flow, [noise], (1, 2, 2)), classifier(4)))
 
 
 class Counted:

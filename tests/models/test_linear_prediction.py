@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.distribution import Masked
+from genalloy.core.distribution import Masked
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.audio import mu_law_decode, mu_law_encode
 from genalloy.laws.stepwise import cached_equals_naive
-from genalloy.laws.subject import Subject, shaken
+from genalloy.laws.subject import Subject, perturb_parameters
 from genalloy.models.linear_prediction import EvenGrid, GridLogistic, LinearPrediction, MuLawGrid
-from genalloy.spec import from_spec, to_spec
 
 
 @pytest.fixture(autouse=True)
@@ -88,12 +88,12 @@ def test_a_class_that_the_batch_lacks_gets_the_fit_to_all() -> None:
 @pytest.mark.parametrize("loudness", [False, True])
 @pytest.mark.parametrize("order", [1, 3, 12])
 def test_steps_equal_the_parallel_pass(order: int, loudness: bool) -> None:
-    part = shaken(LinearPrediction((8,), 16, order, loudness=loudness))
+    part = perturb_parameters(LinearPrediction((8,), 16, order, loudness=loudness))
     cached_equals_naive(Subject(part, (8,), (), True, 16))
 
 
 def test_each_label_has_its_own_coefficients() -> None:
-    part = shaken(LinearPrediction((8,), 16, 3, classes=2))
+    part = perturb_parameters(LinearPrediction((8,), 16, 3, classes=2))
     x = part(torch.zeros(())).sample((5,))
     both = part(torch.tensor([0.0, 1.0])).density(x[:, None]).value
     for label in (0, 1):

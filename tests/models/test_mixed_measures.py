@@ -10,8 +10,9 @@ from torch import nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Distribution, Independent, Normal, Poisson
 
-from genalloy.distribution import density, draw
-from genalloy.evidence import Evidence, Kind, counting, lebesgue, same_unit
+from genalloy.core.distribution import density, draw
+from genalloy.core.evidence import Evidence, Kind, counting, lebesgue, same_unit
+from genalloy.core.part import Conditional, Estimated, Part
 from genalloy.heads.discrete import Bernoulli, Categorical
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Flow
@@ -19,8 +20,7 @@ from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import Mixture
 from genalloy.networks.mlp import MLP
-from genalloy.part import Estimated, From, Part
-from genalloy.transforms.observation import Affine, Dequantise
+from genalloy.transforms.observation import Dequantise, Standardise
 
 
 class Fixed(Part):
@@ -41,18 +41,18 @@ def masses() -> list[nn.Module]:
 
 
 def reals() -> list[nn.Module]:
-    flow = Flow(StandardNormal((2,)), [Affine(torch.zeros(2), torch.ones(2))], (2,))
+    flow = Flow(StandardNormal((2,)), [Standardise(torch.zeros(2), torch.ones(2))], (2,))
     return [Fixed(Normal(torch.zeros(2), torch.ones(2))), StandardNormal((2,)), flow, latent(Gaussian(), 4)]
 
 
 def latent(head: nn.Module, outputs: int) -> LatentVariable:
-    likelihood = From(head, MLP(((1,),), outputs, (4,)), (2,), ((1,),))
-    return LatentVariable(StandardNormal((1,)), likelihood, From(Gaussian(), MLP(((2,),), 2, (4,)), (1,), ((2,),)))
+    likelihood = Conditional(head, MLP(((1,),), outputs, (4,)), (2,), ((1,),))
+    return LatentVariable(StandardNormal((1,)), likelihood, Conditional(Gaussian(), MLP(((2,),), 2, (4,)), (1,), ((2,),)))
 
 
 def prior(part: nn.Module) -> LatentVariable:
-    likelihood = From(Gaussian(), MLP(((2,),), 4, (4,)), (2,), ((2,),))
-    return LatentVariable(part, likelihood, From(Gaussian(), MLP(((2,),), 4, (4,)), (2,), ((2,),)))
+    likelihood = Conditional(Gaussian(), MLP(((2,),), 4, (4,)), (2,), ((2,),))
+    return LatentVariable(part, likelihood, Conditional(Gaussian(), MLP(((2,),), 4, (4,)), (2,), ((2,),)))
 
 
 WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {

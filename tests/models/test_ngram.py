@@ -9,10 +9,10 @@ from collections import Counter
 import pytest
 import torch
 
-from genalloy.distribution import Masked
-from genalloy.evidence import Kind, Unavailable
+from genalloy.core.distribution import Masked
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.models.ngram import NGram
-from genalloy.spec import from_spec, to_spec
 
 ROWS = torch.randint(0, 3, (12, 5), generator=torch.Generator().manual_seed(0)).float()
 EVERY = torch.tensor(list(itertools.product(range(3), repeat=4))).float()

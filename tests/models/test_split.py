@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Conditional, Tempered
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import Gaussian, StandardNormal
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
 from genalloy.models.split import Split, halves
 from genalloy.networks.convolution import ConvNet, Elements, Filters
 from genalloy.networks.mlp import MLP
-from genalloy.part import From, Tempered
-from genalloy.spec import from_spec, to_spec
-from genalloy.transforms.coupling import ByChannel, Coupling
+from genalloy.transforms.coupling import ChannelMask, Coupling
 from genalloy.transforms.image import InvertibleConvolution, Squeeze
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import ActNorm
@@ -32,20 +32,20 @@ def seeded() -> None:
 
 
 def steps(shape: Shape, contexts: tuple[Shape, ...]) -> list[Transform]:
-    parting = ByChannel(shape)
+    parting = ChannelMask(shape)
     network = ConvNet((parting.still_shape, *contexts), 2 * parting.moved_shape[0], SMALL)
     return [ActNorm(shape, per_channel=True), InvertibleConvolution(shape[0]), Coupling(parting, network, Affine(), contexts)]
 
 
-def rest(shape: Shape, given: tuple[Shape, ...]) -> From:
-    return From(Gaussian(), Elements(ConvNet(given, 2 * shape[0], SMALL), 2), shape, given)
+def rest(shape: Shape, given: tuple[Shape, ...]) -> Conditional:
+    return Conditional(Gaussian(), Elements(ConvNet(given, 2 * shape[0], SMALL), 2), shape, given)
 
 
 def multi_scale(contexts: tuple[Shape, ...] = (), last: nn.Module | None = None) -> Flow:
     deep, left = halves((4, 2, 2))
     inner = Flow(StandardNormal((8, 1, 1)), [Squeeze(deep), *steps((8, 1, 1), contexts)], deep, contexts)
     base = Split(inner, last or rest(left, (deep, *contexts)), (4, 2, 2), contexts)
-    return shaken(Flow(base, [Squeeze((1, 4, 4)), *steps((4, 2, 2), contexts)], (1, 4, 4), contexts))
+    return perturb_parameters(Flow(base, [Squeeze((1, 4, 4)), *steps((4, 2, 2), contexts)], (1, 4, 4), contexts))
 
 
 def test_density_is_the_jacobian_s() -> None:
@@ -78,7 +78,7 @@ def test_codes_of_its_own_samples_are_standard_normal() -> None:
 
 
 def test_what_is_split_off_depends_on_what_goes_on_and_on_the_context() -> None:
-    split = Split(StandardNormal((1,)), From(Gaussian(), MLP(((1,), (3,)), 4, (8,)), (2,), ((1,), (3,))), (3,), CONTEXT)
+    split = Split(StandardNormal((1,)), Conditional(Gaussian(), MLP(((1,), (3,)), 4, (8,)), (2,), ((1,), (3,))), (3,), CONTEXT)
     z1, context = torch.randn(1, requires_grad=True), torch.randn(3, requires_grad=True)
     x = torch.cat([z1, torch.randn(2)])
     a, b = torch.autograd.grad(split(context).log_prob(x), [z1, context])
@@ -123,7 +123,7 @@ def test_temperature_of_a_split_is_exact_where_the_rest_is_free() -> None:
     x = torch.randn(5, 3)
     expected = torch.distributions.Normal(0, 0.25**0.5).log_prob(x).sum(-1)
     torch.testing.assert_close(Tempered(free, 0.25)().log_prob(x), expected)
-    bound = shaken(Split(StandardNormal((1,)), From(Gaussian(), MLP(((1,),), 4, (8,)), (2,), ((1,),)), (3,)))
+    bound = perturb_parameters(Split(StandardNormal((1,)), Conditional(Gaussian(), MLP(((1,),), 4, (8,)), (2,), ((1,),)), (3,)))
     cool = Tempered(bound, 0.25)()
     x, evidence = cool.draw((5,))
     assert evidence.kind is Kind.NONE and cool.density(x).kind is Kind.NONE and "depends on the others" in evidence.how

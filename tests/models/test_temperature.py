@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.evidence import Kind, Unavailable
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.part import Conditional, Tempered
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.laws.every_transform import every_transform
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.flow import Flow, Preprocessed
-from genalloy.networks.masked import MADE, Hidden
-from genalloy.networks.mlp import MLP
-from genalloy.part import From, Tempered
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.mlp import MLP, Hidden
 from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.linear import PLU, ActNorm
-from genalloy.transforms.observation import Affine, Dequantise
+from genalloy.transforms.observation import Dequantise, Standardise
 from genalloy.transforms.univariate import Additive, Univariate
 from genalloy.transforms.univariate import Affine as Scale
 
@@ -30,7 +30,7 @@ def seeded() -> None:
 
 def flow(univariate: Univariate) -> Flow:
     layers = [coupling(alternating(2, odd), SMALL, (), univariate) for odd in (False, True)]
-    return shaken(Flow(StandardNormal((2,)), [*layers, ActNorm((2,)), PLU(2, "rotation")], (2,)))
+    return perturb_parameters(Flow(StandardNormal((2,)), [*layers, ActNorm((2,)), PLU(2, "rotation")], (2,)))
 
 
 def grid(side: int = 400, reach: float = 8.0) -> tuple[torch.Tensor, float]:
@@ -77,7 +77,7 @@ def test_elsewhere_the_samples_are_a_heuristic_without_a_density() -> None:
 
 @torch.no_grad()
 def test_through_fixed_preprocessing() -> None:
-    scaled = Preprocessed(flow(Additive()), [Affine(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.5]))], (2,))
+    scaled = Preprocessed(flow(Additive()), [Standardise(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.5]))], (2,))
     assert Tempered(scaled, 0.7)().density(torch.randn(3, 2)).kind is Kind.EXACT
     every = torch.ones(2, dtype=torch.bool)
     integers = Preprocessed(flow(Additive()), [Dequantise(every, torch.zeros(2), torch.full((2,), 3.0))], (2,))
@@ -101,7 +101,7 @@ def test_one_changes_nothing() -> None:
 
 
 def test_the_context_goes_through() -> None:
-    part = From(Gaussian(), MLP(((3,),), 4, (8,)), (2,), ((3,),))
+    part = Conditional(Gaussian(), MLP(((3,),), 4, (8,)), (2,), ((3,),))
     context = torch.randn(5, 3)
     cool = Tempered(part, 0.25)(context)
     torch.testing.assert_close(cool.scale, part(context).scale / 2)
@@ -110,7 +110,7 @@ def test_the_context_goes_through() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("listed", every_transform(), ids=lambda t: t.name)
 def test_only_transforms_that_say_so_have_constant_log_determinants(listed: object) -> None:
-    transform = shaken(listed.build())
+    transform = perturb_parameters(listed.build())
     context = torch.randn(3).expand(40, 3) if listed.conditional else None
     ladj = transform.encode(listed.inside(torch.randn(40, *listed.event)), context)[1]
     varies = float(ladj.max() - ladj.min()) > 1e-5

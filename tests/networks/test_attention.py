@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.networks.attention import AttentionNet, Attentive, Blocks
-from genalloy.spec import from_spec, to_spec
+from genalloy.core.spec import from_spec, to_spec
+from genalloy.networks.attention import AttentionConfig, AttentionNet, Blocks
 
-TINY = Attentive(8, 1, 2)
+TINY = AttentionConfig(8, 1, 2)
 INPUTS = ((2, 4, 4), (3,), (1, 4, 4))
 
 
@@ -28,7 +28,7 @@ def test_batches_broadcast_and_rows_do_not_meet() -> None:
 
 def test_every_place_sees_every_other_and_knows_where_it_is() -> None:
     torch.manual_seed(0)
-    net = AttentionNet(((1, 8, 8),), 1, Attentive(8, 1, 2))
+    net = AttentionNet(((1, 8, 8),), 1, AttentionConfig(8, 1, 2))
     image = torch.zeros(1, 8, 8)
     far = image.clone()
     far[0, 7, 7] = 5.0
@@ -50,7 +50,7 @@ def test_zero_start_storage_and_refusal() -> None:
     assert (net(inputs(2)) == 0).all()
     assert repr(from_spec(*to_spec(net))) == repr(net)
     with pytest.raises(ValueError, match="expected a divisor"):
-        AttentionNet(INPUTS, 6, Attentive(8, 1, 3))
+        AttentionNet(INPUTS, 6, AttentionConfig(8, 1, 3))
 
 
 def test_blocks_keep_every_pixel() -> None:

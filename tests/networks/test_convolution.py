@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from genalloy.core.part import Conditional
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import Gaussian
 from genalloy.networks.convolution import ConvNet, Elements, Filters
-from genalloy.part import From
-from genalloy.spec import from_spec, to_spec
 
 IMAGE = (2, 4, 6)
 SMALL = Filters(5, 2)
@@ -76,7 +76,7 @@ def test_wrong_inputs_are_named() -> None:
 
 def test_as_the_network_of_a_head() -> None:
     network = ConvNet(((1, 4, 6), (3,)), 2 * 2, SMALL)
-    part = From(Gaussian(), Elements(network, 2), IMAGE, ((1, 4, 6), (3,)))
+    part = Conditional(Gaussian(), Elements(network, 2), IMAGE, ((1, 4, 6), (3,)))
     context = torch.randn(5, 1, 4, 6), torch.randn(5, 3)
     gaussian = part(context)
     assert gaussian.batch_shape == (5,) and gaussian.event_shape == IMAGE

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from genalloy.networks.denoiser import ResidualMLP
+from genalloy.core.spec import from_spec, to_spec
+from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.unet import UNet
-from genalloy.spec import from_spec, to_spec
 
 NETWORKS = {
-    "mlp": lambda: ResidualMLP(((1, 4, 4), (), (3,), ()), 5, 16, 2, 0.1),
+    "mlp": lambda: DenoiserMLP(((1, 4, 4), (), (3,), ()), 5, 16, 2, 0.1),
     "unet": lambda: UNet(((1, 4, 4), (), (3,), ()), 5, 8, 2, 1, 0.1),
 }
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.laws.subject import shaken
+from genalloy.core.spec import from_spec, to_spec
+from genalloy.laws.subject import perturb_parameters
 from genalloy.networks.lipschitz import (
     BoundedConv,
     BoundedLinear,
@@ -20,7 +21,6 @@ from genalloy.networks.lipschitz import (
     LipschitzMLP,
     LipSwish,
 )
-from genalloy.spec import from_spec, to_spec
 
 IMAGE = (2, 3, 4)
 CONTEXT = ((3,), ())
@@ -74,7 +74,7 @@ def test_the_measured_lipschitz_constant_stays_within_the_bound(name: str) -> No
     c = context(8) if network.context_shapes else None
     tight = stretched(network, x, c)
     found = []
-    for model in (tight, shaken(tight, 1.0), shaken(tight, 20.0), copy.deepcopy(tight).eval()):
+    for model in (tight, perturb_parameters(tight, 1.0), perturb_parameters(tight, 20.0), copy.deepcopy(tight).eval()):
         points = torch.cat([scale * torch.randn(30, *network.event_shape) for scale in (0.1, 1.0, 20.0)])
         found.append(float(torch.linalg.matrix_norm(jacobians(model, points, context(90) if c else None).detach(), 2).max()))
     assert max(found) < 0.905
@@ -153,7 +153,7 @@ def test_lipswish_is_the_published_function() -> None:
 
 @pytest.mark.parametrize("name", networks())
 def test_tangents_are_those_of_autograd(name: str) -> None:
-    network = shaken(networks()[name]).double()
+    network = perturb_parameters(networks()[name]).double()
     x = torch.randn(4, *network.event_shape, dtype=torch.float64)
     c = tuple(part.double() for part in context(4)) if network.context_shapes else None
     y, tangent = network.linearise(x, network.bind(c, (4,)))

@@ -9,24 +9,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch
-from genalloy.evidence import Unavailable
+from genalloy.core.capabilities import Batch
+from genalloy.core.evidence import Unavailable
+from genalloy.core.part import Conditional
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Preprocessed
 from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
-from genalloy.networks.critic import ResidualMLP
-from genalloy.networks.mlp import MLP
+from genalloy.networks.mlp import MLP, ResidualMLP
 from genalloy.objectives.adversarial import R1, R2, Adversarial, Critic, GradientPenalty, Health, health
 from genalloy.objectives.objective import Play
 from genalloy.objectives.payoffs import Hinge, LeastSquares, NonSaturating, Payoff, Relativistic, Wasserstein
-from genalloy.objectives.ports import At, Data, Encode, Port, Prior, Sample
 from genalloy.objectives.reconstruction import Reconstruction
-from genalloy.part import From
-from genalloy.spec import from_spec, to_spec
-from genalloy.training.players import players
-from genalloy.transforms.observation import Affine, Dequantise
+from genalloy.objectives.sources import At, Data, Encode, PointSource, Prior, Sample
+from genalloy.training.slots import players
+from genalloy.transforms.observation import Dequantise, Standardise
 
 P, Q = torch.tensor([0.7, 0.1, 0.2]), torch.tensor([0.2, 0.5, 0.3])
 M = (P + Q) / 2
@@ -153,8 +152,8 @@ def test_one_critic_judges_one_game() -> None:
 
 def autoencoder(dims: int = 3) -> LatentVariable:
     head, width = Gaussian(), 2
-    posterior = From(head, MLP(((dims,),), 2 * width), (2,), ((dims,),))
-    likelihood = From(Gaussian(), MLP(((2,),), 2 * dims), (dims,), ((2,),))
+    posterior = Conditional(head, MLP(((dims,),), 2 * width), (2,), ((dims,),))
+    likelihood = Conditional(Gaussian(), MLP(((2,),), 2 * dims), (dims,), ((2,),))
     return LatentVariable(StandardNormal((2,)), likelihood, posterior)
 
 
@@ -162,7 +161,7 @@ def test_data_and_sample_meet_behind_fixed_preprocessing() -> None:
     shape = torch.Size((2,))
     layers = [
         Dequantise(torch.ones(shape, dtype=torch.bool), torch.zeros(shape), torch.full(shape, 3.0)),
-        Affine(torch.full(shape, 2.0), torch.full(shape, 0.5)),
+        Standardise(torch.full(shape, 2.0), torch.full(shape, 0.5)),
     ]
     play = Play(Preprocessed(generator(), layers, (2,)), Batch(torch.ones(6, 2)))
     real, fake = Data()(play), Sample()(play)
@@ -183,7 +182,7 @@ def test_prior_encode_and_at_meet_in_the_code_space() -> None:
     assert At("reconstruct")(play).shape == (6, 3)
 
 
-class _Shifted(Port):
+class _Shifted(PointSource):
     """A port with the model on the real side."""
 
     def __call__(self, play: Play) -> Tensor:
@@ -215,7 +214,7 @@ def test_an_adversarial_autoencoder_in_one_line() -> None:
 
 
 def test_samples_without_gradient_are_refused_with_a_remedy() -> None:
-    bits = From(Bernoulli(), MLP(((),), 2), (2,), ((),))
+    bits = Conditional(Bernoulli(), MLP(((),), 2), (2,), ((),))
     play = Play(bits, Batch(torch.zeros(4, 2), torch.zeros(4)))
     with pytest.raises(Unavailable, match="Gumbel-softmax"):
         Adversarial(critic()).check(play)

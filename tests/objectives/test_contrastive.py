@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch
-from genalloy.distribution import density
-from genalloy.evidence import Unavailable
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Unavailable
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.hmc import HMC
@@ -22,9 +23,8 @@ from genalloy.models.implicit import Implicit
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.contrastive import ContrastiveDivergence, FitNoise, NoiseContrastive
 from genalloy.objectives.objective import Play
-from genalloy.spec import from_spec, to_spec
-from genalloy.training.players import players
-from genalloy.transforms.observation import Affine
+from genalloy.training.slots import players
+from genalloy.transforms.observation import Standardise
 
 
 class Linear(nn.Module):
@@ -128,7 +128,7 @@ def test_noise_gets_no_gradient_from_the_contrast_and_may_have_a_turn_of_its_own
 
 
 def test_contrastive_objectives_look_through_preprocessing_and_ask_for_an_energy() -> None:
-    part = Preprocessed(model(), [Affine(torch.ones(1), torch.full((1,), 2.0))], (1,))
+    part = Preprocessed(model(), [Standardise(torch.ones(1), torch.full((1,), 2.0))], (1,))
     objective = ContrastiveDivergence(Langevin(1), ReplayBuffer(8, (1,)))
     objective.check(Play(part, Batch(torch.zeros(4, 1))))
     implicit = Implicit(StandardNormal((1,)), nn.Identity(), (1,))

@@ -8,22 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import draw
+from genalloy.core.evidence import Unavailable
+from genalloy.core.part import Conditional
+from genalloy.core.schedules import Linear
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.energies import U1
-from genalloy.distribution import draw
-from genalloy.evidence import Unavailable
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.gaussian import Gaussian, StandardNormal
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
-from genalloy.networks.masked import Hidden
-from genalloy.networks.mlp import MLP
+from genalloy.networks.mlp import MLP, Hidden
 from genalloy.objectives.divergences import AlphaDivergence, ReverseKL, unnormalised
 from genalloy.objectives.objective import Objective, Play
-from genalloy.part import From
-from genalloy.schedules import Linear
-from genalloy.spec import from_spec, to_spec
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.layer import Inverse
@@ -118,8 +117,8 @@ def test_the_temperature_is_annealed() -> None:
 def test_targets_that_are_parts_and_contexts() -> None:
     """A part's density as target, each row of a batch against its own context."""
     torch.manual_seed(0)
-    target = From(Gaussian(), MLP(((1,),), 2, (4,)), (1,), ((1,),)).requires_grad_(False)
-    model = From(Gaussian(), MLP(((1,),), 2, (4,)), (1,), ((1,),))
+    target = Conditional(Gaussian(), MLP(((1,),), 2, (4,)), (1,), ((1,),)).requires_grad_(False)
+    model = Conditional(Gaussian(), MLP(((1,),), 2, (4,)), (1,), ((1,),))
     model.load_state_dict(target.state_dict())
     at = Play(model, Batch(torch.zeros(6, 1), torch.randn(6, 1)))
     objective = ReverseKL(target, samples=5)
@@ -142,7 +141,9 @@ def test_planar_layers_learn_an_energy() -> None:
 def test_path_gradients_pass_through_certified_inverses() -> None:
     """The density of own draws needs every layer's root; the mean gradient is the ordinary one."""
     torch.manual_seed(0)
-    flow = shaken(Flow(StandardNormal((2,)), [Inverse(Planar(2, Hidden((4,)))) for _ in range(2)], (2,)), 0.5).double()
+    flow = perturb_parameters(
+        Flow(StandardNormal((2,)), [Inverse(Planar(2, Hidden((4,)))) for _ in range(2)], (2,)), 0.5
+    ).double()
     path, whole = (
         torch.cat([g.flatten() for g in torch.autograd.grad(ReverseKL(U1(), p)(play(flow, 20_000)), list(flow.parameters()))])
         for p in (True, False)
@@ -151,12 +152,12 @@ def test_path_gradients_pass_through_certified_inverses() -> None:
 
 
 def test_refusals_come_before_the_first_step() -> None:
-    bits = From(Bernoulli(), MLP(((1,),), 1, (4,)), (1,), ((1,),))
+    bits = Conditional(Bernoulli(), MLP(((1,),), 1, (4,)), (1,), ((1,),))
     with pytest.raises(Unavailable, match="carry no gradient"):
         ReverseKL(Quadratic()).check(Play(bits, Batch(torch.zeros(4, 1), torch.randn(4, 1))))
     with pytest.raises(Unavailable, match="freeze it"):
         ReverseKL(affine()).check(play(affine(), 4))
-    gaussian = lambda: From(Gaussian(), MLP(((1,),), 2, (4,)), (1,), ((1,),))  # noqa: E731
+    gaussian = lambda: Conditional(Gaussian(), MLP(((1,),), 2, (4,)), (1,), ((1,),))  # noqa: E731
     vae = LatentVariable(StandardNormal((1,)), gaussian(), gaussian())
     with pytest.raises(Unavailable, match="path gradients need an EXACT density; found LOWER"):
         ReverseKL(Quadratic()).check(play(vae, 4))

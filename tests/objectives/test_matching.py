@@ -5,29 +5,32 @@ from itertools import permutations
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
-from genalloy.evidence import Unavailable
+from genalloy.core.capabilities import Batch
+from genalloy.core.evidence import Unavailable
+from genalloy.diffusion.parameterisations import Velocity
+from genalloy.diffusion.paths import CosinePath, VariancePreserving
+from genalloy.diffusion.times import UniformTime
+from genalloy.diffusion.weights import Unit
 from genalloy.heads.gaussian import StandardNormal
-from genalloy.laws.subject import shaken
-from genalloy.models.diffusion import Diffusion, Real
+from genalloy.laws.subject import perturb_parameters
+from genalloy.models.diffusion import ContinuousData, Diffusion
 from genalloy.models.flow import Flow, Preprocessed
-from genalloy.networks.denoiser import ResidualMLP
-from genalloy.networks.squash import Squash
+from genalloy.networks.concat_squash import ConcatSquash
+from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.matching import FlowMatching, Independent, JacobianNorm, KineticEnergy, OptimalTransport, Reflow
 from genalloy.objectives.objective import Play
 from genalloy.objectives.score import DenoisingScoreMatching
-from genalloy.paths import Cosine, UniformTime, Unit, VariancePreserving, Velocity
 from genalloy.solvers.ode import Euler, Steps
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 from genalloy.transforms.ode import Continuous
 
 
 def flow(base=None, context=(), **options):
     torch.manual_seed(0)
-    ode = Continuous(Squash(((2,), (), *context), (16, 16), features=8), (2,), **options)
+    ode = Continuous(ConcatSquash(((2,), (), *context), (16, 16), features=8), (2,), **options)
     return Flow(base or StandardNormal((2,)), [ode], (2,), context)
 
 
@@ -47,7 +50,7 @@ def test_a_field_of_zero_pays_the_target_s_square():
     x = torch.randn(20000, 2)
     assert abs(loss(FlowMatching(), flow(), x) - 4.0) < 0.1  # |eps - y|^2: variance 2 in each of 2 dimensions
     assert abs(loss(FlowMatching(), flow(Far((2,))), x) - 104.0) < 1.0  # the source is the flow's own base
-    cosine = loss(FlowMatching(path=Cosine()), flow(), x)
+    cosine = loss(FlowMatching(path=CosinePath()), flow(), x)
     assert abs(cosine - 2 * (torch.pi / 2) ** 2) < 0.15  # alpha'^2 + sigma'^2 = (pi/2)^2
 
 
@@ -88,8 +91,8 @@ def test_coupled_rows_are_not_cut_into_shards():
 def test_on_a_diffusion_it_is_score_matching_of_the_velocity():
     """The same expectation as |F - target|^2 under uniform time, for F = velocity."""
     torch.manual_seed(0)
-    network = ResidualMLP(((2,), ()), width=16, blocks=1)
-    part = shaken(Diffusion(network, (2,), Real(standardise=False), parameterisation=Velocity()))
+    network = DenoiserMLP(((2,), ()), width=16, blocks=1)
+    part = perturb_parameters(Diffusion(network, (2,), ContinuousData(standardise=False), parameterisation=Velocity()))
     x = torch.randn(20000, 2)
     a, b = loss(FlowMatching(), part, x), loss(DenoisingScoreMatching(Unit(), UniformTime()), part, x)
     assert abs(a - b) < 0.05 * b
@@ -99,9 +102,9 @@ def test_paths_that_do_not_fit_are_refused():
     x = torch.randn(4, 2)
     with pytest.raises(Unavailable, match="from data to source"):
         FlowMatching(path=VariancePreserving()).check(Play(flow(), Batch(x)))
-    part = Diffusion(ResidualMLP(((2,), ()), width=8, blocks=1), (2,), Real())
+    part = Diffusion(DenoiserMLP(((2,), ()), width=8, blocks=1), (2,), ContinuousData())
     with pytest.raises(Unavailable, match="same path"):
-        FlowMatching(path=Cosine()).check(Play(part, Batch(x)))
+        FlowMatching(path=CosinePath()).check(Play(part, Batch(x)))
     with pytest.raises(Unavailable, match="velocity"):
         FlowMatching().check(Play(StandardNormal((2,)), Batch(x)))
 
@@ -109,7 +112,7 @@ def test_paths_that_do_not_fit_are_refused():
 def test_learns_through_preprocessing_from_any_base():
     """From N((10, 0), I) to N((-3, 5), 4 I), data as given."""
     inner = flow(Far((2,)), steps=Steps(8, 8))
-    model = Preprocessed(inner, [Affine(torch.tensor([-3.0, 5.0]), torch.tensor([2.0, 2.0]))], (2,))
+    model = Preprocessed(inner, [Standardise(torch.tensor([-3.0, 5.0]), torch.tensor([2.0, 2.0]))], (2,))
     torch.manual_seed(0)
     rows = (Batch(torch.tensor([-3.0, 5.0]) + 2 * torch.randn(256, 2)) for _ in range(300))
     for _ in fit(model, FlowMatching(), rows, training=Training(Adam(1e-2))):
@@ -135,7 +138,7 @@ def test_conditional_rows_learn_their_own_law():
 
 
 def test_reflow_keeps_the_first_phase_s_own_pairs():
-    model = shaken(flow(steps=Steps(2, 16)))
+    model = perturb_parameters(flow(steps=Steps(2, 16)))
     objective = Reflow((2,), 64)
     frozen = {k: v.clone() for k, v in model.state_dict().items()}
     play = Play(model, Batch(torch.randn(32, 2)))
@@ -168,7 +171,7 @@ def test_regularisers_of_a_constant_and_of_a_linear_field():
     with torch.no_grad():
         model.layers[0].field.condition[-1].bias[-2:] = torch.tensor([1.0, -2.0])
     assert abs(loss(KineticEnergy(), model, x) - 5.0) < 1e-4 and loss(JacobianNorm(), model, x) < 1e-8
-    bent = shaken(model)
+    bent = perturb_parameters(model)
     ode, path = bent.layers[0], []
     ode.solver, ode.steps = Euler(), Steps(1, 1)
     with torch.no_grad():
@@ -181,8 +184,8 @@ def test_regularisers_of_a_constant_and_of_a_linear_field():
 
 @pytest.mark.parametrize("first", ["likelihood first", "likelihood last"])
 def test_regularisers_share_the_likelihood_s_solve(first):
-    inner = shaken(flow())
-    model = Preprocessed(inner, [Affine(torch.zeros(2), torch.full((2,), 2.0))], (2,))
+    inner = perturb_parameters(flow())
+    model = Preprocessed(inner, [Standardise(torch.zeros(2), torch.full((2,), 2.0))], (2,))
     calls = []
     inner.layers[0].field.register_forward_hook(lambda *_: calls.append(1))
     terms = [MaximumLikelihood(), 0.1 * KineticEnergy(), 0.1 * JacobianNorm()]

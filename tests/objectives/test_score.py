@@ -5,28 +5,31 @@ import warnings
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
-from genalloy.evidence import Unavailable
+from genalloy.core.capabilities import Batch
+from genalloy.core.evidence import Unavailable
+from genalloy.diffusion.parameterisations import X0, Edm, Velocity
+from genalloy.diffusion.paths import LinearPath
+from genalloy.diffusion.times import UniformTime
+from genalloy.diffusion.weights import Likelihood, MinSnr, Tilted, Unit
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.analytic import mixture_log_density, mixture_sample
-from genalloy.models.diffusion import Diffusion, Real
+from genalloy.models.diffusion import ContinuousData, Diffusion
 from genalloy.models.flow import Preprocessed
-from genalloy.networks.denoiser import ResidualMLP
+from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.objectives.objective import Play
 from genalloy.objectives.score import DenoisingScoreMatching
-from genalloy.paths import X0, Edm, Likelihood, Linear, MinSnr, Tilted, UniformTime, Unit, Velocity
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 
 
 def small(**named):
     width = named.get("parameterisation", Edm()).width
-    return Diffusion(ResidualMLP(((2,), ()), width, 32, 1), (2,), **named)
+    return Diffusion(DenoiserMLP(((2,), ()), width, 32, 1), (2,), **named)
 
 
 def test_likelihood_weight_is_the_integral_over_lambda():
     """N(0, 1) with its exact denoiser (the zero network under Edm): E |eps - eps_hat|^2 = sigmoid(2 lambda) an element."""
     torch.manual_seed(0)
-    part = small(observation=Real(standardise=False))
+    part = small(observation=ContinuousData(standardise=False))
     with torch.no_grad():
         loss = DenoisingScoreMatching()(Play(part, Batch(torch.randn(100000, 2))))
     integral = 0.5 * torch.nn.functional.softplus(torch.tensor([12.0, -9.0]))
@@ -45,7 +48,7 @@ def test_time_distribution_does_not_change_the_likelihood_loss(times):
 
 def test_unit_weight_is_regression_of_the_output():
     torch.manual_seed(0)
-    part, x = small(parameterisation=Velocity(), observation=Real(standardise=False)), torch.randn(50000, 2)
+    part, x = small(parameterisation=Velocity(), observation=ContinuousData(standardise=False)), torch.randn(50000, 2)
     with torch.no_grad():
         loss = DenoisingScoreMatching(Unit(), UniformTime())(Play(part, Batch(x)))
     # the zero network predicts velocity 0 where eps - y has variance 2 in each of two dimensions
@@ -55,7 +58,7 @@ def test_unit_weight_is_regression_of_the_output():
 def test_reaches_through_preprocessing():
     torch.manual_seed(0)
     part = small()
-    wrapped = Preprocessed(part, [Affine(torch.full((2,), 5.0), torch.full((2,), 3.0))], (2,))
+    wrapped = Preprocessed(part, [Standardise(torch.full((2,), 5.0), torch.full((2,), 3.0))], (2,))
     y = torch.randn(64, 2)
     torch.manual_seed(1)
     inside = DenoisingScoreMatching()(Play(part, Batch(y)))
@@ -76,7 +79,7 @@ def test_starved_likelihoods_are_warned_of(weight):
 def test_sound_choices_are_not(weight):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        DenoisingScoreMatching(weight).check(Play(small(path=Linear()), Batch(torch.randn(4, 2))))
+        DenoisingScoreMatching(weight).check(Play(small(path=LinearPath()), Batch(torch.randn(4, 2))))
 
 
 def test_learns_a_mixture():

@@ -8,28 +8,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Batch, reach
+from genalloy.core.capabilities import Batch, reach
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.space import Space
-from genalloy.distribution import density
-from genalloy.evidence import Kind
 from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.any_order import AnyOrder, Parallel
-from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet
-from genalloy.networks.entry import Compressed, OneHot, Scaled
+from genalloy.networks.input_embedding import CompressedInput, OneHot, ScaledInput
+from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet
 from genalloy.recipes.any_order import ardm
 from genalloy.recipes.composition import Composition, Target
-from genalloy.spec import from_spec, to_spec
 from genalloy.training.fit import fit
 
 SMALL = {"size": 8, "blocks": 1}
 CASES: dict[str, Any] = {
-    "digits": (Space((1, 4, 4), "image", 17), AbsorbingUNet, Categorical, OneHot(17)),
-    "bytes": (Space((3, 4, 4), "image", 256), AbsorbingUNet, LogisticMixture, Scaled(127.5, 127.5)),
-    "bits": (Space((9,), "points", 2), AbsorbingMLP, Bernoulli, Scaled(0.5, 0.5)),
-    "text": (Space((10,), "text", 40), AbsorbingAttention, Categorical, OneHot(40)),
-    "points": (Space((2,), "points"), AbsorbingMLP, GaussianMixture, Compressed()),
-    "series": (Space((12,), "sequence"), AbsorbingAttention, GaussianMixture, Compressed()),
+    "digits": (Space((1, 4, 4), "image", 17), OrderAgnosticUNet, Categorical, OneHot(17)),
+    "bytes": (Space((3, 4, 4), "image", 256), OrderAgnosticUNet, LogisticMixture, ScaledInput(127.5, 127.5)),
+    "bits": (Space((9,), "points", 2), OrderAgnosticMLP, Bernoulli, ScaledInput(0.5, 0.5)),
+    "text": (Space((10,), "text", 40), OrderAgnosticAttention, Categorical, OneHot(40)),
+    "points": (Space((2,), "points"), OrderAgnosticMLP, GaussianMixture, CompressedInput()),
+    "series": (Space((12,), "sequence"), OrderAgnosticAttention, GaussianMixture, CompressedInput()),
 }
 
 

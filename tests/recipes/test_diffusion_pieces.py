@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
-from genalloy.evidence import Kind
+from genalloy.core.capabilities import Batch
+from genalloy.core.evidence import Kind
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.objectives.objective import Play
 from genalloy.recipes.diffusion import ddpm, latent_diffusion_prior
-from genalloy.spec import from_spec, to_spec
 
 MOMENTS = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
 CASES = {

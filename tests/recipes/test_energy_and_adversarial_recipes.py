@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.space import Space
-from genalloy.distribution import density
-from genalloy.evidence import Kind
 from genalloy.recipes.adversarial import aae_critic, flow_critic, r3gan
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.energy import ebm, ebm_nce
-from genalloy.spec import from_spec, to_spec
 from genalloy.training.fit import fit
 
 SPACES = {"points": Space((2,)), "images": Space((1, 2, 2), "image", levels=5)}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind
 from genalloy.data.load import load
-from genalloy.distribution import density
-from genalloy.evidence import Kind
 from genalloy.recipes.composition import Target
 from genalloy.recipes.hybrid import KINDS, hybrid_flow
 from genalloy.transforms.coupling import Coupling

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Tempered
 from genalloy.data.space import Space
-from genalloy.distribution import density
-from genalloy.evidence import Kind
 from genalloy.laws.invertible import layers_invert
-from genalloy.laws.subject import Subject, shaken
+from genalloy.laws.subject import Subject, perturb_parameters
 from genalloy.networks.convolution import ConvNet, Filters
-from genalloy.part import Tempered
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.flows import realnvp
 from genalloy.recipes.images import glow, nice
-from genalloy.recipes.multiscale import Glow, Nice, RealNVP, Steps, image_flow, possible
+from genalloy.recipes.multiscale import FlowSteps, Glow, Nice, RealNVP, image_flow, possible
 from genalloy.transforms.coupling import Coupling, checkerboard
 from genalloy.transforms.image import Haar, Shuffle, Squeeze
 from genalloy.transforms.linear import ActNorm
@@ -38,11 +38,11 @@ def target(space: Space) -> tuple[Target, torch.Tensor]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_equal_couplings_of_equal_networks_that_invert(name: str) -> None:
-    steps: Steps = KINDS[name](4, Filters(4))
+    steps: FlowSteps = KINDS[name](4, Filters(4))
     model = image_flow(IMAGE, steps, 2)
     couplings = [m for m in model.modules() if type(m) is Coupling]
     assert len(couplings) == 8 and {m.network.filters for m in couplings} == {Filters(4)}
-    model = shaken(model, 0.1)
+    model = perturb_parameters(model, 0.1)
     layers_invert(Subject(model, IMAGE))
     x, evidence = model().draw((3,))
     torch.testing.assert_close(evidence.value, density(model(), x).value, rtol=1e-3, atol=1e-2)
@@ -51,7 +51,7 @@ def test_equal_couplings_of_equal_networks_that_invert(name: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_conditional(name: str) -> None:
-    model = shaken(image_flow(IMAGE, KINDS[name](2, Filters(4), ((),)), 2), 0.1)
+    model = perturb_parameters(image_flow(IMAGE, KINDS[name](2, Filters(4), ((),)), 2), 0.1)
     labels = torch.tensor([0.0, 1.0])
     x = model(labels).sample((3,))
     value = model(labels).density(x).value
@@ -60,7 +60,9 @@ def test_conditional(name: str) -> None:
 
 
 def test_nice_is_tempered_exactly_and_glow_is_not() -> None:
-    cool = {name: Tempered(shaken(image_flow(IMAGE, kind(2, Filters(4)), 2), 0.1), 0.7)() for name, kind in KINDS.items()}
+    cool = {
+        name: Tempered(perturb_parameters(image_flow(IMAGE, kind(2, Filters(4)), 2), 0.1), 0.7)() for name, kind in KINDS.items()
+    }
     x = torch.randn(3, *IMAGE)
     assert {name: c.density(x).kind for name, c in cool.items()} == {
         "nice": Kind.EXACT, "realnvp": Kind.NONE, "glow": Kind.NONE,
@@ -81,14 +83,17 @@ def test_realnvp_parts_by_checkerboard_first_and_by_rows_then() -> None:
 
 
 def test_glow_starts_as_the_realnvp_of_the_same_weights() -> None:
-    glow_, realnvp_ = image_flow(IMAGE, Glow(4, Filters(4)), 2), shaken(image_flow(IMAGE, RealNVP(4, Filters(4)), 2), 0.1)
+    glow_, realnvp_ = (
+        image_flow(IMAGE, Glow(4, Filters(4)), 2),
+        perturb_parameters(image_flow(IMAGE, RealNVP(4, Filters(4)), 2), 0.1),
+    )
     of_glow, of_realnvp = ([m for m in flow.modules() if isinstance(m, ConvNet | ActNorm)] for flow in (glow_, realnvp_))
     assert len(of_glow) == len(of_realnvp)
     for mine, theirs in zip(of_glow, of_realnvp, strict=True):
         mine.load_state_dict(theirs.state_dict())
     x = torch.randn(5, *IMAGE)
     torch.testing.assert_close(density(glow_(), x).value, density(realnvp_(), x).value)
-    mixed = shaken(glow_, 0.1)
+    mixed = perturb_parameters(glow_, 0.1)
     assert (density(mixed(), x).value - density(realnvp_(), x).value).abs().min() > 1e-3
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from genalloy.core.distribution import density
 from genalloy.data.load import load
-from genalloy.distribution import density
 from genalloy.recipes.composition import Labels, Target
 from genalloy.recipes.registry import find
+from genalloy.runs.create import create_run
 from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import start
 
 SMALL = {
     "pixelcnn": {"channels": 8, "layers": 2, "dropout": 0.0},
@@ -29,7 +29,7 @@ def digits():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_it_learns(name, digits):
-    trainer = start(RunSettings(name, "given", steps=40, settings=SMALL[name]), None, digits)
+    trainer = create_run(RunSettings(name, "given", steps=40, settings=SMALL[name]), None, digits)
     untrained = score(trainer.model, digits.test[:50]).mean()
     for _ in trainer.run():
         pass

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from genalloy.core.evidence import Kind
 from genalloy.data.dataset import Dataset
 from genalloy.data.energies import U1
 from genalloy.data.load import load
-from genalloy.evidence import Kind
 from genalloy.recipes.composition import Target
 from genalloy.recipes.planar import planar, radial, vae_sylvester
+from genalloy.runs.create import create_run
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import start
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def divergence(model: nn.Module) -> float:
 def test_fitted_to_an_energy_without_its_rows(name: str, bows: Dataset) -> None:
     torch.set_num_threads(1)
     settings = {"energy": "u1", "layers": 3, "steps": 300}
-    trainer = start(RunSettings(name, "given", settings=settings), None, bows)
+    trainer = create_run(RunSettings(name, "given", settings=settings), None, bows)
     before = divergence(trainer.model)
     for _ in trainer.run():
         pass

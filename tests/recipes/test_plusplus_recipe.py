@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.space import Space
-from genalloy.distribution import density
-from genalloy.evidence import Kind
 from genalloy.heads.discrete import Bernoulli, LogisticMixture
 from genalloy.heads.logistic import ContinuousLogisticMixture
 from genalloy.recipes.composition import Target
 from genalloy.recipes.plusplus import pixelcnn_plus_plus
-from genalloy.spec import from_spec, to_spec
 from genalloy.training.fit import fit
 
 CASES = {

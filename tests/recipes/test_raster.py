@@ -9,14 +9,14 @@ import torch
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.data.space import Space
-from genalloy.networks.causal import CausalNet, Frames, Pixels, Singles
-from genalloy.networks.dilated import CausalConvolution, WaveNet
-from genalloy.networks.recurrent import Recurrent
+from genalloy.networks.causal.network import CausalNet, Frames, Pixels, Singles
+from genalloy.networks.causal.recurrent import Recurrent
+from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.registry import all_recipes
+from genalloy.runs.create import create_run
 from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import start
 
 SMALL = {"raster-cnn": {"width": 16, "layers": 2}, "raster-rnn": {"width": 48, "dropout": 0.0}, "wavenet": {"width": 16}}
 NAMES = tuple(SMALL)
@@ -51,7 +51,7 @@ def test_a_rule_is_learned(name: str, conditional: bool) -> None:
     """The first place is a nat and a half; the second tells the label, the others nothing new, or all is told by the label."""
     data = waves()
     settings = {"conditional": conditional, **SMALL[name]}
-    trainer = start(RunSettings(name, "given", settings=settings, steps=80), None, data)
+    trainer = create_run(RunSettings(name, "given", settings=settings, steps=80), None, data)
     for _ in trainer.run():
         pass
     context = data.labels["test"].float() if conditional else None

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from genalloy.core.evidence import Kind
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.evidence import Kind
 from genalloy.recipes.registry import Recipe, all_recipes
+from genalloy.runs.create import create_run
 from genalloy.runs.score import sample, score
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import start
 
 
 def bits() -> np.ndarray:
@@ -59,7 +59,7 @@ def expected(recipe: Recipe, dataset: Dataset) -> Kind:
 def test_recipe_trains_and_keeps_its_label(name, dataset):
     recipe = all_recipes()[name]
     try:
-        trainer = start(RunSettings(name, "given", steps=6), None, dataset)
+        trainer = create_run(RunSettings(name, "given", steps=6), None, dataset)
     except ValueError as refusal:
         if name not in CHOOSY:
             raise

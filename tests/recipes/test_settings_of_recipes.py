@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from genalloy.bounds import Bounds, Choice, Maybe, Switch, Whole
+from genalloy.core.bounds import Bounds, Choice, Maybe, Switch, Whole
+from genalloy.core.evidence import Kind
 from genalloy.data.load import load
-from genalloy.evidence import Kind
 from genalloy.experiments.registry import all_experiments
 from genalloy.objectives.adversarial import R1
 from genalloy.objectives.likelihood import MaximumLikelihood

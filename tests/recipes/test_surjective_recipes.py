@@ -8,7 +8,7 @@ import torch
 
 from genalloy.data.load import load
 from genalloy.data.space import Space
-from genalloy.networks.attention import AttentionNet, Attentive
+from genalloy.networks.attention import AttentionConfig, AttentionNet
 from genalloy.recipes.composition import Target
 from genalloy.recipes.surjective import augmented, flow_plus_plus, image_noise, naf, squeezes
 from genalloy.transforms.linear import PLU
@@ -36,7 +36,7 @@ def test_images_are_squeezed_until_attention_is_affordable() -> None:
 def test_image_noise_starts_next_to_uniform() -> None:
     torch.manual_seed(0)
     with torch.no_grad():
-        u, evidence = image_noise((1, 8, 8), 2, Attentive(8, 1, 2))(torch.zeros(50, 1, 8, 8)).draw()
+        u, evidence = image_noise((1, 8, 8), 2, AttentionConfig(8, 1, 2))(torch.zeros(50, 1, 8, 8)).draw()
     assert u.shape == (50, 1, 8, 8) and evidence.value.mean() / 64 < 0.02 and (u.mean() - 0.5).abs() < 0.02
 
 

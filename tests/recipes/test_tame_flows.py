@@ -12,14 +12,14 @@ from genalloy.data.load import load
 from genalloy.data.space import Space
 from genalloy.evaluation.baselines import independent
 from genalloy.evaluation.metric import Metric
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.recipes.composition import Target
 from genalloy.recipes.flows import bounded
 from genalloy.recipes.pieces import FEWEST, SCARCE, worth
 from genalloy.recipes.registry import find
+from genalloy.runs.create import create_run
 from genalloy.runs.score import sample, score
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import start
 
 COUPLINGS = ("realnvp", "glow", "nice", "maf", "iaf", "nsf", "flow-gan", "augmented-flow")
 
@@ -37,7 +37,7 @@ def table(rows: int = 120, dims: int = 6, seed: int = 3) -> Dataset:
 @pytest.mark.parametrize("name", ["realnvp", "glow", "nice", "maf"])
 def test_few_rows_stay_near_independent_normals(name: str) -> None:
     dataset = table()
-    trainer = start(RunSettings(name, "table", steps=60), None, dataset)
+    trainer = create_run(RunSettings(name, "table", steps=60), None, dataset)
     for _ in trainer.run():
         pass
     floor = independent(dataset).nats
@@ -59,7 +59,7 @@ def test_far_from_the_data_densities_are_no_worse_than_a_gaussian_by_a_factor(na
     torch.manual_seed(0)
     model = find(name)(seen).model
     model.initialise(x)
-    model = shaken(model, 0.1)
+    model = perturb_parameters(model, 0.1)
     direction = torch.nn.functional.normalize(torch.randn(20, 4), dim=1)
     for distance in (5.0, 10.0, 100.0, 1e3):
         values = score(model, distance * direction).value

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from genalloy.core.evidence import Kind
 from genalloy.data.space import Column, Space
-from genalloy.evidence import Kind
 from genalloy.heads.discrete import Categorical
-from genalloy.networks.causal import Frames, Pixels, Shift
-from genalloy.networks.entry import OneHot
-from genalloy.networks.patterns import Dense, Fixed, LocalPatches, Pattern, Strided
-from genalloy.networks.plain_pixel import MaskedStart
-from genalloy.networks.transformer import Block
+from genalloy.networks.causal.network import Frames, Pixels, Shift
+from genalloy.networks.causal.pixelcnn import MaskedStart
+from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided
+from genalloy.networks.causal.transformer import TransformerBlock
+from genalloy.networks.input_embedding import OneHot
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.transformers import image_transformer, sparse_transformer, transformer_lm
 
@@ -36,7 +36,7 @@ def target(space: Space, classes: int = 0) -> tuple[Target, torch.Tensor]:
 
 
 def patterns(composition: Composition) -> set[Pattern]:
-    return {m.attention.pattern for m in composition.model.modules() if isinstance(m, Block)}
+    return {m.attention.pattern for m in composition.model.modules() if isinstance(m, TransformerBlock)}
 
 
 @pytest.mark.parametrize("make", [image_transformer, sparse_transformer, transformer_lm])
@@ -70,12 +70,12 @@ def test_the_label_changes_the_density(make) -> None:
 
 
 def test_patterns_of_the_recipes() -> None:
-    assert patterns(image_transformer(target(IMAGE)[0], **SMALL)) == {Dense()}
+    assert patterns(image_transformer(target(IMAGE)[0], **SMALL)) == {DenseAttention()}
     assert patterns(image_transformer(target(IMAGE)[0], block=4, **SMALL)) == {LocalPatches(5, (4, 4), (2, 2))}
     assert patterns(sparse_transformer(target(IMAGE)[0], **SMALL)) == {Strided(5)}
     assert patterns(sparse_transformer(target(TEXT)[0], **SMALL)) == {Fixed(3, 1)}
     assert patterns(sparse_transformer(target(TEXT)[0], stride=4, **SMALL)) == {Fixed(4, 1)}
-    assert patterns(transformer_lm(target(TEXT)[0], **SMALL)) == {Dense()}
+    assert patterns(transformer_lm(target(TEXT)[0], **SMALL)) == {DenseAttention()}
 
 
 def test_pixels_enter_through_a_convolution_or_one_by_one() -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.evidence import Kind
+from genalloy.core.moments import RESOLUTION, mean_and_scale
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.data.space import Column, Space
-from genalloy.evidence import Kind
-from genalloy.moments import RESOLUTION, mean_and_scale
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import all_recipes
 from genalloy.runs.score import minus_energy, sample, score

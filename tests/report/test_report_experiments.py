@@ -15,9 +15,9 @@ import report_fake as fake
 from PIL import Image
 from test_report_page import Reader, pngs, read
 
-from genalloy.report import charts, lenses, summary
-from genalloy.report.cards import strips
+from genalloy.report import charts, renderers, summary
 from genalloy.report.comparison import Cell, Column, Published, Row, read_comparison
+from genalloy.report.model_sections import strips
 from genalloy.report.page import beside, findings
 
 BITS = Column("bpd", "bits/dim", "density", "low", "bits/dim")
@@ -244,7 +244,7 @@ def test_walks_are_drawn_for_images_and_points() -> None:
     rng = np.random.default_rng(0)
     for shape in ((1, 4, 4), (2,), (5,)):
         arrays = {k: rng.normal(size=(*n, *shape)) for k, n in (("interpolations", (3, 5)), ("traversals", (2, 5)))}
-        lens = lenses.lens_for(shape, {"data": rng.normal(size=(60, *shape))}, None)
+        lens = renderers.renderer_for(shape, {"data": rng.normal(size=(60, *shape))}, None)
         assert lens is not None
         found = list(strips(arrays, lens, "x"))
         assert [s.title for s in found] == ["Interpolations", "Traversals"]
@@ -252,9 +252,9 @@ def test_walks_are_drawn_for_images_and_points() -> None:
 
 
 def test_a_path_on_the_plane_is_where_its_points_are() -> None:
-    window = lenses.Window(0.0, 1.0, 0.0, 1.0)
+    window = renderers.Window(0.0, 1.0, 0.0, 1.0)
     line = np.stack([np.linspace(0.1, 0.4, 5), np.full(5, 0.8)], -1)
-    drawn = np.asarray(Image.open(io.BytesIO(lenses.pictures.paths(line[None], window))))[..., 3]
+    drawn = np.asarray(Image.open(io.BytesIO(renderers.pictures.paths(line[None], window))))[..., 3]
     rows, columns = np.nonzero(drawn)
     assert 60 < rows.mean() < 115 and columns.max() < 220
 

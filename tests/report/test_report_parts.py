@@ -13,12 +13,12 @@ import report_fake as fake
 from PIL import Image
 
 from genalloy.evaluation.ranking import better_than
-from genalloy.report import charts, lenses, pictures, scatter, summary
-from genalloy.report.cells import mark_of, ranks, relation, show
+from genalloy.report import charts, pictures, renderers, scatter, summary
 from genalloy.report.comparison import Cell, Column, Comparison, read_comparison
 from genalloy.report.scales import kept, number, scale
 from genalloy.report.scatter import Axis, Point, front
 from genalloy.report.svg import Frame
+from genalloy.report.table_cells import mark_of, ranks, relation, show
 
 BITS = Column("bpd", "bits/dim", "density", "low", "bits/dim")
 NATS = Column("nats", "log p", "density", "high", "nats")
@@ -259,7 +259,7 @@ def test_pixels_of_any_layout(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("width", [1, 2, 7])
 def test_vectors_of_any_width_have_a_lens(width: int) -> None:
     x = np.random.default_rng(0).normal(size=(60, width))
-    lens = lenses.lens_for((width,), {"data": x}, None)
+    lens = renderers.renderer_for((width,), {"data": x}, None)
     assert lens is not None
     [drawn] = lens.samples(x + 100.0, "far away")
     assert Image.open(io.BytesIO(drawn.png)).size == drawn.size

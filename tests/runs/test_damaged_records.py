@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from genalloy.recipes.composition import Composition, Phase
+from genalloy.runs.create import RunData
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import RunData
-from genalloy.runs.train import Memory
+from genalloy.runs.train import RunState
 from genalloy.training.checkpoint import FORMAT, read_run, run_facts, write_tensors
 from genalloy.training.records import of_record, read_json
 from genalloy.training.state import State
@@ -80,14 +80,14 @@ def test_a_record_that_is_not_there(tmp_path) -> None:
     "record", [None, 3, [], {"phase": "x"}, {"phase": True}, {"train": [[1, "a"]]}, {"other": 1}, {"best": None}], ids=str
 )
 def test_a_runs_memory_of_another_type(record: Any) -> None:
-    with pytest.raises(ValueError, match="Memory"):
-        of_record(Memory, record)
+    with pytest.raises(ValueError, match="RunState"):
+        of_record(RunState, record)
 
 
 def test_a_runs_memory_comes_back(tmp_path) -> None:
-    memory = Memory(step=3, train=[[1.0, float("nan")]], validation=[[1, 2.5]])
+    memory = RunState(step=3, train=[[1.0, float("nan")]], validation=[[1, 2.5]])
     write_tensors(tmp_path / "c.safetensors", {}, {"format": FORMAT, "memory": vars(memory), "formula": "f"})
-    again = of_record(Memory, run_facts(tmp_path / "c.safetensors")[0])
+    again = of_record(RunState, run_facts(tmp_path / "c.safetensors")[0])
     assert repr(again) == repr(memory) and again.best == -float("inf")
 
 
@@ -97,16 +97,16 @@ def test_a_runs_memory_comes_back(tmp_path) -> None:
 @pytest.fixture
 def checkpoint(tmp_path) -> tuple[Path, dict[str, torch.Tensor], dict[str, Any]]:
     """A checkpoint taken apart: its place, tensors and facts."""
+    from genalloy.core.spec import to_spec
     from genalloy.objectives.likelihood import MaximumLikelihood
-    from genalloy.spec import to_spec
-    from genalloy.transforms.observation import Affine
+    from genalloy.transforms.observation import Standardise
 
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3), Affine(torch.zeros(3), torch.ones(3)))
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), Standardise(torch.zeros(3), torch.ones(3)))
     spec, tensors = to_spec(Composition(model, [Phase(MaximumLikelihood())], 3))
     tensors |= {f"best/{k}": v + 1 for k, v in model.state_dict().items()}
     tensors |= {"state/average/0": torch.zeros(3, 2), "state/optimizer/model/0/step": torch.tensor(1.0)}
     path = tmp_path / "checkpoint.safetensors"
-    write_tensors(path, tensors, {"format": FORMAT, "spec": spec, "memory": vars(Memory()), "formula": "f"})
+    write_tensors(path, tensors, {"format": FORMAT, "spec": spec, "memory": vars(RunState()), "formula": "f"})
     with safe_open(str(path), framework="pt") as file:
         return path, {n: file.get_tensor(n) for n in file.keys()}, json.loads(file.metadata()["genalloy"])  # noqa: SIM118
 

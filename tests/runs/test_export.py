@@ -13,6 +13,7 @@ import torch
 from genalloy.data.dataset import Dataset
 from genalloy.data.encoded import Known
 from genalloy.data.load import load
+from genalloy.runs.create import RunData
 from genalloy.runs.export import (
     CODES,
     SCORES,
@@ -26,7 +27,6 @@ from genalloy.runs.export import (
     write_scores,
 )
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import RunData
 
 pandas = pytest.importorskip("pandas", reason="tables are data frames")
 RNG = np.random.default_rng(0)

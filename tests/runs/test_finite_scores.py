@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.distributions import Beta, Independent
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import Masked
+from genalloy.core.evidence import Kind
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
-from genalloy.distribution import Masked
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.metric import Metric
-from genalloy.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.fitted import FittedGaussian
 from genalloy.models.flow import Flow
@@ -26,7 +26,7 @@ from genalloy.runs.cells import density_cell
 from genalloy.runs.score import minus_energy, score
 from genalloy.training.fit import fit
 from genalloy.training.seeding import seed_all
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 
 X = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[1.0, 0, 0], [0.5, 2, 0], [0, 1, 9.0]])
 TRAINED = ("made", "maf", "nsf", "realnvp", "glow", "flow++", "residual-flow", "vae", "ardm", "ffjord", "ddpm", "wavenet",
@@ -69,7 +69,7 @@ def test_estimators_and_masks_too() -> None:
 
 def test_double_precision_saves_what_it_can() -> None:
     """(1e22)^2 overflows in single precision, and -1e44 does not fit its result; 0 * inf on the way is not NaN."""
-    outer, inner = (Affine(torch.zeros(1), torch.tensor([scale])) for scale in (1e-20, 1e20))
+    outer, inner = (Standardise(torch.zeros(1), torch.tensor([scale])) for scale in (1e-20, 1e20))
     wide = Flow(StandardNormal((1,)), [outer, inner], (1,))
     far = score(wide, torch.tensor([[1e19], [1.0]])).value
     assert far[0] < far[1] and not far.isnan().any()

@@ -11,18 +11,18 @@ import pandas as pd
 import pytest
 
 from genalloy.data.load import load
-from genalloy.runs import table
-from genalloy.runs.compare import Comparison, run_comparison
-from genalloy.runs.evaluate import evaluate_run, features_of
-from genalloy.runs.examine import Asked
+from genalloy.runs.create import RunData, create_run, create_run_from, data_of
 from genalloy.runs.identity import Identity, OtherData, rows_of
-from genalloy.runs.launch import launch
-from genalloy.runs.reproduce import Order, reproduce, sweep_of
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import RunData, data_of, start, start_from
+from genalloy.runs.terminal import train_in_terminal
+from genalloy.studies import table
+from genalloy.studies.compare import ComparisonSettings, run_comparison
+from genalloy.studies.evaluate import evaluate_run, features_of
+from genalloy.studies.panels import EvaluationSettings
+from genalloy.studies.reproduce import RunPlan, reproduce, sweep_of
 
 FAST = {"layers": 1, "width": 8}
-DENSITY = Asked(("density",), samples=10, importance=1)
+DENSITY = EvaluationSettings(("density",), samples=10, importance=1)
 
 
 def write(path: Path, seed: int, rows: int = 200) -> Path:
@@ -38,7 +38,7 @@ def settings(data: Path | str, **changes: object) -> RunSettings:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("trained")
-    launch(settings(write(place / "t.csv", 0)), place / "run")
+    train_in_terminal(settings(write(place / "t.csv", 0)), place / "run")
     return place
 
 
@@ -74,13 +74,13 @@ def test_no_door_takes_a_changed_file(place: Path, change) -> None:
     assert before in message and now in message and "UTC" in message and "put the old data back" in message
     refused("is of other data", data_of, place / "run")
     (place / "run" / "model.safetensors").unlink()
-    refused("is of other data", launch, settings(place / "t.csv"), place / "run", True)
+    refused("is of other data", train_in_terminal, settings(place / "t.csv"), place / "run", True)
 
 
 def test_the_same_bytes_elsewhere_are_the_same_data(place: Path) -> None:
     shutil.move(place / "t.csv", place / "moved.csv")
     (place / "run" / "model.safetensors").unlink()
-    launch(settings(place / "moved.csv"), place / "run", resume=True)
+    train_in_terminal(settings(place / "moved.csv"), place / "run", resume=True)
     assert RunSettings.read(place / "run").data == str(place / "moved.csv")
     assert evaluate_run(place / "run", None, DENSITY)["identity"]["rows"] == RunData.read(place / "run").identity.rows
 
@@ -97,19 +97,19 @@ def test_a_resumed_run_contradicts_nothing(place: Path, capsys, change: dict, wo
     asked = settings(place / "t.csv", **change)
     given = {"recipe", "data", *change}
     for _ in ("finished", "unfinished"):
-        refused(words, launch, asked, place / "run", True, None, given)
+        refused(words, train_in_terminal, asked, place / "run", True, None, given)
         (place / "run" / "model.safetensors").unlink(missing_ok=True)
-    refused("recipe maf there, nice asked for", launch, RunSettings("nice", str(place / "t.csv")), place / "run", True)
+    refused("recipe maf there, nice asked for", train_in_terminal, RunSettings("nice", str(place / "t.csv")), place / "run", True)
     assert "wrote" not in capsys.readouterr().out
 
 
 def test_a_finished_run_says_so_and_writes_nothing(place: Path, capsys) -> None:
     files = {f: f.stat().st_mtime_ns for f in (place / "run").rglob("*")}
-    launch(settings(place / "t.csv", steps=4), place / "run", resume=True)
+    train_in_terminal(settings(place / "t.csv", steps=4), place / "run", resume=True)
     out = capsys.readouterr().out
     assert "is finished (4 steps)" in out and "--from" in out and "wrote " not in out.replace("was written", "")
     assert files == {f: f.stat().st_mtime_ns for f in (place / "run").rglob("*")}
-    refused("is of other data", launch, settings(write(place / "new.csv", 5)), place / "run", True)
+    refused("is of other data", train_in_terminal, settings(write(place / "new.csv", 5)), place / "run", True)
 
 
 def test_rows_trained_on_are_counted_where_other_rows_are_measured(place: Path) -> None:
@@ -124,29 +124,29 @@ def test_rows_trained_on_are_counted_where_other_rows_are_measured(place: Path) 
 
 
 def test_a_run_from_another_keeps_the_split_or_counts_what_was_seen(place: Path) -> None:
-    same = start_from(settings(place / "t.csv", seed=1), place / "same", place / "run")
+    same = create_run_from(settings(place / "t.csv", seed=1), place / "same", place / "run")
     assert same.settings.seed == 1 and same.settings.split_seed == 0
     assert rows_of(same.dataset) == rows_of(load(place / "t.csv"))
     append(shutil.copyfile(place / "t.csv", place / "more.csv"))
-    other = start_from(settings(place / "more.csv"), place / "other", place / "run")
+    other = create_run_from(settings(place / "more.csv"), place / "other", place / "run")
     seen = {row.tobytes() for row in load(place / "t.csv").train.numpy()}
     count = sum(row.tobytes() in seen for row in other.dataset.test.numpy())
     assert count and any(f"{count} of {len(other.dataset.test)} test rows are among those" in n for n in other.dataset.notes)
-    refused("holds weights of maf", start_from, RunSettings("nice", str(place / "t.csv")), place / "n", place / "run")
+    refused("holds weights of maf", create_run_from, RunSettings("nice", str(place / "t.csv")), place / "n", place / "run")
 
 
 def test_a_comparison_is_of_one_data_set(tmp_path: Path, monkeypatch) -> None:
     file = write(tmp_path / "t.csv", 0)
-    comparison = Comparison(str(file), ("maf",), 0.01, tmp_path / "c")
+    comparison = ComparisonSettings(str(file), ("maf",), 0.01, tmp_path / "c")
     monkeypatch.setattr(table, "run_jobs", lambda *words: None)
     page = run_comparison(comparison).read_text(encoding="utf-8")
     identity = Identity.of(load(str(file)))
     assert identity.sha256 in page and "the split’s seed is 0" in page and "not finished: run the same command again" in page
     write(file, 1)
-    more = Comparison(str(file), ("maf", "nice"), 0.01, tmp_path / "c")
+    more = ComparisonSettings(str(file), ("maf", "nice"), 0.01, tmp_path / "c")
     assert identity.short() in refused("the comparison .* is of other data", run_comparison, more)
     write(file, 0)
-    words = refused("rows of another comparison", run_comparison, Comparison(str(file), ("maf",), 0.5, tmp_path / "c"))
+    words = refused("rows of another comparison", run_comparison, ComparisonSettings(str(file), ("maf",), 0.5, tmp_path / "c"))
     assert "minutes 0.01 there, 0.5 asked for" in words and "{" not in words
     (tmp_path / "c" / "question.json").write_text('{"minutes": 0.0')
     refused("question.json cannot be read: .* choose another --out", run_comparison, comparison)
@@ -156,7 +156,7 @@ def test_a_comparison_is_of_one_data_set(tmp_path: Path, monkeypatch) -> None:
 def test_every_kept_measurement_is_asked_what_it_is_of(tmp_path: Path, capsys, kept: str) -> None:
     file = write(tmp_path / "t.csv", 0, 60)
     swept = sweep_of("maf", str(file), ["width=8"], ("density",), lambda r, n, text: int(text))
-    order = Order(seeds=1, workspace=tmp_path / "w", jobs=1, steps=2)
+    order = RunPlan(seeds=1, workspace=tmp_path / "w", jobs=1, steps=2)
     reproduce(swept, order, None)
     (found,) = (tmp_path / "w").glob(kept)
     record = json.loads(found.read_text())
@@ -190,7 +190,7 @@ def test_damaged_records_of_a_run_are_one_line(place: Path, name: str, damage: s
         file.unlink()
     else:
         file.write_bytes(b"[1, 2]" if damage == "list" else file.read_bytes()[: file.stat().st_size // 2])
-    refused("run", launch, settings(place / "t.csv"), place / "run", True)
+    refused("run", train_in_terminal, settings(place / "t.csv"), place / "run", True)
 
 
 def test_sources_of_every_kind_have_a_hash(tmp_path: Path) -> None:
@@ -219,5 +219,5 @@ def test_a_run_of_an_older_version_is_known_by_its_files_hash(place: Path) -> No
 
 def test_a_start_that_was_cut_short_begins_anew(place: Path) -> None:
     (place / "run" / "run.json").unlink()
-    trainer = start(settings(place / "t.csv"), place / "run")
+    trainer = create_run(settings(place / "t.csv"), place / "run")
     assert (place / "run" / "log.csv").read_text().splitlines() == ["step,seconds,name,value"] and trainer.done == 0

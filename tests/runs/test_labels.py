@@ -11,29 +11,29 @@ import pytest
 import torch
 from torch import nn
 
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Conditional, Embedded, Unconditional
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.distribution import density
 from genalloy.evaluation.features import PCA
-from genalloy.evidence import Kind
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import over_labels
 from genalloy.networks.labels import LabelEmbedding
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import Embedded, From, Unconditional
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.registry import find
-from genalloy.runs.batches import Order, Rows, batches
-from genalloy.runs.examine import Asked, Examined, examine
+from genalloy.runs.batches import BatchOrder, Rows, batches
+from genalloy.runs.create import RunData, create_run
 from genalloy.runs.export import labels_of
 from genalloy.runs.labels import context_of, cycled, drawn_labels, label_law
-from genalloy.runs.pictures import walks, write_pictures
 from genalloy.runs.score import sample, score
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import RunData, start
 from genalloy.runs.train import Trainer
+from genalloy.studies.figures import walks, write_pictures
+from genalloy.studies.panels import Evaluation, EvaluationSettings, run_panels
 from genalloy.training.options import Adam, Training
 
 PANELS_TRIED = ("density", "generation", "accuracy", "outliers", "latent", "cost")
@@ -51,7 +51,7 @@ def points(rows: int = 600) -> Dataset:
 def composition(target: Target) -> Composition:
     """p(x | label): a Gaussian whose parameters are an embedding of the label."""
     labels = target.labels("clouds")
-    inner = From(Gaussian(), nn.Identity(), (3,), ((6,),))
+    inner = Conditional(Gaussian(), nn.Identity(), (3,), ((6,),))
     model = Embedded(inner, LabelEmbedding(labels.classes, 6), ((),))
     return Composition(model, [Phase(MaximumLikelihood(), Training(Adam(0.1)), batch=64)], 250, labels)
 
@@ -69,7 +69,7 @@ def trainer() -> Trainer:
 def test_batches_carry_the_rows_own_labels() -> None:
     dataset = points()
     rows = Rows.of(composition(Target.of(dataset)), dataset)
-    batch = next(batches(rows, Order(len(rows.x), 16, 0), 0, 1, None, nn.Identity()))
+    batch = next(batches(rows, BatchOrder(len(rows.x), 16, 0), 0, 1, None, nn.Identity()))
     assert torch.equal(batch.context, dataset.labels["train"][batch.index].float()) and batch.context.dtype == torch.float32
     assert torch.equal(batch.x, dataset.train[batch.index])
     plain = Rows.of(Composition(nn.Identity(), [], 1), dataset)  # type: ignore[arg-type]
@@ -101,8 +101,8 @@ def test_samples_for_metrics_follow_the_shares_of_the_classes(trainer: Trainer) 
 def test_panels_are_given_labels_or_say_why_not(trainer: Trainer, tmp_path: Path) -> None:
     dataset = trainer.dataset
     features = PCA(2).fit(dataset.train)
-    it = Examined(trainer.model.eval(), dataset, features, 0, Asked(PANELS_TRIED, samples=60))
-    found = examine(it)
+    it = Evaluation(trainer.model.eval(), dataset, features, 0, EvaluationSettings(PANELS_TRIED, samples=60))
+    found = run_panels(it)
     marginal, given = found["density"]["density"], found["density"]["conditional"]
     assert marginal.kind == given.kind == "EXACT" and "given the label" in given.how and "sum over 3 labels" in marginal.how
     assert (marginal.given, given.given) == ("", "the label") and marginal.value < given.value
@@ -120,7 +120,7 @@ def test_the_marginal_sums_the_labels_and_keeps_the_claim_that_the_algebra_allow
     dataset = points()
     law = label_law(dataset)
     assert law.exp().sum().item() == pytest.approx(1.0) and law[2] == law.min()
-    part = Embedded(From(Gaussian(), nn.Linear(6, 6), (3,), ((6,),)), LabelEmbedding(3, 6), ((),))
+    part = Embedded(Conditional(Gaussian(), nn.Linear(6, 6), (3,), ((6,),)), LabelEmbedding(3, 6), ((),))
     whole, x = over_labels(part, law), dataset.test
     each = torch.stack([part(torch.full((len(x),), float(k))).log_prob(x) + law[k] for k in range(3)])
     found = whole().density(x)
@@ -134,11 +134,11 @@ def test_the_marginal_sums_the_labels_and_keeps_the_claim_that_the_algebra_allow
 
 def test_a_latent_model_given_labels_is_bounded_by_the_importance_of_every_label() -> None:
     dataset = points()
-    likelihood = From(Gaussian(), MLP(((2,), ()), 6, (8,)), (3,), ((2,), ()))
-    posterior = From(Gaussian(), MLP(((3,), ()), 4, (8,)), (2,), ((3,), ()))
+    likelihood = Conditional(Gaussian(), MLP(((2,), ()), 6, (8,)), (3,), ((2,), ()))
+    posterior = Conditional(Gaussian(), MLP(((3,), ()), 4, (8,)), (2,), ((3,), ()))
     model = LatentVariable(Unconditional(StandardNormal((2,))), likelihood, posterior, (3,), ((),))
-    it = Examined(model.eval(), dataset, PCA(2).fit(dataset.train), 0, Asked(("density",), importance=50))
-    cells = examine(it)["density"]
+    it = Evaluation(model.eval(), dataset, PCA(2).fit(dataset.train), 0, EvaluationSettings(("density",), importance=50))
+    cells = run_panels(it)["density"]
     assert cells["density"].kind == cells["bound"].kind == cells["conditional"].kind == "LOWER"
     assert cells["bound"].value < cells["density"].value and "importance" in cells["density"].how
     assert not cells["density"].given and cells["conditional"].given == "the label"
@@ -150,7 +150,7 @@ def test_accuracy_of_bayes_rule_weighs_the_classes() -> None:
 
     x, y = torch.randn(800, 3), (torch.arange(800) % 4 == 0).long()
     dataset = load((x.numpy(), y.numpy()))
-    model = Embedded(From(Gaussian(), nn.Identity(), (3,), ((6,),)), LabelEmbedding(2, 6), ((),))
+    model = Embedded(Conditional(Gaussian(), nn.Identity(), (3,), ((6,),)), LabelEmbedding(2, 6), ((),))
     nn.init.zeros_(model.network.weight)
     share = (dataset.labels["test"] == 0).double().mean().item()
     assert accuracy_panel(model, dataset)["accuracy"].value == pytest.approx(share)
@@ -184,10 +184,10 @@ def test_hybrid_flows_run_and_resume_to_the_same_numbers(kind: str, tmp_path: Pa
     torch.set_num_threads(1)
     dataset = load("digits", limit=150)
     settings = RunSettings("hybrid-flow", "digits", limit=150, settings={"kind": kind, "blocks": 1, "width": 8}, steps=6)
-    whole = start(settings, None, dataset)
+    whole = create_run(settings, None, dataset)
     steps = list(whole.run())
     assert len(steps) == 6 and any("label_given_x" in name for name in steps[-1].figures)
-    part = start(settings, tmp_path, dataset)
+    part = create_run(settings, tmp_path, dataset)
     for step in part.run():
         if step.done == 3:
             part.checkpoint()
@@ -198,7 +198,9 @@ def test_hybrid_flows_run_and_resume_to_the_same_numbers(kind: str, tmp_path: Pa
     for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b)
     assert json.loads((tmp_path / "data.json").read_text())["classes"] == [str(i) for i in range(10)]
-    found = examine(Examined(resumed.model.eval(), dataset, PCA(2).fit(dataset.train), 0, Asked(("accuracy",))))["accuracy"]
+    found = run_panels(
+        Evaluation(resumed.model.eval(), dataset, PCA(2).fit(dataset.train), 0, EvaluationSettings(("accuracy",)))
+    )["accuracy"]
     assert 0 <= found["accuracy"].value <= 1 and "the model's own p(label | x)" in found["accuracy"].how
     assert set(found) >= {"ece", "brier", "nll"}
 

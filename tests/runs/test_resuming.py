@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from toy_run import SETTINGS, composition, dataset, numbers
 
-from genalloy.runs.batches import Order
+from genalloy.runs.batches import BatchOrder
 from genalloy.runs.train import Trainer
 from genalloy.training.checkpoint import read_tensors
 
@@ -150,7 +150,7 @@ def test_the_best_validated_weights_are_the_phases_result(monkeypatch) -> None:
 
 
 def test_data_order_is_a_function_of_seed_and_step() -> None:
-    order, other = Order(45, 10, 7), Order(45, 10, 7)
+    order, other = BatchOrder(45, 10, 7), BatchOrder(45, 10, 7)
     forwards = [order.indices(s) for s in range(15)]
     backwards = [other.indices(s) for s in reversed(range(15))][::-1]
     assert all(torch.equal(a, b) for a, b in zip(forwards, backwards, strict=True))
@@ -159,8 +159,8 @@ def test_data_order_is_a_function_of_seed_and_step() -> None:
         seen = torch.cat(forwards[5 * epoch : 5 * epoch + 5])
         assert sorted(seen.tolist()) == list(range(45)), "no row is dropped, none is seen twice"
     assert not torch.equal(torch.cat(forwards[:5]), torch.cat(forwards[5:10]))
-    assert not torch.equal(Order(45, 10, 8).indices(0), forwards[0])
-    assert [len(Order(3, 10, 0).indices(s)) for s in range(2)] == [3, 3]
+    assert not torch.equal(BatchOrder(45, 10, 8).indices(0), forwards[0])
+    assert [len(BatchOrder(3, 10, 0).indices(s)) for s in range(2)] == [3, 3]
     state = torch.get_rng_state()
-    Order(45, 10, 7).indices(3)
+    BatchOrder(45, 10, 7).indices(3)
     assert torch.equal(state, torch.get_rng_state())

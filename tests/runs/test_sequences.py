@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 import torch
 
+from genalloy.core.distribution import Masked, density
+from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.data.audio import read_wave, write_wave
 from genalloy.data.load import load
-from genalloy.distribution import Masked, density
-from genalloy.evaluation.counting import counted
-from genalloy.evaluation.step_features import RandomConvolutions
-from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.evaluation.ngram_baselines import counted
+from genalloy.evaluation.sequence_features import RandomConvolutions
 from genalloy.report.page import write_page
-from genalloy.report.sequences import STYLES, SequenceLens, drawing, lengths_of, lines_of, marked
+from genalloy.report.sequences import STYLES, SequenceRenderer, drawing, lengths_of, lines_of, marked
 from genalloy.runs import completion
-from genalloy.runs.baselines import baseline_rows
-from genalloy.runs.evaluate import evaluate_run
-from genalloy.runs.examine import Asked
+from genalloy.runs.create import RunData, create_run, dataset_of, trained_model
 from genalloy.runs.export import write_drawn, write_samples, write_scores
 from genalloy.runs.score import sample, score
 from genalloy.runs.sequences import per_step, step_cell, strided
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import RunData, dataset_of, start, trained_model
-from genalloy.runs.table import describe
+from genalloy.studies.baselines import baseline_rows
+from genalloy.studies.evaluate import evaluate_run
+from genalloy.studies.panels import EvaluationSettings
+from genalloy.studies.table import describe
 
 RNG = np.random.default_rng(0)
 BITS = [RNG.integers(0, 2, (n, 2)).astype(np.uint8) for n in RNG.integers(2, 7, 60)]
@@ -36,7 +36,7 @@ BITS = [RNG.integers(0, 2, (n, 2)).astype(np.uint8) for n in RNG.integers(2, 7, 
 
 def train(data: str, folder: Path, steps: int = 4) -> Path:
     settings = RunSettings("made", data, steps=steps, device="cpu", settings={"width": 16, "components": 2})
-    for _ in start(settings, folder).run():
+    for _ in create_run(settings, folder).run():
         pass
     return folder
 
@@ -80,7 +80,7 @@ def test_the_error_of_a_ratio() -> None:
 
 
 def test_the_run_learns_and_says_what_is_given(bits: Path) -> None:
-    row = evaluate_run(bits, asked=Asked(("density", "outliers"), samples=8))
+    row = evaluate_run(bits, asked=EvaluationSettings(("density", "outliers"), samples=8))
     cells = row["cells"]
     assert cells["per_step"]["kind"] == "EXACT" and cells["density"]["value"] < cells["per_step"]["value"] < 0
     assert "given their length" in next(c for c in row["columns"] if c["id"] == "per_step")["note"]
@@ -91,7 +91,7 @@ def test_the_run_learns_and_says_what_is_given(bits: Path) -> None:
 
 def test_models_of_whole_rows_refuse_before_the_first_step() -> None:
     for recipe in ("vae", "realnvp", "ddpm"):
-        trainer_of = lambda name=recipe: start(RunSettings(name, "array", steps=2, device="cpu"), None, load(BITS))  # noqa: E731
+        trainer_of = lambda name=recipe: create_run(RunSettings(name, "array", steps=2, device="cpu"), None, load(BITS))  # noqa: E731
         with pytest.raises(Unavailable, match="autoregressive models and factorised heads can"):
             list(trainer_of().run())
 
@@ -131,7 +131,7 @@ def test_counting_baselines() -> None:
     p = (seen.sum(0) + 1) / (len(seen) + 2)
     row = dataset.test[0, : int(dataset.lengths["test"][0])]
     assert float(alone.value[0]) == pytest.approx(float((row * p.log() + (1 - row) * (1 - p).log()).sum()), abs=1e-4)
-    names = {row["recipe"] for row in baseline_rows(dataset, 0, Asked(("density", "representation", "outliers")))}
+    names = {row["recipe"] for row in baseline_rows(dataset, 0, EvaluationSettings(("density", "representation", "outliers")))}
     assert names == {"steps alone"}
 
 
@@ -259,7 +259,7 @@ def test_a_lifted_pen_ends_a_line() -> None:
 
 def test_players_are_part_of_the_page(tmp_path: Path) -> None:
     rows = marked(RNG.integers(0, 256, (9, 40)).astype(float), np.full(9, 30))
-    _, sound = SequenceLens("audio", 8000).samples(rows, "x")
+    _, sound = SequenceRenderer("audio", 8000).samples(rows, "x")
     assert len(sound.sources) == 6 and sound.sources[0][1].startswith("data:audio/wav;base64,UklGR")
     (tmp_path / "r").mkdir()
     np.savez(tmp_path / "r" / "pictures.npz", samples=rows, neighbours=np.stack([rows[:3], rows[3:6]], 1))

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genalloy.runs import launch
-from genalloy.runs.compare import Comparison
-from genalloy.runs.examine import Asked
-from genalloy.runs.reproduce import Order
 from genalloy.runs.settings import LIMITS, RunSettings, spelt
+from genalloy.studies.compare import ComparisonSettings
+from genalloy.studies.panels import EvaluationSettings
+from genalloy.studies.reproduce import RunPlan
 
 REFUSED = {
     "steps": (0, -3, 1.5, True, "3", math.nan, 10**12, [3]),
@@ -55,15 +54,15 @@ def test_edges_and_numpy_values_are_taken_as_plain_ones():
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (lambda: Asked(samples=0), "samples"),
-        (lambda: Asked(importance=-1), "importance"),
-        (lambda: Asked(panels=("zap",)), "zap"),
-        (lambda: Order(seeds=0), "seeds"),
-        (lambda: Order(jobs=-1), "jobs"),
-        (lambda: Order(minutes=math.nan), "minutes"),
-        (lambda: Comparison("digits", (), -1.0, Path("out")), "minutes"),
-        (lambda: Comparison("digits", ("vea",), 1.0, Path("out")), "did you mean 'vae'"),
-        (lambda: Comparison("digits", (), 1.0, Path("out"), device="banana"), "device"),
+        (lambda: EvaluationSettings(samples=0), "samples"),
+        (lambda: EvaluationSettings(importance=-1), "importance"),
+        (lambda: EvaluationSettings(panels=("zap",)), "zap"),
+        (lambda: RunPlan(seeds=0), "seeds"),
+        (lambda: RunPlan(jobs=-1), "jobs"),
+        (lambda: RunPlan(minutes=math.nan), "minutes"),
+        (lambda: ComparisonSettings("digits", (), -1.0, Path("out")), "minutes"),
+        (lambda: ComparisonSettings("digits", ("vea",), 1.0, Path("out")), "did you mean 'vae'"),
+        (lambda: ComparisonSettings("digits", (), 1.0, Path("out"), device="banana"), "device"),
     ],
 )
 def test_questions_about_runs_have_the_same_bounds(make, name):
@@ -88,9 +87,10 @@ MANY = (
 @pytest.mark.parametrize("settings", MANY, ids=lambda s: s.recipe)
 def test_the_printed_command_reads_back_into_equal_settings(monkeypatch, settings):
     from genalloy.cli import main
+    from genalloy.runs import terminal
 
     read: list[RunSettings] = []
-    monkeypatch.setattr(launch, "launch", lambda found, *_, **__: read.append(found))
+    monkeypatch.setattr(terminal, "train_in_terminal", lambda found, *_, **__: read.append(found))
     monkeypatch.setattr(sys, "argv", shlex.split(settings.command()))
     with pytest.raises(SystemExit) as stop:
         main()

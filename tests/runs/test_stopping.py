@@ -16,13 +16,14 @@ from safetensors import SafetensorError
 from toy_run import SETTINGS, composition, dataset
 
 from genalloy.cli import main
-from genalloy.runs import pool, train
+from genalloy.runs import train
 from genalloy.runs.lock import InUse, locked
 from genalloy.runs.logs import read_points
-from genalloy.runs.pool import Job, run_jobs
 from genalloy.runs.train import Trainer
+from genalloy.studies import pool
+from genalloy.studies.pool import Job, run_jobs
 from genalloy.training.checkpoint import read_tensors
-from genalloy.training.interrupt import Stopped, stoppable, whole_steps
+from genalloy.training.interrupt import Stopped, deferred_interrupt, stoppable
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -78,7 +79,7 @@ def test_signals_wait_for_the_end_of_a_step_and_of_a_checkpoint(tmp_path: Path, 
 def test_handlers_are_put_back_and_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stoppable(), whole_steps() as caught:
+        with stoppable(), deferred_interrupt() as caught:
             signal.raise_signal(signal.SIGHUP)
         assert caught == [] and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
@@ -87,7 +88,7 @@ def test_handlers_are_put_back_and_ignored_signals_stay_ignored() -> None:
     with pytest.raises(Stopped) as stopped, stoppable():
         signal.raise_signal(signal.SIGTERM)
     assert stopped.value.code == 143 and signal.getsignal(signal.SIGTERM) is earlier
-    with pytest.raises(Stopped), whole_steps():  # without `stoppable`, a step is still finished and its end told
+    with pytest.raises(Stopped), deferred_interrupt():  # without `stoppable`, a step is still finished and its end told
         signal.raise_signal(signal.SIGTERM)
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from genalloy.core.errors import Diverged
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
-from genalloy.errors import Diverged
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.networks.mlp import MLP
@@ -33,7 +33,7 @@ from genalloy.runs import train
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.coupling import ByMask, Coupling, alternating
+from genalloy.transforms.coupling import Coupling, FixedMask, alternating
 
 SETTINGS = RunSettings("toy", "toy", steps=24, seed=3, planned=(18, 6))
 
@@ -49,7 +49,7 @@ def dataset(nan: bool = False) -> Dataset:
 
 def composition() -> Composition:
     torch.manual_seed(0)
-    layers = [Coupling(ByMask(alternating(2, odd)), MLP(((1,),), 2, (8,))) for odd in (False, True)]
+    layers = [Coupling(FixedMask(alternating(2, odd)), MLP(((1,),), 2, (8,))) for odd in (False, True)]
     model = Flow(StandardNormal((2,)), layers, (2,))
     options = Training(Adam(1e-2), clip=1.0, ema=0.9)
     game = MaximumLikelihood() + 0.2 * Adversarial(Critic(MLP(((2,),), 1, (8,)), turns=2))

@@ -5,20 +5,20 @@ import math
 import pytest
 import torch
 
-from genalloy.models.analytic import mixture_denoiser, mixture_log_density, mixture_sample
-from genalloy.paths import (
-    Cosine,
+from genalloy.diffusion.paths import (
+    CosinePath,
     Karras,
-    Linear,
+    LinearPath,
     SubVariancePreserving,
     VarianceExploding,
     VariancePreserving,
     expand_time,
-)  # fmt: skip
+)
+from genalloy.models.analytic import mixture_denoiser, mixture_log_density, mixture_sample
 from genalloy.samplers.diffusion import DDIM, AdamsBashforth, Ancestral, ProbabilityFlow
 from genalloy.solvers.ode import RungeKutta4
 
-PATHS = [Linear(), Cosine(), VariancePreserving(), SubVariancePreserving(), VarianceExploding(), Karras()]
+PATHS = [LinearPath(), CosinePath(), VariancePreserving(), SubVariancePreserving(), VarianceExploding(), Karras()]
 
 
 def denoiser(path):
@@ -54,13 +54,13 @@ def test_order_on_every_path(path, sampler, noise):
 
 def test_adams_bashforth_needs_the_fewest_evaluations(noise):
     """At ten evaluations on the linear path: well below DDIM, and far below Heun in lambda."""
-    ab, ddim, heun = (error(s, Linear(), noise) for s in (AdamsBashforth(10), DDIM(10), ProbabilityFlow(steps=5)))
+    ab, ddim, heun = (error(s, LinearPath(), noise) for s in (AdamsBashforth(10), DDIM(10), ProbabilityFlow(steps=5)))
     assert ab < 0.5 * ddim and ab < 0.5 * heun and ab < 0.03
 
 
 def test_adams_bashforth_starts_at_pure_noise():
     torch.manual_seed(0)
-    x = AdamsBashforth(20)(denoiser(Linear()), Linear(), torch.randn(50, 2, dtype=torch.float64), (1.0, 0.0))
+    x = AdamsBashforth(20)(denoiser(LinearPath()), LinearPath(), torch.randn(50, 2, dtype=torch.float64), (1.0, 0.0))
     assert torch.isfinite(x).all()
 
 
@@ -69,7 +69,7 @@ def test_samples_follow_the_law(sampler):
     """Mean log-density and moments of samples against the exact law's, within four standard errors."""
     torch.manual_seed(0)
     n = 4000
-    samples = run(sampler, Linear(), torch.randn(n, 2, dtype=torch.float64)) / Linear().alpha(torch.tensor(0.0025))
+    samples = run(sampler, LinearPath(), torch.randn(n, 2, dtype=torch.float64)) / LinearPath().alpha(torch.tensor(0.0025))
     found, true = mixture_log_density(samples), mixture_log_density(mixture_sample(n))
     assert abs(found.mean() - true.mean()) < 4 * true.std() * (2 / n) ** 0.5 + 0.02
     assert abs(samples.square().mean() - 1) < 0.05
@@ -81,8 +81,8 @@ def test_samples_follow_the_law(sampler):
 
 def test_deterministic_samplers_are(noise):
     for sampler in (AdamsBashforth(5), DDIM(5), ProbabilityFlow(steps=5)):
-        assert torch.equal(run(sampler, Linear(), noise), run(sampler, Linear(), noise))
-    assert not torch.equal(run(Ancestral(5), Linear(), noise), run(Ancestral(5), Linear(), noise))
+        assert torch.equal(run(sampler, LinearPath(), noise), run(sampler, LinearPath(), noise))
+    assert not torch.equal(run(Ancestral(5), LinearPath(), noise), run(Ancestral(5), LinearPath(), noise))
 
 
 def test_ancestral_step_is_the_forward_posterior():

@@ -11,28 +11,28 @@ import torch
 from torch import nn
 from toy_game import OPTIONS, Fool, Judge, data, flow, game, last, numbers, some_batches
 
-from genalloy.capabilities import Batch
-from genalloy.errors import Diverged
-from genalloy.evidence import Unavailable
+from genalloy.core.capabilities import Batch
+from genalloy.core.errors import Diverged
+from genalloy.core.evidence import Unavailable
+from genalloy.core.schedules import Linear
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.laws.adding import additive
 from genalloy.laws.every import every_part
 from genalloy.laws.ownership import one_owner, rivals_leave_model_alone
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.adversarial import Adversarial, Critic
 from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.objective import Objective, Play, Turn, WithTurn
-from genalloy.schedules import Linear
-from genalloy.spec import from_spec, to_spec
 from genalloy.training.checkpoint import Pair
 from genalloy.training.devices import resolve_device
 from genalloy.training.finite import not_finite
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
-from genalloy.training.players import players
 from genalloy.training.seeding import mix
+from genalloy.training.slots import players
 from genalloy.training.state import State
 
 PARTS = {listed.name: listed for listed in every_part()}
@@ -247,14 +247,14 @@ def test_objectives_add_term_by_term() -> None:
     batch = Batch(data()[:16])
     model, objective = game()
     additive(model, MaximumLikelihood(), Fool(objective.terms[1].term.judge), batch)
-    vae = shaken(PARTS["vae"].make((2,), ()))
+    vae = perturb_parameters(PARTS["vae"].make((2,), ()))
     for a, b in ((ELBO(beta=0.5), ImportanceWeightedBound(4)), (ELBO(), ELBO(beta=4.0)), (MaximumLikelihood(), ELBO(samples=3))):
         additive(vae, a, b, batch)
     additive(flow(), MaximumLikelihood(), Adversarial(Critic(MLP(((2,),), 1, (8,)))), batch)
 
 
 def test_terms_share_one_trace_and_are_noted() -> None:
-    vae = shaken(PARTS["vae"].make((2,), ()))
+    vae = perturb_parameters(PARTS["vae"].make((2,), ()))
     play = Play(vae, Batch(data()[:8]))
     total = ELBO() + 3.0 * ELBO(beta=1.0)
     value = total(play).detach()

@@ -15,13 +15,13 @@ from torch import nn
 
 import genalloy
 from genalloy import Alloy, density, draw
+from genalloy.core.isolation import Stream
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
-from genalloy.isolation import Stream
 from genalloy.recipes.registry import all_recipes
+from genalloy.runs.create import create_run
 from genalloy.runs.score import sample, score
 from genalloy.runs.settings import RunSettings
-from genalloy.runs.start import start
 from genalloy.training.seeding import seed_all, seed_of
 
 SMALL = {"layers": 2, "width": 16}
@@ -131,7 +131,7 @@ def trained(name: str, datasets: list[Dataset]) -> tuple[nn.Module, Dataset]:
     """Two steps of a recipe on the first of the data sets that it takes."""
     for dataset in datasets:
         try:
-            trainer = start(RunSettings(name, "array", steps=2, device="cpu"), None, dataset)
+            trainer = create_run(RunSettings(name, "array", steps=2, device="cpu"), None, dataset)
         except ValueError:
             continue
         for _ in trainer.run():

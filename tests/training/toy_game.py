@@ -8,26 +8,26 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
+from genalloy.core.schedules import Cosine
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.objectives.objective import Objective, Rival
-from genalloy.schedules import Cosine
+from genalloy.objectives.objective import Objective, Player
 from genalloy.training.fit import Step
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.coupling import ByMask, Coupling, alternating
+from genalloy.transforms.coupling import Coupling, FixedMask, alternating
 
 OPTIONS = Training(Adam(3e-3), rate=Cosine(1.0, 0.1, 12, 2), clip=0.5, ema=0.9, seed=5)
 
 
 def flow(dims: int = 2) -> Flow:
-    layers = [Coupling(ByMask(alternating(dims, odd)), MLP(((1,),), 2, (8,))) for odd in (False, True)]
+    layers = [Coupling(FixedMask(alternating(dims, odd)), MLP(((1,),), 2, (8,))) for odd in (False, True)]
     return Flow(StandardNormal((dims,)), layers, (dims,))
 
 
-class Judge(Rival):
+class Judge(Player):
     """A critic that is told real from fake; counts its calls in a buffer; takes two turns at half the rate."""
 
     def __init__(self, network: nn.Module, turns: int = 2, rate: float = 0.5) -> None:

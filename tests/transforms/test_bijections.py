@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import Hidden
-from genalloy.networks.mlp import MLP
-from genalloy.spec import from_spec, to_spec
+from genalloy.networks.mlp import MLP, Hidden
 from genalloy.transforms.autoregressive import AutoregressiveTransform, masked
-from genalloy.transforms.coupling import ByMask, Coupling, alternating, channelwise, checkerboard, coupling
+from genalloy.transforms.coupling import Coupling, FixedMask, alternating, channelwise, checkerboard, coupling
 from genalloy.transforms.layer import Inverse, Transform
 from genalloy.transforms.linear import PLU, ActNorm, Permute, Reverse
 from genalloy.transforms.univariate import soft_clamp
@@ -31,7 +30,7 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "iaf": lambda: Inverse(masked(5, SMALL, None, CONTEXT)),
     "coupling": lambda: coupling(alternating(5)),
     "coupling-residual-context": lambda: coupling(alternating(5), Hidden((8, 8), residual=True), CONTEXT),
-    "coupling-context": lambda: Coupling(ByMask(alternating(5, True)), MLP(((2,), (3,)), 6), context_shapes=CONTEXT),
+    "coupling-context": lambda: Coupling(FixedMask(alternating(5, True)), MLP(((2,), (3,)), 6), context_shapes=CONTEXT),
     "coupling-checkerboard": lambda: coupling(checkerboard(IMAGE)),
     "coupling-channels": lambda: coupling(channelwise(IMAGE, second=True)),
     "permute": lambda: Permute(SHUFFLE),
@@ -141,7 +140,7 @@ def test_masks() -> None:
     assert checkerboard((1, 2, 2), odd=True).tolist() == [[[False, True], [True, False]]]
     assert channelwise((2, 1, 1)).flatten().tolist() == [True, False]
     with pytest.raises(ValueError, match="both kinds"):
-        ByMask(torch.ones(3))
+        FixedMask(torch.ones(3))
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

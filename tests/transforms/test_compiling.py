@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from genalloy.networks.masked import Hidden
+from genalloy.networks.mlp import Hidden
 from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.layer import Transform

@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.laws.invertible import invertible
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
-from genalloy.networks.denoiser import ResidualMLP
+from genalloy.networks.concat_squash import ConcatSquash
+from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.mlp import MLP
-from genalloy.networks.squash import Squash
 from genalloy.solvers.adjoint import Adjoint, Backpropagated, Checkpointed
-from genalloy.solvers.divergence import ExactTrace, Gaussian, Hutchinson
+from genalloy.solvers.divergence import ExactTrace, GaussianProbes, Hutchinson
 from genalloy.solvers.ode import Adaptive, Euler, Heun, RungeKutta4, Steps
-from genalloy.spec import from_spec, to_spec
 from genalloy.transforms.ode import Continuous
 
 MATRIX = torch.tensor([[0.5, 0.8, 0.0], [-0.3, -1.0, 0.2], [0.1, 0.0, 0.7]], dtype=torch.float64)
@@ -37,15 +37,15 @@ class LinearField(nn.Module):
 
 
 FIELDS = {
-    "squash": lambda c: Squash(((2,), (), *c), (16, 16), features=8),
+    "squash": lambda c: ConcatSquash(((2,), (), *c), (16, 16), features=8),
     "mlp": lambda c: MLP(((2,), (), *c), 2, (16,), nn.Tanh),
-    "residual": lambda c: ResidualMLP(((2,), (), *c), width=8, blocks=1),
+    "residual": lambda c: DenoiserMLP(((2,), (), *c), width=8, blocks=1),
 }
 
 
 def layer(field="squash", context=(), **options):
     torch.manual_seed(0)
-    return shaken(Continuous(FIELDS[field](context), (2,), **options))
+    return perturb_parameters(Continuous(FIELDS[field](context), (2,), **options))
 
 
 @pytest.mark.parametrize("solver", [RungeKutta4(), Adaptive(1e-8, 1e-8)], ids=["fixed", "adaptive"])
@@ -97,7 +97,7 @@ def both_traces(noise, probes=1000):
         return exact, ode.inward(x)[1]
 
 
-@pytest.mark.parametrize("noise", [None, Gaussian()], ids=["signs", "normal"])
+@pytest.mark.parametrize("noise", [None, GaussianProbes()], ids=["signs", "normal"])
 def test_random_probes_agree_with_the_exact_trace_within_their_error(noise):
     torch.manual_seed(1)
     exact, found = both_traces(noise)
@@ -108,7 +108,7 @@ def test_random_probes_agree_with_the_exact_trace_within_their_error(noise):
 
 
 def test_images_by_random_probes():
-    ode = shaken(Continuous(Squash(((1, 4, 4), ()), (16,)), (1, 4, 4), steps=Steps(8, 8)), 0.1)
+    ode = perturb_parameters(Continuous(ConcatSquash(((1, 4, 4), ()), (16,)), (1, 4, 4), steps=Steps(8, 8)), 0.1)
     flow = Flow(StandardNormal((1, 4, 4)), [ode], (1, 4, 4)).eval()
     x = torch.randn(2, 1, 4, 4)
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_grids():
 
 @pytest.mark.parametrize("gradient", [Backpropagated(), Adjoint()], ids=repr)
 def test_saved_and_rebuilt(gradient):
-    ode = layer(solver=Heun(), steps=Steps(3, 5, 1.5), trace=Hutchinson(2, 3, Gaussian()), gradient=gradient)
+    ode = layer(solver=Heun(), steps=Steps(3, 5, 1.5), trace=Hutchinson(2, 3, GaussianProbes()), gradient=gradient)
     again = from_spec(*to_spec(ode))
     assert repr(again) == repr(ode)
     x = torch.randn(3, 2)

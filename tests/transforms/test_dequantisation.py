@@ -7,22 +7,22 @@ import math
 import pytest
 import torch
 
-from genalloy.capabilities import Batch
-from genalloy.distribution import density, draw
-from genalloy.evidence import Kind, Measure
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import density, draw
+from genalloy.core.evidence import Kind, Measure
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
 from genalloy.laws.shapes import shapes
 from genalloy.laws.storing import stores
-from genalloy.laws.subject import Subject, shaken
+from genalloy.laws.subject import Subject, perturb_parameters
 from genalloy.laws.total_mass import total_mass
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import Hidden
+from genalloy.networks.mlp import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.coupling import alternating, coupling
-from genalloy.transforms.observation import Affine, Dequantise, Logit
+from genalloy.transforms.observation import Dequantise, Logit, Standardise
 
 SMALL = Hidden((8,))
 CONTEXT = ((3,),)
@@ -36,7 +36,7 @@ def seeded() -> None:
 def noise(count: int = 2, shapes: tuple[tuple[int, ...], ...] = ((2,), (3,))) -> Flow:
     """q(u | x, c) on (0, 1)."""
     couplings = [coupling(alternating(count, odd), SMALL, shapes) for odd in (False, True)]
-    unit = [Logit(1.0, 0.0), Affine(torch.zeros(count), torch.full((count,), 1.7))]
+    unit = [Logit(1.0, 0.0), Standardise(torch.zeros(count), torch.full((count,), 1.7))]
     return Flow(StandardNormal((count,)), [*unit, *couplings], (count,), shapes)
 
 
@@ -45,7 +45,9 @@ def flow(learned: bool = True) -> Flow:
     every = torch.ones(2, dtype=torch.bool)
     dequantise = Dequantise(every, torch.zeros(2), torch.full((2,), 4.0), noise() if learned else None)
     inner = [coupling(alternating(2, odd), SMALL, CONTEXT) for odd in (False, True)]
-    return Flow(StandardNormal((2,)), [dequantise, Affine(torch.full((2,), 2.5), torch.full((2,), 0.6)), *inner], (2,), CONTEXT)
+    return Flow(
+        StandardNormal((2,)), [dequantise, Standardise(torch.full((2,), 2.5), torch.full((2,), 0.6)), *inner], (2,), CONTEXT
+    )
 
 
 LAWS = (shapes, total_mass, draws_follow_density, draw_reports_density, stores)
@@ -54,12 +56,12 @@ LAWS = (shapes, total_mass, draws_follow_density, draw_reports_density, stores)
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("law", LAWS, ids=lambda f: f.__name__)
 def test_laws(law, learned: bool) -> None:
-    law(Subject(shaken(flow(learned), 0.15), (2,), CONTEXT, True, 5))
+    law(Subject(perturb_parameters(flow(learned), 0.15), (2,), CONTEXT, True, 5))
 
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_labels(learned: bool) -> None:
-    distribution = shaken(flow(learned), 0.15)(torch.randn(3))
+    distribution = perturb_parameters(flow(learned), 0.15)(torch.randn(3))
     x, own = draw(distribution, (4,))
     found = density(distribution, x)
     assert (found.kind, found.proper, found.measure) == (Kind.LOWER, True, Measure(0, 2))
@@ -68,7 +70,7 @@ def test_labels(learned: bool) -> None:
 
 
 def test_noise_is_a_density_within_the_cell() -> None:
-    part = shaken(noise(), 0.3)
+    part = perturb_parameters(noise(), 0.3)
     distribution = part((torch.zeros(2), torch.randn(3)))
     u = distribution.sample((500,))
     assert (u > 0).all() and (u < 1).all()
@@ -85,7 +87,7 @@ def test_the_start_is_next_to_uniform() -> None:
 
 def test_a_mixed_row_gets_noise_on_its_integers_only() -> None:
     discrete = torch.tensor([True, False, True])
-    layer = Dequantise(discrete, torch.zeros(3), torch.full((3,), 4.0), shaken(noise(2, ((3,),)), 0.3))
+    layer = Dequantise(discrete, torch.zeros(3), torch.full((3,), 4.0), perturb_parameters(noise(2, ((3,),)), 0.3))
     x = torch.tensor([[1.0, 0.3, 4.0], [0.0, -2.0, 2.0]]).expand(5, 2, 3)
     y, inward = layer.inward(x, torch.randn(3))
     assert torch.equal(y[..., 1], x[..., 1]) and torch.equal(y[..., discrete].floor(), x[..., discrete])
@@ -96,7 +98,7 @@ def test_a_mixed_row_gets_noise_on_its_integers_only() -> None:
 
 def test_learned_noise_tightens_the_bound_on_a_known_mass() -> None:
     """A density that leans within each cell: y ~ N(2.5, 0.25^2) on one integer and its neighbours."""
-    lean = Affine(torch.tensor([2.9, 2.5]), torch.tensor([0.25, 0.25]))
+    lean = Standardise(torch.tensor([2.9, 2.5]), torch.tensor([0.25, 0.25]))
     every, low, high = torch.ones(2, dtype=torch.bool), torch.zeros(2), torch.full((2,), 5.0)
     learner = Flow(StandardNormal((2,)), [Dequantise(every, low, high, noise(2, ((2,),))), lean], (2,))
     uniform = Flow(StandardNormal((2,)), [Dequantise(every, low, high), lean], (2,))

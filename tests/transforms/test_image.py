@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.laws.invertible import invertible
-from genalloy.laws.subject import shaken
-from genalloy.spec import from_spec, to_spec
+from genalloy.laws.subject import perturb_parameters
 from genalloy.transforms.image import Haar, InvertibleConvolution, Shuffle, Squeeze
 from genalloy.transforms.layer import Transform
 
@@ -30,13 +30,13 @@ def seeded() -> None:
 @pytest.mark.parametrize("scale", [1.0, 5.0, 20.0])
 @pytest.mark.parametrize("name", MAKE)
 def test_inverts_with_the_right_log_determinant(name: str, scale: float) -> None:
-    transform = shaken(MAKE[name]())
+    transform = perturb_parameters(MAKE[name]())
     invertible(transform, scale * torch.randn(6, *IMAGE), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("name", MAKE)
 def test_any_batch_and_what_is_stored(name: str) -> None:
-    transform: Transform = shaken(MAKE[name]())
+    transform: Transform = perturb_parameters(MAKE[name]())
     x = torch.randn(2, 3, *IMAGE)
     z, ladj = transform.encode(x)
     assert ladj.shape == (2, 3) and z.shape == (2, 3, *transform.out_shape(IMAGE)) and transform.constant
@@ -88,7 +88,7 @@ def test_other_starts() -> None:
 
 
 def test_every_pixel_is_mixed_alike() -> None:
-    layer = shaken(InvertibleConvolution(3))
+    layer = perturb_parameters(InvertibleConvolution(3))
     x = torch.randn(2, 3, 4, 4)
     one = layer.encode(x[:, :, 1:2, 2:3])
     z, ladj = layer.encode(x)
@@ -97,7 +97,7 @@ def test_every_pixel_is_mixed_alike() -> None:
 
 
 def test_gradients_reach_every_factor() -> None:
-    layer = shaken(InvertibleConvolution(3))
+    layer = perturb_parameters(InvertibleConvolution(3))
     z, ladj = layer.encode(torch.randn(2, 3, 4, 4))
     (z.sin().sum() + ladj.sum()).backward()
     assert all(_touched(p) for p in layer.parameters())

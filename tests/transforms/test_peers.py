@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.heads.gaussian import StandardNormal
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.mlp import Hidden
 from genalloy.transforms.autoregressive import AutoregressiveTransform, masked
-from genalloy.transforms.coupling import ByMask, Coupling
+from genalloy.transforms.coupling import Coupling, FixedMask
 from genalloy.transforms.sigmoidal import DeepSigmoid
 from genalloy.transforms.spline import Knots, RationalQuadratic, spline_decode, spline_encode
 from genalloy.transforms.univariate import Univariate
@@ -141,7 +142,7 @@ def test_zuko_coupling() -> None:
     torch.manual_seed(0)
     theirs = zuko.flows.RealNVP(DIMS, transforms=1, hidden_features=(UNITS, UNITS), randmask=False).double()
     layer = next(m for m in theirs.modules() if hasattr(m, "hyper"))
-    ours = Coupling(ByMask(layer.mask), Turned(layer.hyper, 2), ZukoAffine())
+    ours = Coupling(FixedMask(layer.mask), Turned(layer.hyper, 2), ZukoAffine())
     x = points()
     same(ours, theirs().log_prob(x).detach(), x)
 
@@ -207,7 +208,7 @@ def test_nflows_coupling(spline: bool) -> None:
     net: nn.Module = Turned(layer.transform_net, width) if spline else layer.transform_net
     univariate: Univariate = NflowsSpline() if spline else NflowsAffine(coupled=True)
     expected = StandardNormal((DIMS,)).double()().log_prob(z) + ladj
-    same(Coupling(ByMask(moves == 0), net, univariate), expected.detach(), x)
+    same(Coupling(FixedMask(moves == 0), net, univariate), expected.detach(), x)
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])
@@ -231,7 +232,7 @@ def test_splines_keep_to_single_precision_where_zuko_s_do_not(scale: float) -> N
 def test_deep_sigmoids_invert_far_out_where_zuko_s_do_not(scale: float) -> None:
     torch.manual_seed(0)
     x = scale * torch.randn(200, 2)
-    layer = shaken(masked(2, Hidden((8,)), univariate=DeepSigmoid(8)))
+    layer = perturb_parameters(masked(2, Hidden((8,)), univariate=DeepSigmoid(8)))
     with torch.no_grad():
         back = layer.decode(layer.encode(x)[0])[0]
     assert float((back - x).abs().max()) < 1e-3 * scale

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.laws.invertible import SCALES, invertible
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import Hidden
+from genalloy.networks.mlp import Hidden
 from genalloy.solvers.roots import NotConverged
-from genalloy.spec import from_spec, to_spec
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.planar import Planar, Radial
 from genalloy.transforms.sylvester import Basis, Householder, Orthogonal, Sylvester, Triangular
@@ -50,7 +50,7 @@ class Decoded(nn.Module):
 
 def moved(name: str, shapes: Shapes = (), size: float = 1.0) -> Transform:
     torch.manual_seed(0)
-    return shaken(TRANSFORMS[name](shapes), size)
+    return perturb_parameters(TRANSFORMS[name](shapes), size)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -166,7 +166,7 @@ def test_a_flow_integrates_to_one(name: str) -> None:
     torch.manual_seed(1)
     basis = BASES.get(name)
     layer = {"planar": Planar, "radial": Radial}.get(name, lambda d: Sylvester(d, basis))(2)
-    flow = Flow(StandardNormal((2,)), [shaken(layer, 1.0)], (2,))
+    flow = Flow(StandardNormal((2,)), [perturb_parameters(layer, 1.0)], (2,))
     axis = torch.linspace(-12, 12, 241)
     grid = torch.cartesian_prod(axis, axis)
     with torch.no_grad():

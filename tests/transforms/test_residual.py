@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.evidence import Evidence, Kind
+from genalloy.core.evidence import Evidence, Kind
+from genalloy.core.spec import Module, from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
 from genalloy.networks.lipschitz import Contraction, LipschitzConv, LipschitzMLP
 from genalloy.solvers import fixed_point
-from genalloy.solvers.divergence import Gaussian
+from genalloy.solvers.divergence import GaussianProbes
 from genalloy.solvers.fixed_point import FixedPoint
 from genalloy.solvers.roots import NotConverged
-from genalloy.spec import Module, from_spec, to_spec
 from genalloy.transforms.coupling import Coupling, alternating
 from genalloy.transforms.coupling import coupling as coupled
 from genalloy.transforms.linear import ActNorm
@@ -90,7 +90,12 @@ def repeated(transform: Residual, log_det: LogDet, x: Tensor, times: int) -> Ten
 
 @pytest.mark.parametrize(
     "log_det",
-    [Roulette(0.3, 1), Roulette(0.5, 2, probes=3), Roulette(0.3, 3, noise=Gaussian()), Roulette(0.2, 2, probes=2, unrolled=True)],
+    [
+        Roulette(0.3, 1),
+        Roulette(0.5, 2, probes=3),
+        Roulette(0.3, 3, noise=GaussianProbes()),
+        Roulette(0.2, 2, probes=2, unrolled=True),
+    ],
     ids=repr,
 )
 def test_roulette_is_unbiased(log_det: Roulette) -> None:
@@ -320,7 +325,10 @@ def test_samples_carry_the_gradient_of_the_inverse(make: Callable[[], Residual])
 
 
 def flow(log_det: LogDet) -> Flow:
-    blocks = [StochasticResidual(shaken(Residual(LipschitzMLP((2,), (8,), CONTEXT), (2,), CONTEXT)), log_det) for _ in range(2)]
+    blocks = [
+        StochasticResidual(perturb_parameters(Residual(LipschitzMLP((2,), (8,), CONTEXT), (2,), CONTEXT)), log_det)
+        for _ in range(2)
+    ]
     return Flow(StandardNormal((2,)), [ActNorm((2,)), *blocks], (2,), CONTEXT)
 
 
@@ -350,7 +358,7 @@ def test_learning_uses_its_own_estimator() -> None:
 
 
 def test_saved_and_rebuilt() -> None:
-    part = flow(Roulette(0.25, 3, noise=Gaussian())).eval()
+    part = flow(Roulette(0.25, 3, noise=GaussianProbes())).eval()
     again = from_spec(*to_spec(part)).eval()
     assert repr(again) == repr(part)
     x, c = torch.randn(4, 2), torch.randn(4, 3)
@@ -376,10 +384,10 @@ def filled(layers: list, event: tuple[int, ...]) -> float:
 
 def test_residual_blocks_fill_the_jacobian_in_fewer_layers_than_couplings() -> None:
     def coupling(i: int) -> Coupling:
-        return shaken(coupled(alternating(6, bool(i % 2)))).double()
+        return perturb_parameters(coupled(alternating(6, bool(i % 2)))).double()
 
     def residual(_: int) -> Residual:
-        return shaken(Residual(LipschitzMLP((6,), (16,)), (6,))).double()
+        return perturb_parameters(Residual(LipschitzMLP((6,), (16,)), (6,))).double()
 
     shares = {make: [filled([make(i) for i in range(k)], (6,)) for k in (1, 2, 3)] for make in (coupling, residual)}
     assert shares[residual] == [1.0, 1.0, 1.0]

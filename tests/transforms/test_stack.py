@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.laws.invertible import invertible
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import Hidden
-from genalloy.spec import from_spec, to_spec
+from genalloy.networks.mlp import Hidden
 from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.image import Squeeze
 from genalloy.transforms.linear import PLU, ActNorm, Reverse
-from genalloy.transforms.observation import Affine, Flatten
+from genalloy.transforms.observation import Flatten, Standardise
 from genalloy.transforms.stack import Checkpoint, Invert, Memory, Stack, Store
 
 CONTEXT = ((3,), ())
@@ -31,12 +31,12 @@ def seeded() -> None:
 def stack(memory: Memory, dropout: float = 0.0) -> Stack:
     torch.manual_seed(0)
     hidden = Hidden((8,), dropout=dropout)
-    fixed = Affine(torch.ones(4), torch.full((4,), 2.0))
+    fixed = Standardise(torch.ones(4), torch.full((4,), 2.0))
     layers = [
         fixed, ActNorm((4,)), coupling(alternating(4), hidden, CONTEXT), PLU(4), Reverse(),
         masked(4, hidden, None, CONTEXT),
     ]  # fmt: skip
-    return shaken(Stack(layers, memory)).double()
+    return perturb_parameters(Stack(layers, memory)).double()
 
 
 def leaves() -> list[Tensor]:
@@ -76,7 +76,7 @@ def test_values_and_a_record_as_context(memory: Memory) -> None:
 @pytest.mark.parametrize("memory", [Store(), *MODES], ids=repr)
 def test_as_a_transform(memory: Memory) -> None:
     layers = [Squeeze((1, 2, 2)), Flatten((4, 1, 1)), PLU(4)]
-    transform = shaken(Stack(layers, memory))
+    transform = perturb_parameters(Stack(layers, memory))
     x = torch.randn(6, 1, 2, 2)
     z, _ = transform.encode(x)
     assert transform.out_shape((1, 2, 2)) == (4,) and transform.constant and not stack(memory).constant

@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 
-from genalloy.distribution import Shape, density, draw
+from genalloy.core.distribution import Shape, density, draw
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.part import Conditional
+from genalloy.core.spec import from_spec, to_spec
 from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.evidence import Kind, Unavailable
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
@@ -17,17 +19,14 @@ from genalloy.laws.gradients import gradients
 from genalloy.laws.invertible import SCALES, invertible
 from genalloy.laws.shapes import shapes
 from genalloy.laws.storing import stores
-from genalloy.laws.subject import Subject, shaken
+from genalloy.laws.subject import Subject, perturb_parameters
 from genalloy.laws.total_mass import total_mass
 from genalloy.models.flow import Flow
-from genalloy.networks.masked import Hidden
-from genalloy.networks.mlp import MLP
-from genalloy.part import From
-from genalloy.spec import from_spec, to_spec
+from genalloy.networks.mlp import MLP, Hidden
 from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.layer import Layer
-from genalloy.transforms.observation import Affine
-from genalloy.transforms.surjection import Extend, Order, Ordered, Positive, Reduce, Signs, Slices, augment, shuffle
+from genalloy.transforms.observation import Standardise
+from genalloy.transforms.surjection import Extend, Ordered, Positive, Reduce, Signs, Slices, Sort, augment, shuffle
 
 CONTEXT = ((3,),)
 SMALL = Hidden((8,))
@@ -38,8 +37,8 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def given(head: Gaussian | Bernoulli, seen: tuple[Shape, ...], event: Shape) -> From:
-    return From(head, MLP(seen, math.prod(event) * head.width, (8,)), event, seen)
+def given(head: Gaussian | Bernoulli, seen: tuple[Shape, ...], event: Shape) -> Conditional:
+    return Conditional(head, MLP(seen, math.prod(event) * head.width, (8,)), event, seen)
 
 
 def stack(*layers: object, inner: int = 2) -> Flow:
@@ -59,7 +58,7 @@ FLOWS = {
     "slice": sliced,
     "abs": lambda: stack(Reduce(Signs((2,)), given(Bernoulli(), ((2,), (3,)), (2,))), Positive()),
     "abs, even": lambda: stack(Reduce(Signs((2,))), Positive()),
-    "sort": lambda: stack(Reduce(Order((2,))), Ordered()),
+    "sort": lambda: stack(Reduce(Sort((2,))), Ordered()),
     "augment": lambda: stack(augment((2,), 1), inner=3),
     "augment, learned": lambda: stack(augment((2,), 1, given(Gaussian(1.0), ((2,), (3,)), (1,))), inner=3),
     "augment, by x alone": lambda: stack(augment((2,), 1, given(Gaussian(), ((2,),), (1,))), inner=3),
@@ -70,7 +69,7 @@ EXACT = ("slice", "abs", "abs, even", "sort")
 
 def subject(name: str) -> Subject:
     """Shaken little where the density has a pole at zero that a coarse grid misses."""
-    return Subject(shaken(FLOWS[name](), 0.1 if name == "abs, even" else 0.3), (2,), CONTEXT)
+    return Subject(perturb_parameters(FLOWS[name](), 0.1 if name == "abs, even" else 0.3), (2,), CONTEXT)
 
 
 LAWS = (shapes, total_mass, draws_follow_density, draw_reports_density, stores)
@@ -107,7 +106,7 @@ def test_maps_into_cores(transform, scale: float) -> None:
     assert all(torch.isfinite(t).all() for t in transform.encode(torch.zeros(2, 4)))
 
 
-@pytest.mark.parametrize("fold", [Slices((3, 2, 2), 1), Signs((3,)), Order((4,))], ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize("fold", [Slices((3, 2, 2), 1), Signs((3,)), Sort((4,))], ids=lambda f: type(f).__name__)
 def test_folds_come_together(fold) -> None:
     y = torch.randn(5, 2, *fold.whole)
     core, rest = fold.apart(y)
@@ -118,7 +117,7 @@ def test_folds_come_together(fold) -> None:
 @pytest.mark.parametrize("name", ["augment", "augment, learned", "augment, by x alone"])
 @torch.no_grad()
 def test_importance_weights_close_the_gap_of_augmentation(name: str) -> None:
-    flow = shaken(FLOWS[name](), 0.15)
+    flow = perturb_parameters(FLOWS[name](), 0.15)
     c, x = torch.randn(3), torch.randn(6, 2)
     grid = torch.linspace(-10, 10, 4001)
     triples = torch.cat([x[:, None].expand(-1, 4001, -1), grid.expand(6, -1)[..., None]], -1)
@@ -142,7 +141,7 @@ def test_a_symmetric_base_under_a_dropped_sign_is_the_folded_normal() -> None:
 
 @torch.no_grad()
 def test_dropping_the_order_of_an_exchangeable_base_counts_orders() -> None:
-    flow = Flow(StandardNormal((3,)), [Extend(Order((3,)))], (3,))
+    flow = Flow(StandardNormal((3,)), [Extend(Sort((3,)))], (3,))
     x = torch.tensor([[-1.0, 0.2, 0.9], [0.2, -1.0, 0.9]])
     value = flow().density(x).value
     torch.testing.assert_close(value[0], math.log(6) + StandardNormal((3,))().log_prob(x)[0])
@@ -150,7 +149,7 @@ def test_dropping_the_order_of_an_exchangeable_base_counts_orders() -> None:
 
 
 def test_a_shuffled_flow_does_not_know_the_order() -> None:
-    shift = Affine(torch.tensor([3.0, -3.0]), torch.ones(2))
+    shift = Standardise(torch.tensor([3.0, -3.0]), torch.ones(2))
     flow = Flow(StandardNormal((2,)), [*shuffle(2), shift], (2,))
     x = flow().sample((2000,))
     assert abs(float((x[:, 0] > 0).float().mean()) - 0.5) < 0.05
@@ -161,7 +160,7 @@ def test_a_shuffled_flow_does_not_know_the_order() -> None:
 
 
 def test_a_base_outside_of_the_cores_is_refused() -> None:
-    for layer in (Reduce(Signs((2,))), Reduce(Order((2,)))):
+    for layer in (Reduce(Signs((2,))), Reduce(Sort((2,)))):
         with pytest.raises(ValueError, match="follow it by Positive or Ordered"):
             Flow(StandardNormal((2,)), [layer], (2,))().sample((20,))
 
@@ -176,7 +175,7 @@ def test_what_cannot_be_even_or_differentiated_is_refused() -> None:
     assert not Reduce(Signs((2,)), given(Bernoulli(), ((2,),), (2,))).differentiable
 
 
-@pytest.mark.parametrize("layer", [augment((4, 2, 2), 3), Reduce(Order((3,))), *shuffle(2)], ids=repr)
+@pytest.mark.parametrize("layer", [augment((4, 2, 2), 3), Reduce(Sort((3,))), *shuffle(2)], ids=repr)
 def test_saved_and_rebuilt(layer: Layer) -> None:
     assert repr(from_spec(*to_spec(layer))) == repr(layer)
 

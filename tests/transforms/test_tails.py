@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from genalloy.heads.gaussian import StandardNormal
-from genalloy.laws.subject import shaken
+from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
-from genalloy.networks.entry import Compressed, compress
-from genalloy.networks.masked import Hidden
+from genalloy.networks.input_embedding import CompressedInput, compress
+from genalloy.networks.mlp import Hidden
 from genalloy.transforms.coupling import EDGE, alternating, coupling
 from genalloy.transforms.tails import MOST, LogTails, normalised
 
@@ -57,18 +57,18 @@ def test_the_law_integrates_to_one_and_is_next_to_normal() -> None:
 
 def test_a_network_sees_the_edge_of_the_data_from_afar() -> None:
     torch.manual_seed(0)
-    layer = shaken(coupling(alternating(2), Hidden((16,))), 0.5)
+    layer = perturb_parameters(coupling(alternating(2), Hidden((16,))), 0.5)
     x = torch.tensor([[EDGE, 0.0], [1e3, 0.0], [1e6, 0.0]])
     z, ladj = layer.encode(x)
     assert (ladj.abs() <= layer.univariate.bound).all() and float(z[:, 1].detach().abs().max()) < 20
     torch.testing.assert_close(layer.decode(z)[0], x)
-    assert Compressed()(torch.tensor([2.0, -4.0])).squeeze(-1).tolist() == [2.0, -4.0]
+    assert CompressedInput()(torch.tensor([2.0, -4.0])).squeeze(-1).tolist() == [2.0, -4.0]
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0, 20.0, 1e3])
 def test_a_stack_comes_back(scale: float) -> None:
     torch.manual_seed(1)
-    steps = [shaken(coupling(alternating(6, bool(i % 2)), Hidden((16, 16))), 0.1) for i in range(6)]
+    steps = [perturb_parameters(coupling(alternating(6, bool(i % 2)), Hidden((16, 16))), 0.1) for i in range(6)]
     flow = Flow(StandardNormal((6,)), [*steps, *normalised((6,))], (6,)).double()
     x = scale * torch.randn(50, 6, dtype=torch.float64)
     z = flow().encode(x)

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 import genalloy
-from genalloy.bounds import listed
-from genalloy.cli.calling import Bounded, Usage, report_errors
+from genalloy.cli.calling import BoundedOption, Usage, report_errors
+from genalloy.core.bounds import listed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,7 +61,7 @@ def genalloy_(
     pass
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def recipes(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False) -> None:
     """List every recipe: family, density label, tasks, reference and settings."""
     from genalloy.recipes.registry import all_recipes
@@ -88,7 +88,7 @@ def _recipe_record(recipe: Any) -> dict[str, Any]:
     return {**fields, **labels, "tasks": list(recipe.tasks), "settings": recipe.settings()}
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def fit(
     context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A name that `genalloy recipes` lists.")],
@@ -126,9 +126,9 @@ def fit(
     if dry_run:
         _print_cost(settings)
         return
-    from genalloy.runs.launch import launch
+    from genalloy.runs.terminal import train_in_terminal
 
-    launch(settings, folder, resume=resume, earlier=from_, given=_given(context))
+    train_in_terminal(settings, folder, resume=resume, earlier=from_, given=_given(context))
 
 
 def _given(context: typer.Context) -> set[str]:
@@ -160,7 +160,7 @@ def _settings(recipe: str, pairs: list[str]) -> dict[str, Any]:
 
 
 def _print_cost(settings: Any) -> None:
-    from genalloy.runs.start import estimate
+    from genalloy.runs.create import estimate
 
     cost = estimate(settings)
     print(f"parameters        {cost.parameters:,}")
@@ -179,7 +179,7 @@ def _use(threads: int, device: str = "cpu") -> Any:
     return resolve_device(device)
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def sample(
     run: RunFolder,
     n: Annotated[int, typer.Option("-n", help="How many.")] = 64,
@@ -199,8 +199,8 @@ def sample(
 ) -> None:
     """Draw samples from a finished run, in the form of the user's own data; or complete a text, or given rows."""
     from genalloy.runs import completion as completing
+    from genalloy.runs.create import RunData, trained_model
     from genalloy.runs.export import write_drawn
-    from genalloy.runs.start import RunData, trained_model
 
     if known is not None and complete is None:
         raise Usage("found --known without --complete, expected both: the rows and which of their entries are known")
@@ -214,7 +214,7 @@ def sample(
     print(write_drawn(model, facts, given, n, out, seed, scheme), end=f", {completing.law(filters)}\n" if filters else "\n")
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def score(
     run: RunFolder,
     data: Data,
@@ -230,7 +230,7 @@ def score(
     print(write_scores(run, data, label, out, samples, _use(threads, device)))
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def encode(
     run: RunFolder,
     data: Data,
@@ -245,7 +245,7 @@ def encode(
     print(f"wrote {write_codes(run, data, label, out, _use(threads, device))}")
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def evaluate(
     run: RunFolder,
     data: Annotated[str | None, typer.Argument(help="Data to evaluate on; the run's own test part by default.")] = None,
@@ -260,18 +260,18 @@ def evaluate(
     """Density, generation, representation, outliers and cost of a finished run, each number with its label."""
     from rich.console import Console
 
-    from genalloy.runs.evaluate import evaluate_run, print_row
-    from genalloy.runs.examine import PANELS, Asked
+    from genalloy.studies.evaluate import evaluate_run, print_row
+    from genalloy.studies.panels import PANELS, EvaluationSettings
 
     names = tuple(PANELS) if panels is None else listed("--panels", panels, PANELS)
     foreign = () if outliers is None else listed("--outliers", outliers)
     place = _use(threads, device)
     with Console(stderr=True).status("loading") as status:
-        row = evaluate_run(run, data, Asked(names, samples, importance, foreign), status.update, stride, place)
+        row = evaluate_run(run, data, EvaluationSettings(names, samples, importance, foreign), status.update, stride, place)
     print_row(row)
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def compare(
     data: Data,
     recipes: Annotated[str | None, typer.Option(help="Comma-separated names, or all; by default the usual ones.")] = None,
@@ -286,19 +286,21 @@ def compare(
     device: Device = "auto",
 ) -> None:
     """Train recipes side by side and write one page. Finished rows are kept when interrupted; run again to continue."""
-    from genalloy.runs.compare import Comparison, run_comparison
+    from genalloy.studies.compare import ComparisonSettings, run_comparison
 
     names = () if recipes is None else listed("--recipes", recipes)
     folder = out or Path("comparisons") / Path(data).stem
     _use(1, device)
-    page = run_comparison(Comparison(data, names, minutes, folder, label, limit, seed, jobs, _command(), seeds, device, columns))
+    page = run_comparison(
+        ComparisonSettings(data, names, minutes, folder, label, limit, seed, jobs, _command(), seeds, device, columns)
+    )
     print(f"the page: {page}")
 
 
 Workspace = Annotated[Path, typer.Option(help="Where runs and tables are kept; runs are shared and continued.")]
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="An experiment or a group that --list shows.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the experiments, their minutes and last verdicts.")] = False,
@@ -311,9 +313,9 @@ def reproduce(
 ) -> None:
     """Run a published claim at a budget and say whether it holds, with the published values beside ours."""
     from genalloy.experiments.registry import find_experiments
-    from genalloy.runs.documents import print_group, print_list, write_results
-    from genalloy.runs.reproduce import Order
-    from genalloy.runs.reproduce import reproduce as run_experiment
+    from genalloy.studies.documents import print_group, print_list, write_results
+    from genalloy.studies.reproduce import RunPlan
+    from genalloy.studies.reproduce import reproduce as run_experiment
 
     if document is not None:
         print(f"wrote {write_results(results, document)}")
@@ -325,14 +327,14 @@ def reproduce(
     for experiment in found:
         # the command that anybody can repeat: where runs and results are kept is this user's own affair
         command = f"genalloy reproduce {experiment.name} --budget {budget} --seeds {seeds}"
-        page, verdict = run_experiment(experiment, Order(budget, seeds, workspace, jobs, command), results)
+        page, verdict = run_experiment(experiment, RunPlan(budget, seeds, workspace, jobs, command), results)
         print(f"{experiment.name}: {verdict.outcome.value if verdict else 'no claim'}. {verdict.words if verdict else ''}")
         print(f"the page: {page}")
     if len(found) > 1:
         print_group(results, found)
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def sweep(
     recipe: Annotated[str, typer.Argument(help="A name that `genalloy recipes` lists.")],
     data: Data,
@@ -347,14 +349,14 @@ def sweep(
     jobs: Annotated[int, typer.Option(help="Runs at once, one thread each; 0 takes all cores.")] = 0,
 ) -> None:
     """Train a recipe at every combination of settings and draw density against quality against time."""
-    from genalloy.runs.examine import PANELS
-    from genalloy.runs.reproduce import Order, sweep_of
-    from genalloy.runs.reproduce import reproduce as run_experiment
+    from genalloy.studies.panels import PANELS
+    from genalloy.studies.reproduce import RunPlan, sweep_of
+    from genalloy.studies.reproduce import reproduce as run_experiment
 
     _not_both({"--steps": steps is not None, "--minutes": minutes is not None})
     measured = listed("--panels", panels, PANELS)
     experiment = sweep_of(recipe, data, over, measured, lambda r, n, text: _settings(r, [f"{n}={text}"])[n])
-    order = Order("quick", seeds, workspace, jobs, _command(), limit, minutes, steps, columns)
+    order = RunPlan("quick", seeds, workspace, jobs, _command(), limit, minutes, steps, columns)
     page, _ = run_experiment(experiment, order, None)
     print(f"the page: {page}")
 
@@ -363,7 +365,7 @@ def _command() -> str:
     return shlex.join(["genalloy", *sys.argv[1:]])
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")]) -> None:
     """Write the page of a comparison again from its results."""
     from genalloy.report.page import write_page
@@ -371,7 +373,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison."
     print(f"the page: {write_page(folder)}")
 
 
-@app.command(cls=Bounded)
+@app.command(cls=BoundedOption)
 def check(
     thing: Annotated[str, typer.Argument(help="A recipe's name or a run's folder.")],
     data: Annotated[str, typer.Option(help="Data space to build a recipe for.")] = "8gaussians",
@@ -388,4 +390,3 @@ def check(
 def main() -> None:
     """Entry point: errors are one clear line with the next move."""
     report_errors(app)
-

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from genalloy.bounds import Maybe
-from genalloy.errors import Diverged
+from genalloy.core.bounds import Maybe
+from genalloy.core.errors import Diverged
 
 REFUSED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -25,7 +25,7 @@ class Usage(ValueError):
     """Options that contradict each other or their bounds."""
 
 
-class Bounded(TyperCommand):
+class BoundedOption(TyperCommand):
     """A command whose options are checked against the limits of settings of the same name, before it starts."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genalloy.core.distribution import Masked
 from genalloy.data.form import Form
 from genalloy.data.space import Space
-from genalloy.distribution import Masked
 
 
 @dataclass

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genalloy.spec import Value
+from genalloy.core.spec import Value
 
 REACH = 8.0
 """Soft walls are followed for so many of their widths; e^-32 of the mass lies beyond."""

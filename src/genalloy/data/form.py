@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genalloy.core.distribution import Masked
 from genalloy.data import bpe, precision, tables
 from genalloy.data.errors import BadData
 from genalloy.data.memory import finite, numeric
 from genalloy.data.signals import SIGNALS
 from genalloy.data.space import Space
-from genalloy.distribution import Masked
 
 Array = np.ndarray[Any, Any]
 
@@ -200,11 +200,11 @@ def _codes(space: Space, rows: Any) -> Array:
     if not hasattr(rows, "shape"):
         alphabet = space.columns[0].categories
         texts = rows.split(BETWEEN) if type(rows) is str and "\f" not in alphabet else rows
-        return spell(texts if len(texts) > 1 else rows, alphabet, space.shape[0])
+        return tokenise(texts if len(texts) > 1 else rows, alphabet, space.shape[0])
     return numeric(rows)
 
 
-def spell(rows: str | list[str], alphabet: tuple[str, ...], length: int) -> Array:
+def tokenise(rows: str | list[str], alphabet: tuple[str, ...], length: int) -> Array:
     """Texts of `length` characters (or one long text, cut into windows) as indices into `alphabet`, (N, length)."""
     text = "".join(rows)
     if len(text) == 0 or ("".join(rows) != rows and {len(row) for row in rows} != {length}):

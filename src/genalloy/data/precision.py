@@ -28,7 +28,7 @@ WHOLE = 2.0**48
 """Above this float64 itself has hardly any fractions, so that being whole says nothing."""
 
 
-class Stored(NamedTuple):
+class StoredPrecision(NamedTuple):
     """How one column of reals is stored. shift: taken off in float64. coarse: share of rows whose float32 spacing is not small
     beside the spread around them. kept: share of the distinct values that float32 tells apart.
     """
@@ -46,15 +46,15 @@ class Stored(NamedTuple):
         return self.kept < 0.9
 
 
-def stored(values: Array) -> Stored:
+def stored(values: Array) -> StoredPrecision:
     """How finite reals (N,) are best stored: as they are where float32 is fine enough there, less a round number otherwise."""
     x = np.sort(thinned(values))
     plain = coarse(x, 0.0)
     if plain <= FEW:
-        return Stored(0.0, plain, kept(x, 0.0))
+        return StoredPrecision(0.0, plain, kept(x, 0.0))
     shift = round_centre(x)
     moved = coarse(x, shift)
-    return Stored(shift, moved, kept(x, shift)) if moved < plain else Stored(0.0, plain, kept(x, 0.0))
+    return StoredPrecision(shift, moved, kept(x, shift)) if moved < plain else StoredPrecision(0.0, plain, kept(x, 0.0))
 
 
 def thinned(values: Array) -> Array:

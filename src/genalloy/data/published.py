@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedSet:
     """path: below the folder. read: what turns it into rows. about: one line with the source."""
 
     path: str
@@ -146,31 +146,33 @@ BINARY = {
 """Name and number of variables of the binary density benchmarks (Lowd & Davis, 2010; Larochelle & Murray, 2011; and others)."""
 
 PUBLISHED = {
-    "mnist": Published("mnist", read_folder, "60,000 and 10,000 grey digits, 28x28; LeCun et al., 1998"),
-    "fashion-mnist": Published("fashion-mnist", read_folder, "60,000 and 10,000 grey garments, 28x28; Xiao et al., 2017"),
-    "static-mnist": Published(
+    "mnist": PublishedSet("mnist", read_folder, "60,000 and 10,000 grey digits, 28x28; LeCun et al., 1998"),
+    "fashion-mnist": PublishedSet("fashion-mnist", read_folder, "60,000 and 10,000 grey garments, 28x28; Xiao et al., 2017"),
+    "static-mnist": PublishedSet(
         "binary-mnist/static_binary_mnist.npz", _bits, "50,000/10,000/10,000 fixed binarised digits; Larochelle & Murray, 2011"
     ),
-    "static-mnist-14": Published(
+    "static-mnist-14": PublishedSet(
         "binary-mnist/static_binary_mnist.npz", _pooled, "static-mnist with 2x2 pixels max-pooled to one"
     ),
-    "tiny-shakespeare": Published(
+    "tiny-shakespeare": PublishedSet(
         "text/tinyshakespeare.txt", read_file, "1,115,394 characters of plays, 65 distinct; Karpathy, 2015"
     ),
     **{
-        name: Published(f"binary-density/{name}.npz", _splits, f"rows of {bits} bits; Lowd & Davis, 2010, and others")
+        name: PublishedSet(f"binary-density/{name}.npz", _splits, f"rows of {bits} bits; Lowd & Davis, 2010, and others")
         for name, bits in BINARY.items()
     },
-    **{name: Published(path, read, about) for name, (path, read, about) in SEQUENCES.items()},
-    "cifar10-10k": Published("cifar10/cifar10_10k.npz", read_file, "10,000/1,000/1,000 colour images, 32x32; Krizhevsky, 2009"),
+    **{name: PublishedSet(path, read, about) for name, (path, read, about) in SEQUENCES.items()},
+    "cifar10-10k": PublishedSet(
+        "cifar10/cifar10_10k.npz", read_file, "10,000/1,000/1,000 colour images, 32x32; Krizhevsky, 2009"
+    ),
     **{
-        f"uci-{name}": Published("uci-small/uci_small.npz", partial(_uci, key), f"UCI table {key}; Dua & Graff, 2019")
+        f"uci-{name}": PublishedSet("uci-small/uci_small.npz", partial(_uci, key), f"UCI table {key}; Dua & Graff, 2019")
         for name, key in UCI.items()
     },
-    "miniboone-10": Published(
+    "miniboone-10": PublishedSet(
         "uci-maf/miniboone_heldout.npz", _miniboone, "2,956/328/3,648 rows of 43 reals; Papamakarios et al., 2017, preprocessing"
     ),
-    "bsds300": Published(
+    "bsds300": PublishedSet(
         "bsds300/bsds300_patches8.npz", _bsds, "200,000/10,000/50,000 grey patches, 63 reals; Martin et al., 2001"
     ),
 }

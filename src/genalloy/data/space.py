@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from genalloy.evidence import Measure
+from genalloy.core.evidence import Measure
 
 KINDS = ("points", "image", "table", "sequence", "text")
 COLUMN_KINDS = ("real", "integer", "category")

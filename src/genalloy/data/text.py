@@ -10,7 +10,7 @@ from __future__ import annotations
 from genalloy.data import bpe
 from genalloy.data.encoded import Encoded
 from genalloy.data.errors import BadData
-from genalloy.data.form import Array, Form, spell
+from genalloy.data.form import Array, Form, tokenise
 from genalloy.data.raw import PARTS, WHOLE, Raw
 from genalloy.data.reading import Reading
 from genalloy.data.space import Column, Space
@@ -29,7 +29,7 @@ def read_text(raw: Raw, reading: Reading, seed: int) -> Encoded:
         raise BadData(f"the text has {len(alphabet)} distinct characters; expected a text to model; check the file")
     column = Column("character", "category", "str", alphabet, 0.0, len(alphabet) - 1.0)
     space = Space((window,), "text", len(alphabet), (column,))
-    codes = {name: spell(_enough(name, text, window), alphabet, window) for name, text in parts.items()}
+    codes = {name: tokenise(_enough(name, text, window), alphabet, window) for name, text in parts.items()}
     notes = [*_window_notes(window, "characters", codes, parts), f"{len(alphabet)} characters in the alphabet"]
     return Encoded(codes, space, Form("text", "str"), notes, raw.labels, split)
 

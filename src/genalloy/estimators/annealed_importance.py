@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import has, offered, reach
-from genalloy.distribution import density, leading, measure_of
-from genalloy.estimators.annealing import LogMean, Path, forward, log_mean, temperatures, tuned
-from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.core.capabilities import has, offered, reach
+from genalloy.core.distribution import density, leading, measure_of
+from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.spec import Value
+from genalloy.estimators.annealing import AnnealingPath, LogMean, forward, log_mean, temperatures, tuned
 from genalloy.mcmc.langevin import Kernel
 from genalloy.mcmc.mala import MALA
-from genalloy.spec import Value
 
 MOST_FLOATS = 2**22
 """Floats of observations that chains x rows hold at once; rows beyond it wait their turn."""
@@ -95,7 +95,9 @@ class AnnealedImportance(Value):
     @torch.no_grad()
     def log_z(self, model: Any) -> LogMean:
         """The normaliser of an energy distribution (see EnergyModel)."""
-        path = Path(lambda x: density(model.base, x).available, lambda x: -model.energy(x) - density(model.base, x).available)
+        path = AnnealingPath(
+            lambda x: density(model.base, x).available, lambda x: -model.energy(x) - density(model.base, x).available
+        )
         kernels = tuned(path, model.fresh((self.pilot,)), self.betas, self.kernel) if self.pilot else self._plain
         return log_mean(forward(path, model.fresh((self.chains,)), self.betas, kernels))
 
@@ -143,7 +145,7 @@ class AnnealedImportance(Value):
 class Bridge(NamedTuple):
     """The path of a latent model for rows x, and where it starts."""
 
-    path: Path
+    path: AnnealingPath
     base: TorchDistribution
     missing: tuple[int, ...]
 
@@ -169,7 +171,7 @@ def bridge_to(latent: Any, x: Tensor, start: Start) -> Bridge:
     def tilt(z: Tensor) -> Tensor:
         return likelihood(z) + density(latent.prior, z).value - density(base, z).value
 
-    bridge = Bridge(Path(lambda z: density(base, z).value, likelihood if base is latent.prior else tilt), base, missing)
+    bridge = Bridge(AnnealingPath(lambda z: density(base, z).value, likelihood if base is latent.prior else tilt), base, missing)
     _refuse(latent, base, bridge.fresh(1), x)
     return bridge
 

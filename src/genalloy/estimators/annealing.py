@@ -25,7 +25,7 @@ from genalloy.mcmc.langevin import Energy, Kernel
 ACCEPT, NEAR, TRIES = 0.65, 0.15, 4
 
 
-class Path(NamedTuple):
+class AnnealingPath(NamedTuple):
     r"""log b and r, each z (\*B, \*Z) -> (\*B)."""
 
     log_base: Callable[[Tensor], Tensor]
@@ -45,7 +45,7 @@ def temperatures(count: int, bend: float = 4.0) -> list[float]:
     return even.tolist()
 
 
-def tuned(path: Path, z: Tensor, betas: list[float], kernel: Kernel) -> list[Kernel]:
+def tuned(path: AnnealingPath, z: Tensor, betas: list[float], kernel: Kernel) -> list[Kernel]:
     """A pilot run from z ~ b: the kernel at each temperature, its step set towards 65 % of proposals accepted."""
     if not kernel.adjusted:
         return [kernel] * len(betas)
@@ -61,7 +61,7 @@ def tuned(path: Path, z: Tensor, betas: list[float], kernel: Kernel) -> list[Ker
     return kernels
 
 
-def forward(path: Path, z: Tensor, betas: list[float], kernels: list[Kernel]) -> Tensor:
+def forward(path: AnnealingPath, z: Tensor, betas: list[float], kernels: list[Kernel]) -> Tensor:
     r"""log w of chains that start at z ~ b, (\*B); no transition follows the last weight."""
     weights = (betas[1] - betas[0]) * path.tilt(z)
     for k in range(1, len(betas) - 1):
@@ -70,7 +70,7 @@ def forward(path: Path, z: Tensor, betas: list[float], kernels: list[Kernel]) ->
     return weights
 
 
-def backward(path: Path, z: Tensor, betas: list[float], kernels: list[Kernel]) -> Tensor:
+def backward(path: AnnealingPath, z: Tensor, betas: list[float], kernels: list[Kernel]) -> Tensor:
     r"""log w of chains that start at z ~ :math:`\pi_1` and run towards b, (\*B); E 1/w = 1/Z."""
     weights = (betas[-1] - betas[-2]) * path.tilt(z)
     for k in range(len(betas) - 2, 0, -1):

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import reach
+from genalloy.core.capabilities import reach
+from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.estimators.annealed_importance import AnnealedImportance, bridge_to, row_blocks
 from genalloy.estimators.annealing import backward, log_mean
-from genalloy.evidence import Evidence, Kind, Unavailable
 
 SIMULATED = "on rows simulated from the model"
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import reach
-from genalloy.distribution import density
-from genalloy.evidence import Evidence, Kind, Unavailable
-from genalloy.spec import Value
+from genalloy.core.capabilities import reach
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.spec import Value
 
 FEW_EFFECTIVE = 5.0
 STEEP = 0.1

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from genalloy.distribution import leading, sum_event
-from genalloy.evidence import Evidence, Kind
-from genalloy.paths import Diffuses, even
+from genalloy.core.distribution import leading, sum_event
+from genalloy.core.evidence import Evidence, Kind
+from genalloy.core.spec import Value
+from genalloy.diffusion.paths import Diffuses, even
 from genalloy.solvers.divergence import ExactTrace, Hutchinson, products
 from genalloy.solvers.ode import Field, RungeKutta4, Solver, State
-from genalloy.spec import Value
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from genalloy.distribution import leading, sum_event
-from genalloy.evidence import Evidence, Kind
-from genalloy.paths import Diffuses, Times, UniformLambda, expand_time
-from genalloy.spec import Value
+from genalloy.core.distribution import leading, sum_event
+from genalloy.core.evidence import Evidence, Kind
+from genalloy.core.spec import Value
+from genalloy.diffusion.paths import Diffuses, expand_time
+from genalloy.diffusion.times import Times, UniformLambda
 
 
 @dataclass(frozen=True)

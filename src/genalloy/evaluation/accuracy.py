@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import reach
+from genalloy.core.capabilities import reach
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.isolation import Stream
 from genalloy.data.dataset import Dataset
-from genalloy.distribution import density
 from genalloy.evaluation.calibration import by_class, calibration
 from genalloy.evaluation.metric import Metric, Missing, Panel, Result
-from genalloy.evidence import Kind, Unavailable
-from genalloy.isolation import Stream
 
 CHUNK = 500
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from genalloy.evaluation.intervals import student, wilson
-from genalloy.evaluation.metric import Metric, Result, trouble
+from genalloy.evaluation.metric import Metric, Result, validate
 
 FEWEST = 10
 IMAGINED = 0.25
@@ -31,7 +31,7 @@ def auroc(inside: Tensor, outside: Tensor, how: str) -> Result:
     """AUROC of a score that should be larger outside; inside (N,), outside (M,). Infinite scores are ranked, NaN refused."""
     inside, outside = inside.double().flatten(), outside.double().flatten()
     # an infinite score (log p = -inf far from the data) is a legitimate rank, so only NaN is trouble
-    bad = trouble(FEWEST, {"inside scores": _ranked(inside), "outside scores": _ranked(outside)})
+    bad = validate(FEWEST, {"inside scores": _ranked(inside), "outside scores": _ranked(outside)})
     if bad:
         return bad
     beaten = share_below(inside, outside)

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genalloy.core.evidence import Kind
+from genalloy.core.moments import RESOLUTION, mean_and_scale
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
-from genalloy.evaluation.entries import Score, independent_entries
+from genalloy.evaluation.independent_marginals import Score, independent_entries
 from genalloy.evaluation.metric import Missing, Result, mean_of
-from genalloy.evidence import Kind
-from genalloy.moments import RESOLUTION, mean_and_scale
 
 SQUEEZE = 0.01
 TEST_DRAWS = 8

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from genalloy.evaluation.gaps import gaps
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Missing, Panel, mean_of, trouble
+from genalloy.evaluation.metric import Metric, Missing, Panel, mean_of, validate
 
 BINS = 15
 FEWEST = 50
@@ -83,7 +83,7 @@ def calibration(logits: Tensor, labels: Tensor, seed: int = 0, bins: int = BINS)
     Missing for fewer than 50 rows or rows with NaN. Raises ValueError for labels outside 0..K-1.
     """
     # -inf is a legitimate log-probability of a class that was not the answer; NaN and +inf are not
-    bad = trouble(FEWEST, {"rows": torch.where(logits == -torch.inf, 0.0, logits)})
+    bad = validate(FEWEST, {"rows": torch.where(logits == -torch.inf, 0.0, logits)})
     if bad:
         return dict.fromkeys(KEYS, bad)
     confidence, hits = _confidence(logits, labels)

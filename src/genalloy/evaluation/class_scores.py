@@ -12,16 +12,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genalloy.evaluation.classifier import STANDARD, Budget, class_log_probs, fit_classifier
+from genalloy.evaluation.classifier import STANDARD, TrainingBudget, class_log_probs, fit_classifier
 from genalloy.evaluation.intervals import proportion, with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, trouble
+from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, validate
 
 NAMES = ("top_probability", "classes", "classifier_score")
 
 
 def classifier_confidence(probabilities: Tensor) -> Panel:
     """top_probability: mean of the largest class probability; classes: those with at least 1 % of the samples. (N, classes)."""
-    bad = trouble(FEWEST, {"samples": probabilities})
+    bad = validate(FEWEST, {"samples": probabilities})
     if bad:
         return dict.fromkeys(NAMES, bad)
     top, which = probabilities.max(-1)
@@ -46,14 +46,14 @@ def classifier_score(probabilities: Tensor) -> Metric:
 
 
 def classification_accuracy(
-    samples: Tensor, labels: Tensor | None, test: Tensor, truth: Tensor | None, budget: Budget = STANDARD
+    samples: Tensor, labels: Tensor | None, test: Tensor, truth: Tensor | None, budget: TrainingBudget = STANDARD
 ) -> Result:
     """Accuracy on rows (M, *E) with labels `truth` of a classifier fitted to samples (N, *E) with their `labels`."""
     if truth is None:
         return Missing("the data have no labels")
     if labels is None:
         return Missing("the samples carry no labels")
-    bad = trouble(FEWEST, {"samples": samples, "references": test})
+    bad = validate(FEWEST, {"samples": samples, "references": test})
     if bad:
         return bad
     classes = int(torch.cat([labels, truth]).max()) + 1

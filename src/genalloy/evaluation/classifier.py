@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch, Context
+from genalloy.core.capabilities import Batch, Context
+from genalloy.core.isolation import Stream
+from genalloy.core.moments import mean_and_scale
+from genalloy.core.part import Conditional, Part
+from genalloy.core.schedules import Cosine
+from genalloy.core.spec import Module
 from genalloy.heads.discrete import Categorical
-from genalloy.isolation import Stream
-from genalloy.moments import mean_and_scale
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import From, Part
-from genalloy.schedules import Cosine
-from genalloy.spec import Module
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
 
@@ -28,7 +28,7 @@ BATCH = 128
 
 
 @dataclass(frozen=True)
-class Budget:
+class TrainingBudget:
     """How long an evaluation's network trains: AdamW with a cosine rate, and the seed of everything random in it."""
 
     steps: int = 500
@@ -37,7 +37,7 @@ class Budget:
     weight_decay: float = 1e-2
 
 
-STANDARD = Budget()
+STANDARD = TrainingBudget()
 
 
 class Body(Module):
@@ -82,7 +82,7 @@ def scale_of(x: Tensor) -> tuple[Tensor, Tensor]:
     return shift.float(), scale.float()
 
 
-def fit_classifier(x: Tensor, labels: Tensor, classes: int, width: int = 64, budget: Budget = STANDARD) -> From:
+def fit_classifier(x: Tensor, labels: Tensor, classes: int, width: int = 64, budget: TrainingBudget = STANDARD) -> Conditional:
     """p(y | x) with y in 0..classes-1, fitted to rows (N, *E) and labels (N,); `network[0]` is its body.
 
     Raises ValueError where there is not one label in 0..classes-1 per row.
@@ -93,12 +93,12 @@ def fit_classifier(x: Tensor, labels: Tensor, classes: int, width: int = 64, bud
     with Stream(torch.float32):
         torch.manual_seed(budget.seed)
         network = nn.Sequential(Body(shape, width, *scale_of(x)), nn.Linear(width, classes))
-    part = From(Categorical(classes), network, (), (shape,))
+    part = Conditional(Categorical(classes), network, (), (shape,))
     maximise(part, labels.float(), x, budget)
     return part
 
 
-def maximise(part: Part, y: Tensor, x: Tensor, budget: Budget) -> None:
+def maximise(part: Part, y: Tensor, x: Tensor, budget: TrainingBudget) -> None:
     """Maximum likelihood of p(y | x) over rows drawn with replacement by the seed; the part is left in eval mode."""
     training = Training(Adam(budget.lr, weight_decay=budget.weight_decay), Cosine(1.0, 0.0, budget.steps), seed=budget.seed)
     with torch.enable_grad():
@@ -114,7 +114,7 @@ def _check(x: Tensor, labels: Tensor, classes: int) -> None:
         raise ValueError(f"expected labels in 0..{classes - 1} for every row; found {labels.unique()[:5].tolist()}")
 
 
-def _batches(y: Tensor, x: Tensor, budget: Budget) -> Iterator[Batch]:
+def _batches(y: Tensor, x: Tensor, budget: TrainingBudget) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(budget.seed)
     for _ in range(budget.steps):
         rows = torch.randint(len(x), (min(BATCH, len(x)),), generator=generator)
@@ -122,7 +122,7 @@ def _batches(y: Tensor, x: Tensor, budget: Budget) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def class_log_probs(classifier: From, x: Tensor) -> Tensor:
+def class_log_probs(classifier: Conditional, x: Tensor) -> Tensor:
     """log p(y | x) of every class, (N, classes) float64, in chunks."""
     parts = [classifier.network(chunk.detach().cpu()).double() for chunk in torch.split(x, CHUNK)]
     return torch.cat(parts).log_softmax(-1)

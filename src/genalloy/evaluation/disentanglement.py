@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Missing, Panel, Result, trouble
+from genalloy.evaluation.metric import Metric, Missing, Panel, Result, validate
 
 BINS = 20
 FEWEST = 200
@@ -87,7 +87,7 @@ def _refusal(z: Tensor, v: Tensor) -> Missing | None:
     constant = [str(j) for j in range(v.shape[1]) if len(v[:, j].unique()) < 2] if len(v) else []
     if constant:
         return Missing(f"factor {constant[0]} has a single value")
-    return _few_dimensions(z) or trouble(FEWEST, {"codes": z})
+    return _few_dimensions(z) or validate(FEWEST, {"codes": z})
 
 
 def _few_dimensions(z: Tensor) -> Missing | None:

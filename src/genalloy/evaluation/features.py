@@ -16,14 +16,14 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from genalloy.core.isolation import Stream
+from genalloy.core.moments import mean_and_scale
+from genalloy.core.part import Conditional
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Column, Space
-from genalloy.evaluation.classifier import CHUNK, Body, Budget, class_log_probs, fit_classifier, maximise, scale_of
+from genalloy.evaluation.classifier import CHUNK, Body, TrainingBudget, class_log_probs, fit_classifier, maximise, scale_of
 from genalloy.heads.gaussian import GaussianDistribution
 from genalloy.heads.head import Head
-from genalloy.isolation import Stream
-from genalloy.moments import mean_and_scale
-from genalloy.part import From
 
 
 class Features(ABC):
@@ -65,7 +65,7 @@ class Features(ABC):
         """(N, *E) -> (N, F) before centring and scaling."""
 
 
-class Pixels(Features):
+class PixelFeatures(Features):
     """The entries themselves."""
 
     name = "pixels"
@@ -77,7 +77,7 @@ class Pixels(Features):
         return x.flatten(1)
 
 
-class Columns(Features):
+class ColumnFeatures(Features):
     """Entries that need not share a unit: numbers divided by their training scale, categories as one column for each.
 
     The scale of an integer counts the width of its cell, so that a flag that hardly ever is set does not outweigh the rest.
@@ -112,7 +112,7 @@ class PCA(Features):
     """
 
     def __init__(self, components: int = 64, of: Features | None = None) -> None:
-        self.components, self.of = components, of or Pixels()
+        self.components, self.of = components, of or PixelFeatures()
 
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:
         flat = self.of.fit(train, labels)(train)
@@ -138,7 +138,7 @@ class ClassifierFeatures(Features):
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:
         if labels is None or len(labels) != len(train):
             raise ValueError("classifier features need one label per training row; use PCA() or Pixels() where there are none")
-        self.classifier = fit_classifier(train, labels, int(labels.max()) + 1, self.width, Budget(self.steps, self.seed))
+        self.classifier = fit_classifier(train, labels, int(labels.max()) + 1, self.width, TrainingBudget(self.steps, self.seed))
         self._body: nn.Module = self.classifier.network[0]  # type: ignore[index]
         self.name = f"classifier-{self.width}[{fingerprint(self.classifier)}]"
 
@@ -166,10 +166,10 @@ class AutoencoderFeatures(Features):
             torch.manual_seed(self.seed)
             code = Body(shape, self.width, self._shift_in, self._scale_in)
             code.net[-1] = nn.Identity()
-            self.part = From(UnitGaussian(), nn.Sequential(code, _decoder(shape, self.width)), shape, (shape,))
+            self.part = Conditional(UnitGaussian(), nn.Sequential(code, _decoder(shape, self.width)), shape, (shape,))
         self._code = code
         target = (train.float() - self._shift_in) / self._scale_in
-        maximise(self.part, target, train, Budget(self.steps, self.seed, weight_decay=0.0))
+        maximise(self.part, target, train, TrainingBudget(self.steps, self.seed, weight_decay=0.0))
         self.name = f"autoencoder-{self.width}[{fingerprint(self.part)}]"
 
     def _raw(self, x: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ def default_features(dataset: Dataset, seed: int = 0) -> Features:
     if dataset.space.kind == "image" and labels is not None and len(dataset.label_names) > 1:
         return ClassifierFeatures(seed=seed).fit(dataset.train, labels)
     if own_units(dataset.space) and dataset.space.dims <= 64:
-        return Columns(dataset.space).fit(dataset.train)
+        return ColumnFeatures(dataset.space).fit(dataset.train)
     return principal(dataset.space).fit(dataset.train)
 
 
@@ -265,4 +265,4 @@ def own_units(space: Space) -> bool:
 
 def principal(space: Space, components: int = 64) -> PCA:
     """The principal directions of entries that share a unit, or of columns."""
-    return PCA(components, Columns(space) if own_units(space) else None)
+    return PCA(components, ColumnFeatures(space) if own_units(space) else None)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from genalloy.evaluation.intervals import with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Result, trouble
+from genalloy.evaluation.metric import FEWEST, Metric, Result, validate
 
 FLOOR = 1e-10
 """Eigenvalues below this share of the largest count as zero where a covariance is inverted."""
@@ -26,7 +26,7 @@ FLOOR = 1e-10
 
 def frechet(a: Tensor, b: Tensor) -> Result:
     """Fréchet distance between Gaussians fitted to features (N, F) and (M, F); Missing below F + 2 rows."""
-    bad = trouble(max(FEWEST, a.shape[1] + 2), {"samples": a, "references": b})
+    bad = validate(max(FEWEST, a.shape[1] + 2), {"samples": a, "references": b})
     if bad:
         return bad
     a, b = a.double(), b.double()

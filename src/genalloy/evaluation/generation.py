@@ -22,7 +22,7 @@ from genalloy.evaluation.features import Features
 from genalloy.evaluation.frechet import frechet
 from genalloy.evaluation.kernel import kernel_distance
 from genalloy.evaluation.memorisation import copying
-from genalloy.evaluation.metric import FEWEST, Missing, Panel, trouble
+from genalloy.evaluation.metric import FEWEST, Missing, Panel, validate
 from genalloy.evaluation.neighbours import prdc
 from genalloy.evaluation.references import gaussian_samples, mixture_samples, refusal
 from genalloy.evaluation.sharpness import sharpness
@@ -43,7 +43,7 @@ def panel(dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, 
     labels: class (N,) of each sample, where the generator was asked for classes. Neither the training rows that copying is
     measured against nor the labelled samples that a classifier learns from are subsampled.
     """
-    bad = trouble(FEWEST, {"samples": samples})
+    bad = validate(FEWEST, {"samples": samples})
     if bad:
         return dict.fromkeys(METRICS, bad)
     n = min(len(samples), len(dataset.test), MOST)

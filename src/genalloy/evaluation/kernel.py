@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genalloy.evaluation.metric import FEWEST, Metric, Result, trouble
+from genalloy.evaluation.metric import FEWEST, Metric, Result, validate
 from genalloy.evaluation.neighbours import blocks, squares
 
 FEW_FEATURES = 8
@@ -57,7 +57,7 @@ def kernel_distance(a: Tensor, b: Tensor, kernel: Cubic | Gaussians | None = Non
 
     Without a `kernel`: Gaussians up to 8 features, where the cubic kernel is blind to much, and Cubic beyond.
     """
-    bad = trouble(FEWEST, {"samples": a, "references": b})
+    bad = validate(FEWEST, {"samples": a, "references": b})
     if bad:
         return bad
     a, b = a.double(), b.double()

@@ -25,16 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Batch, Context, Reached, Trace, reach
-from genalloy.distribution import density
+from genalloy.core.capabilities import Batch, Context, Reached, Trace, reach
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.part import Part
+from genalloy.core.schedules import Linear
 from genalloy.estimators.importance_weighted import importance_curve
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, trouble
-from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, validate
 from genalloy.heads.gaussian import GaussianDistribution
 from genalloy.models.latent import LatentDistribution, LatentVariable
 from genalloy.objectives.bounds import ELBO
-from genalloy.part import Part
-from genalloy.schedules import Linear
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
 from genalloy.training.seeding import Stream, seed_all
@@ -56,7 +56,7 @@ def latent_panel(model: nn.Module, x: Tensor, seed: int = 0, samples: int = 100,
     samples: k of the importance-weighted bound. refine: steps for the amortisation gap. More than 2,000 rows are subsampled by
     the seed. Every entry is Missing, with the reason, for a model without latent variables or with too few rows.
     """
-    bad = trouble(FEWEST, {"test rows": x})
+    bad = validate(FEWEST, {"test rows": x})
     if bad is not None:
         return dict.fromkeys(NAMES, bad)
     x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]]

@@ -29,7 +29,7 @@ from genalloy.data.dataset import Dataset
 from genalloy.evaluation.auroc import auroc, share_below
 from genalloy.evaluation.features import Features
 from genalloy.evaluation.intervals import bootstrap, proportion
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, trouble
+from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, validate
 from genalloy.evaluation.neighbours import Nearest, nearest, nearest_distance
 
 MEMORISATION = ("copying", "copying_in_cells", "neighbour_ratio", "authenticity")
@@ -44,7 +44,7 @@ MOST = 5000
 
 def copying(train: Tensor, test: Tensor, samples: Tensor) -> Result:
     """Chance that a sample is nearer to the training rows than a test row is; all are features (N, F)."""
-    bad = trouble(FEWEST, {"samples": samples, "references": test})
+    bad = validate(FEWEST, {"samples": samples, "references": test})
     if bad:
         return bad
     how = f"nearest of {len(train):,} training rows, against {len(test):,} test rows"
@@ -126,7 +126,7 @@ def reference(dataset: Dataset, features: Features, seed: int = 0) -> Reference 
         return Missing(f"needs at least {2 * FEWEST:,} test rows, half of them as a null; found {len(dataset.test):,}")
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(seed))
     train, test = features(dataset.train), features(dataset.test[order[: 2 * MOST]])
-    bad = trouble(FEWEST, {"training rows": train, "references": test})
+    bad = validate(FEWEST, {"training rows": train, "references": test})
     if bad:
         return bad
     half = len(test) // 2
@@ -149,7 +149,7 @@ def memorisation(
 
     known: the `reference` of the same data, features and seed, where several generators are judged.
     """
-    bad = trouble(FEWEST, {"samples": samples})
+    bad = validate(FEWEST, {"samples": samples})
     if bad:
         return dict.fromkeys(MEMORISATION, bad)
     found = known or reference(dataset, features, seed)

@@ -68,7 +68,7 @@ def mean_of(values: Tensor, how: str) -> Metric:
     return Metric(values.double().mean().item(), spread / math.sqrt(n) if n > 1 else None, n, how)
 
 
-def trouble(needed: int, sets: dict[str, Tensor]) -> Missing | None:
+def validate(needed: int, sets: dict[str, Tensor]) -> Missing | None:
     """Missing if any named set (N, ...) has fewer than `needed` rows or rows that are not finite (counted)."""
     for name, rows in sets.items():
         if len(rows) < needed:

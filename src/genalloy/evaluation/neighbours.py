@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from genalloy.evaluation.intervals import proportion, with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Panel, trouble
+from genalloy.evaluation.metric import FEWEST, Metric, Panel, validate
 
 TILE = 2**18
 WIDE = 64
@@ -141,7 +141,7 @@ def radii(x: Tensor, k: int) -> Tensor:
 
 def prdc(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Panel:
     """precision, recall, density, coverage of features (N, F) and (M, F), with errors over both sets, radii given."""
-    bad = trouble(max(FEWEST, 2 * k), {"samples": fake, "references": real})
+    bad = validate(max(FEWEST, 2 * k), {"samples": fake, "references": real})
     if bad:
         return dict.fromkeys(NAMES, bad)
     real, fake = real.double(), fake.double()

@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from genalloy.core.moments import mean_and_scale
 from genalloy.data.dataset import Dataset
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, trouble
-from genalloy.moments import mean_and_scale
+from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, validate
 
 SCALES = (0.1, 0.03, 0.01, 0.003, 0.001)
 RISING = 0.1
@@ -58,7 +58,7 @@ def names(scales: Sequence[float]) -> list[str]:
 def _refusal(dataset: Dataset, real: Tensor, parts: dict[str, Tensor]) -> Missing | None:
     if not bool(real.any()):
         return Missing("every entry is on a grid: a probability cannot exceed one, so its density cannot run away")
-    bad = trouble(FEWEST, {f"{name} rows": rows for name, rows in parts.items()})
+    bad = validate(FEWEST, {f"{name} rows": rows for name, rows in parts.items()})
     if bad is None and bool((dataset.train == dataset.train[:1]).all()):
         return Missing("all training rows are equal: there is no scale for the noise")
     return bad

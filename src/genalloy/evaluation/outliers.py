@@ -29,7 +29,7 @@ from torch import Tensor
 
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.auroc import FEWEST, auroc
-from genalloy.evaluation.entries import Score, independent_entries
+from genalloy.evaluation.independent_marginals import Score, independent_entries
 from genalloy.evaluation.metric import Missing, Panel, Result
 
 TOGETHER = 10

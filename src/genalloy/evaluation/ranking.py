@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from genalloy.core.evidence import Kind
 from genalloy.evaluation.metric import Metric
-from genalloy.evidence import Kind
 
 ERRORS = 2.0
 

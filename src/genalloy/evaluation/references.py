@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genalloy.core.moments import mean_and_scale
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.features import own_units
 from genalloy.evaluation.frechet import covariance
 from genalloy.evaluation.metric import Missing
-from genalloy.moments import mean_and_scale
 
 MOST_DIMS = 4096
 COMPONENTS = 10

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genalloy.core.moments import mean_and_scale
+from genalloy.core.spec import construct, to_spec
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.classifier import Body, scale_of
-from genalloy.evaluation.features import Pixels, principal
+from genalloy.evaluation.features import PixelFeatures, principal
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Missing, Panel, Result, trouble
-from genalloy.moments import mean_and_scale
-from genalloy.spec import construct, to_spec
+from genalloy.evaluation.metric import Metric, Missing, Panel, Result, validate
 from genalloy.training.seeding import Stream, seed_all
 
 MOST_ROWS = 10_000
@@ -59,7 +59,7 @@ def _probe(fit: Hits, name: str, codes: Codes, labels: dict[str, Tensor], seed: 
     if not labels:
         return Missing("the data have no labels")
     train, test = codes["train"].flatten(1).double(), codes["test"].flatten(1).double()
-    bad = trouble(FEWEST, {"training codes": train, "test codes": test})
+    bad = validate(FEWEST, {"training codes": train, "test codes": test})
     if bad:
         return bad
     rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:most]
@@ -94,7 +94,7 @@ def _neighbours(train: Tensor, labels: Tensor, test: Tensor, truth: Tensor) -> T
 
 def probe_references(dataset: Dataset, seed: int = 0) -> Panel:
     """The linear probe on "pixels" and on "pca": what codes must beat."""
-    makers = {"pixels": Pixels(), "pca": principal(dataset.space)}
+    makers = {"pixels": PixelFeatures(), "pca": principal(dataset.space)}
     parts = {"train": dataset.train, "test": dataset.test}
     result: Panel = {}
     for name, features in makers.items():

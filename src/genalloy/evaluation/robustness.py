@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genalloy.core.spec import Value
 from genalloy.evaluation.calibration import Classifier
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Panel, trouble
-from genalloy.spec import Value
+from genalloy.evaluation.metric import Metric, Panel, validate
 
 FEWEST = 20
 CHUNK = 500
@@ -183,7 +183,7 @@ def robustness(classify: Classifier, x: Tensor, labels: Tensor, attacks: Sequenc
     attacks: pairs (attack, radii in data units). Missing for fewer than 20 rows or NaN. The caller puts the model in eval mode.
     """
     names = ["clean", *(f"{attack.norm.name} {radius:g}" for attack, radii in attacks for radius in radii)]
-    bad = trouble(FEWEST, {"rows": x})
+    bad = validate(FEWEST, {"rows": x})
     if bad:
         return dict.fromkeys(names, bad)
     panel: Panel = {"clean": _share(_right(classify, x, labels), "accuracy without an attack")}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from genalloy.evaluation.intervals import with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Result, trouble
+from genalloy.evaluation.metric import FEWEST, Metric, Missing, Result, validate
 
 
 def laplacian_variance(x: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def sharpness(samples: Tensor, real: Tensor) -> Result:
     """Mean Laplacian variance of samples (N, C, H, W) divided by that of real pictures (M, C, H, W)."""
     if real.dim() != 4 or min(real.shape[2:]) < 4:
         return Missing(f"needs pictures of at least 4 x 4; rows have shape {tuple(real.shape[1:])}")
-    bad = trouble(FEWEST, {"samples": samples, "references": real})
+    bad = validate(FEWEST, {"samples": samples, "references": real})
     if bad:
         return bad
     ours, theirs = laplacian_variance(samples), laplacian_variance(real)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from genalloy.evaluation.intervals import with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Result, trouble
+from genalloy.evaluation.metric import FEWEST, Metric, Result, validate
 
 DIRECTIONS = 200
 LINES_AT_ONCE = 50
@@ -25,7 +25,7 @@ LINES_AT_ONCE = 50
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Result:
     """Sliced W2 of features (N, F) and (M, F), in their units; its error is over rows and over directions together."""
-    bad = trouble(FEWEST, {"samples": a, "references": b})
+    bad = validate(FEWEST, {"samples": a, "references": b})
     if bad:
         return bad
     a, b = a.double(), b.double()

@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genalloy.evaluation.classifier import Budget, class_log_probs, fit_classifier
+from genalloy.core.moments import mean_and_scale
+from genalloy.evaluation.classifier import TrainingBudget, class_log_probs, fit_classifier
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Result, trouble
-from genalloy.moments import mean_and_scale
+from genalloy.evaluation.metric import Result, validate
 
 FEWEST_ROWS = 40
 STEPS = 300
@@ -22,7 +22,7 @@ STEPS = 300
 
 def c2st(samples: Tensor, references: Tensor, seed: int = 0, steps: int = STEPS) -> Result:
     """Held-out accuracy on features (N, F) and (M, F) with Wilson's interval; min(N, M) rows of each are used."""
-    bad = trouble(FEWEST_ROWS, {"samples": samples, "references": references})
+    bad = validate(FEWEST_ROWS, {"samples": samples, "references": references})
     if bad:
         return bad
     n = min(len(samples), len(references))
@@ -30,7 +30,7 @@ def c2st(samples: Tensor, references: Tensor, seed: int = 0, steps: int = STEPS)
     train, test = (torch.cat([half[part] for half in halves]).double() for part in (0, 1))
     shift, spread = mean_and_scale(train)
     sides = [torch.arange(2).repeat_interleave(torch.tensor([len(half[part]) for half in halves])) for part in (0, 1)]
-    judge = fit_classifier((train - shift) / spread, sides[0], 2, budget=Budget(steps, seed))
+    judge = fit_classifier((train - shift) / spread, sides[0], 2, budget=TrainingBudget(steps, seed))
     right = class_log_probs(judge, (test - shift) / spread).argmax(1) == sides[1]
     how = f"dense classifier, {train.shape[1]} features, {len(train):,} rows to train, {len(test):,} to judge; 0.5: cannot tell"
     return proportion(right.double().mean().item(), len(test), how)

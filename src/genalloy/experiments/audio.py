@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment
+from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.verdict import AllOf, Better
 
 GIVEN = {"conditional": True}
@@ -17,9 +17,9 @@ EXPERIMENTS = (
         "constant scale.",
         "spoken-digits@window=1024",
         (
-            Contender("wavenet", "wavenet", {"quick": 600, "full": 30_000}, {**GIVEN, "repeats": 1}),
-            Contender("linear, loudness", "linear-prediction", {"quick": 300, "full": 1000}, GIVEN),
-            Contender("linear", "linear-prediction", {"quick": 300, "full": 1000}, {**GIVEN, "loudness": False}),
+            Method("wavenet", "wavenet", {"quick": 600, "full": 30_000}, {**GIVEN, "repeats": 1}),
+            Method("linear, loudness", "linear-prediction", {"quick": 300, "full": 1000}, GIVEN),
+            Method("linear", "linear-prediction", {"quick": 300, "full": 1000}, {**GIVEN, "loudness": False}),
         ),
         ("density", "cost"),
         (COLUMN,),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.declare import Experiment, Method, PublishedNumber
 from genalloy.experiments.verdict import AllOf, Better, Between
 
 SETUP = "28x28, 50,000 training rows, trained to convergence"
 BITS = "published splits, 500 units, early stopping"
 
 
-def _binary(data: str, steps: int, floor: float, settings: dict[str, float], published: tuple[Published, ...] = ()) -> Experiment:
+def _binary(
+    data: str, steps: int, floor: float, settings: dict[str, float], published: tuple[PublishedNumber, ...] = ()
+) -> Experiment:
     """A MADE of one hidden layer of 500 units on rows of bits; regularised as the validation part asks for."""
     return Experiment(
         f"made-{data}",
@@ -17,7 +19,7 @@ def _binary(data: str, steps: int, floor: float, settings: dict[str, float], pub
         "A masked autoencoder on binary rows",
         f"A MADE with one hidden layer of 500 units reaches {floor:g} nats on the test rows of {data}.",
         data,
-        (Contender("made", "made", {"quick": steps, "full": steps}, {"width": 500, "layers": 1, **settings}),),
+        (Method("made", "made", {"quick": steps, "full": steps}, {"width": 500, "layers": 1, **settings}),),
         ("density", "cost"),
         ("density",),
         Between("made", "density", low=floor),
@@ -27,23 +29,23 @@ def _binary(data: str, steps: int, floor: float, settings: dict[str, float], pub
     )
 
 
-def _bits(value: float, masks: float | None = None) -> tuple[Published, ...]:
+def _bits(value: float, masks: float | None = None) -> tuple[PublishedNumber, ...]:
     source = "Germain, Gregor, Murray & Larochelle, 2015"
-    one = Published("MADE, one mask", value, "nats", BITS, source)
-    return (one,) if masks is None else (one, Published("MADE, many masks", masks, "nats", BITS, source))
+    one = PublishedNumber("MADE, one mask", value, "nats", BITS, source)
+    return (one,) if masks is None else (one, PublishedNumber("MADE, many masks", masks, "nats", BITS, source))
 
 
 UPDATES = {"quick": 600, "full": 20_000}
 PIXELS = (
-    Contender("made", "made", {"quick": 1500, "full": 20_000}),
-    Contender("pixelcnn", "pixelcnn", UPDATES),
-    Contender("gated-pixelcnn", "gated-pixelcnn", UPDATES),
-    Contender("pixelsnail", "pixelsnail", UPDATES),
+    Method("made", "made", {"quick": 1500, "full": 20_000}),
+    Method("pixelcnn", "pixelcnn", UPDATES),
+    Method("gated-pixelcnn", "gated-pixelcnn", UPDATES),
+    Method("pixelsnail", "pixelsnail", UPDATES),
 )
 RECURRENT = (
-    Contender("row-lstm, 2 layers, h = 32", "row-lstm", UPDATES),
-    Contender("diagonal, 1 layer, h = 32", "diagonal-bilstm", UPDATES, {"layers": 1, "hidden": 32}),
-    Contender("diagonal, 7 layers, h = 16", "diagonal-bilstm", UPDATES, {"layers": 7, "hidden": 16}),
+    Method("row-lstm, 2 layers, h = 32", "row-lstm", UPDATES),
+    Method("diagonal, 1 layer, h = 32", "diagonal-bilstm", UPDATES, {"layers": 1, "hidden": 32}),
+    Method("diagonal, 7 layers, h = 16", "diagonal-bilstm", UPDATES, {"layers": 7, "hidden": 16}),
 )
 SOURCE = "van den Oord, Kalchbrenner & Kavukcuoglu, 2016"
 
@@ -68,7 +70,7 @@ def _orders(side: int, data: str, minutes: float, setup: str) -> Experiment:
             )
         ),
         {"quick": minutes, "full": 20 * minutes},
-        (Published("PixelCNN", -81.30, "nats", setup + "7 layers", SOURCE),),
+        (PublishedNumber("PixelCNN", -81.30, "nats", setup + "7 layers", SOURCE),),
     )
 
 
@@ -87,7 +89,7 @@ def _recurrences(side: int, data: str, minutes: float, setup: str) -> Experiment
         ("density",),
         AllOf(tuple(Better(c.name, "made", "density") for c in RECURRENT)),
         {"quick": minutes, "full": 20 * minutes},
-        tuple(Published(name, value, "nats", setup + depth, SOURCE) for name, value, depth in (*published, deep)),
+        tuple(PublishedNumber(name, value, "nats", setup + depth, SOURCE) for name, value, depth in (*published, deep)),
     )
 
 
@@ -100,16 +102,16 @@ EXPERIMENTS = (
         "fewer rows.",
         "static-mnist",
         (
-            Contender("made", "made", {"quick": 1500, "full": 20_000}),
-            Contender("gated-pixelcnn", "gated-pixelcnn", {"quick": 500, "full": 20_000}),
+            Method("made", "made", {"quick": 1500, "full": 20_000}),
+            Method("gated-pixelcnn", "gated-pixelcnn", {"quick": 500, "full": 20_000}),
         ),
         ("density", "generation", "cost"),
         ("density",),
         Better("gated-pixelcnn", "made", "density"),
         {"quick": 20, "full": 900},
         (
-            Published("PixelCNN", -81.30, "nats", SETUP, "van den Oord, Kalchbrenner & Kavukcuoglu, 2016"),
-            Published("MADE, 2 hidden layers, 32 masks", -86.64, "nats", SETUP, "Germain et al., 2015"),
+            PublishedNumber("PixelCNN", -81.30, "nats", SETUP, "van den Oord, Kalchbrenner & Kavukcuoglu, 2016"),
+            PublishedNumber("MADE, 2 hidden layers, 32 masks", -86.64, "nats", SETUP, "Germain et al., 2015"),
         ),
     ),
     _orders(14, "static-mnist-14", 45, "28x28 instead of 14x14, to convergence; "),

@@ -6,7 +6,7 @@ and two-sample accuracy beside it.
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.declare import Experiment, Method, PublishedNumber
 from genalloy.experiments.verdict import AllOf, Better
 
 STEPS = {"quick": 500, "full": 30_000}
@@ -20,17 +20,17 @@ EXPERIMENTS = (
         "dimension.",
         "fashion-mnist",
         (
-            Contender("realnvp", "realnvp", STEPS),
-            Contender("flow-gan", "flow-gan", STEPS),
+            Method("realnvp", "realnvp", STEPS),
+            Method("flow-gan", "flow-gan", STEPS),
         ),
         ("density", "generation", "cost"),
         ("density", "kernel_distance"),
         AllOf((Better("flow-gan", "realnvp", "kernel_distance"), Better("flow-gan", "realnvp", "density", -0.2))),
         {"quick": 35, "full": 900},
         (
-            Published("NICE, likelihood alone", 3334.56, UNIT, "MNIST, 5 couplings x 1000", SOURCE),
-            Published("NICE, likelihood and critic", 3342.95, UNIT, "MNIST, lambda = 0.1", SOURCE),
-            Published("NICE, critic alone", 1604.09, UNIT, "MNIST", SOURCE),
+            PublishedNumber("NICE, likelihood alone", 3334.56, UNIT, "MNIST, 5 couplings x 1000", SOURCE),
+            PublishedNumber("NICE, likelihood and critic", 3342.95, UNIT, "MNIST, lambda = 0.1", SOURCE),
+            PublishedNumber("NICE, critic alone", 1604.09, UNIT, "MNIST", SOURCE),
         ),
         importance=8,
     ),

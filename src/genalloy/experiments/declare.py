@@ -20,7 +20,7 @@ Change = Callable[[nn.Module, Dataset], nn.Module]
 
 
 @dataclass(frozen=True)
-class Contender:
+class Method:
     """One row. recipe, settings: what is trained; steps: by budget, the recipe's own where absent.
 
     after: what becomes of the trained model before it is measured; contenders that differ only in it share a run.
@@ -34,7 +34,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedNumber:
     """A value of the literature. setup: how it differs from ours; it stands beside our table, never in it.
 
     column: the column whose axis it may be drawn on, where its unit does not tell.
@@ -63,12 +63,12 @@ class Experiment:
     title: str
     claim: str
     data: str
-    contenders: tuple[Contender, ...]
+    contenders: tuple[Method, ...]
     panels: tuple[str, ...]
     headline: tuple[str, ...]
     verdict: Check | None
     minutes: Mapping[str, float]
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedNumber, ...] = ()
     outliers: tuple[str, ...] = ()
     samples: int = 1000
     importance: int = 64

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from genalloy.core.spec import Value
 from genalloy.data.dataset import Dataset
-from genalloy.experiments.declare import Contender, Experiment
+from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.verdict import AllOf, Better
 from genalloy.samplers.diffusion import AdamsBashforth, Ancestral, Sampler
-from genalloy.spec import Value
 
 STEPS = {"quick": 800, "full": 30_000}
 
@@ -27,9 +27,9 @@ class SampledWith(Value):
         return model
 
 
-def ddpm(name: str, sampler: Sampler) -> Contender:
+def ddpm(name: str, sampler: Sampler) -> Method:
     """The one trained run, sampled in another way."""
-    return Contender(name, "ddpm", STEPS, after=SampledWith(sampler))
+    return Method(name, "ddpm", STEPS, after=SampledWith(sampler))
 
 
 EXPERIMENTS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment
+from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.verdict import AllOf, Better, Between
 
 EXPERIMENTS = (
@@ -14,8 +14,8 @@ EXPERIMENTS = (
         "garments (AUROC below one half).",
         "fashion-mnist",
         (
-            Contender("ebm", "ebm", {"quick": 600, "full": 10_000}),
-            Contender("vae", "vae", {"quick": 600, "full": 10_000}, {"dropout": 0.0}),
+            Method("ebm", "ebm", {"quick": 600, "full": 10_000}),
+            Method("vae", "vae", {"quick": 600, "full": 10_000}, {"dropout": 0.0}),
         ),
         ("generation", "outliers", "cost"),
         ("outliers",),

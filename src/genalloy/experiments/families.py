@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from genalloy.core.spec import Value
 from genalloy.data.dataset import Dataset
 from genalloy.estimators.variational_bound import VariationalBound
 from genalloy.experiments import autoregressive, latent
-from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.declare import Experiment, Method, PublishedNumber
 from genalloy.experiments.verdict import AllOf, Better
-from genalloy.spec import Value
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ STEPS = {"quick": 1000, "full": 50_000}
 CONTENDERS = (
     *autoregressive.EXPERIMENTS[0].contenders,
     *latent.EXPERIMENTS[0].contenders,
-    Contender("vae-iaf", "vae-iaf", STEPS, {"latent": 50, "hidden": 200, "dropout": 0.0}),
-    Contender("vae-flow-prior", "vae-flow-prior", STEPS, {"latent": 50, "hidden": 200, "dropout": 0.0}),
-    Contender("realnvp", "realnvp", STEPS),
-    Contender("ddpm", "ddpm", {"quick": 400, "full": 30_000}, after=BoundWith(4)),
+    Method("vae-iaf", "vae-iaf", STEPS, {"latent": 50, "hidden": 200, "dropout": 0.0}),
+    Method("vae-flow-prior", "vae-flow-prior", STEPS, {"latent": 50, "hidden": 200, "dropout": 0.0}),
+    Method("realnvp", "realnvp", STEPS),
+    Method("ddpm", "ddpm", {"quick": 400, "full": 30_000}, after=BoundWith(4)),
 )
 EXPERIMENTS = (
     Experiment(
@@ -56,8 +56,8 @@ EXPERIMENTS = (
         (
             *autoregressive.EXPERIMENTS[0].published,
             *latent.EXPERIMENTS[0].published,
-            Published("VAE with an IAF posterior", -95.33, "nats", "z = 128, 150,000 updates, k = 128", "altosaar, GitHub"),
-            Published("ladder VAE", -79.24, "nats", "3 layers of 32, k = 1000, four seeds", "addtt, GitHub"),
+            PublishedNumber("VAE with an IAF posterior", -95.33, "nats", "z = 128, 150,000 updates, k = 128", "altosaar, GitHub"),
+            PublishedNumber("ladder VAE", -79.24, "nats", "3 layers of 32, k = 1000, four seeds", "addtt, GitHub"),
         ),
     ),
 )

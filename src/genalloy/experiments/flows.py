@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment
+from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.verdict import AllOf, Better
 
 STEPS = {"quick": 1000, "full": 50_000}
@@ -15,8 +15,8 @@ EXPERIMENTS = (
         "Gaussian after the same logit.",
         "fashion-mnist",
         (
-            Contender("realnvp", "realnvp", STEPS),
-            Contender("maf", "maf", STEPS, {"components": 1, "width": 256, "dropout": 0.0}),
+            Method("realnvp", "realnvp", STEPS),
+            Method("maf", "maf", STEPS, {"components": 1, "width": 256, "dropout": 0.0}),
         ),
         ("density", "generation", "cost"),
         ("density",),

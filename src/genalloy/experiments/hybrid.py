@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.declare import Experiment, Method, PublishedNumber
 from genalloy.experiments.verdict import AllOf, Better
 
 GROUP = "hybrid-flows"
@@ -15,16 +15,16 @@ SOURCE = "Chen, Behrmann, Duvenaud & Jacobsen, 2019"
 NAMES = {"residual": "residual", "conv1x1": "coupling + 1x1 convolution", "coupling": "coupling"}
 
 
-def _published(lam: str, accuracy: tuple[float, ...], bits: tuple[float, ...]) -> tuple[Published, ...]:
+def _published(lam: str, accuracy: tuple[float, ...], bits: tuple[float, ...]) -> tuple[PublishedNumber, ...]:
     """Values of KINDS, in order."""
     setup = SETUP.format(lam)
-    shares = (Published(NAMES[k], a, "accuracy", setup, SOURCE, "accuracy") for k, a in zip(KINDS, accuracy, strict=True))
-    return (*shares, *(Published(NAMES[k], b, "bits/dim", setup, SOURCE) for k, b in zip(KINDS, bits, strict=bool(bits))))
+    shares = (PublishedNumber(NAMES[k], a, "accuracy", setup, SOURCE, "accuracy") for k, a in zip(KINDS, accuracy, strict=True))
+    return (*shares, *(PublishedNumber(NAMES[k], b, "bits/dim", setup, SOURCE) for k, b in zip(KINDS, bits, strict=bool(bits))))
 
 
-def _contenders(lam: float | None) -> tuple[Contender, ...]:
+def _contenders(lam: float | None) -> tuple[Method, ...]:
     chosen = {} if lam is None else {"lam": lam}
-    return tuple(Contender(kind, "hybrid-flow", STEPS, {"kind": kind, **SIZES, **chosen}) for kind in KINDS)
+    return tuple(Method(kind, "hybrid-flow", STEPS, {"kind": kind, **SIZES, **chosen}) for kind in KINDS)
 
 
 ORDERED = (Better("residual", "conv1x1", "accuracy"), Better("conv1x1", "coupling", "accuracy"))

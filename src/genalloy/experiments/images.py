@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.declare import Experiment, Method, PublishedNumber
 from genalloy.experiments.verdict import AllOf, Better
 
 SCALES = {"scales": 2, "layers": 4, "width": 32}
 CLAIM = "With as many couplings, equal networks and steps, Glow has a higher likelihood than RealNVP, and RealNVP than NICE."
 NICE_MNIST = "MNIST, 4 dense couplings of 5 x 1000, logistic base, 150 epochs"
-PUBLISHED = (Published("NICE", 4.34, "bits/dim", NICE_MNIST, "pytorch-generative, GitHub"),)
+PUBLISHED = (PublishedNumber("NICE", 4.34, "bits/dim", NICE_MNIST, "pytorch-generative, GitHub"),)
 
 
 FULL_CIFAR = "CIFAR-10, all 50,000 training images, deep residual networks, to convergence"
 COLOUR = (
-    Published("RealNVP", 3.49, "bits/dim", FULL_CIFAR, "Dinh, Sohl-Dickstein & Bengio, 2017"),
-    Published("Glow", 3.35, "bits/dim", FULL_CIFAR, "Kingma & Dhariwal, 2018"),
+    PublishedNumber("RealNVP", 3.49, "bits/dim", FULL_CIFAR, "Dinh, Sohl-Dickstein & Bengio, 2017"),
+    PublishedNumber("Glow", 3.35, "bits/dim", FULL_CIFAR, "Kingma & Dhariwal, 2018"),
 )
 
 
@@ -24,9 +24,9 @@ def _flows(
     data: str,
     steps: dict[str, int],
     minutes: dict[str, float],
-    published: tuple[Published, ...] = PUBLISHED,
+    published: tuple[PublishedNumber, ...] = PUBLISHED,
 ) -> Experiment:
-    contenders = tuple(Contender(recipe, recipe, steps, SCALES) for recipe in ("nice", "realnvp", "glow"))
+    contenders = tuple(Method(recipe, recipe, steps, SCALES) for recipe in ("nice", "realnvp", "glow"))
     checks = AllOf((Better("glow", "realnvp", "density"), Better("realnvp", "nice", "density")))
     return Experiment(
         name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.declare import Experiment, Method, PublishedNumber
 from genalloy.experiments.verdict import AllOf, Better
 
 SIZES = {"latent": 50, "hidden": 200, "dropout": 0.0}
@@ -17,16 +17,16 @@ EXPERIMENTS = (
         "lower one-sample bound.",
         "static-mnist",
         (
-            Contender("vae", "vae", STEPS, SIZES),
-            Contender("iwae, k = 5", "iwae", STEPS, {**SIZES, "samples": 5}),
+            Method("vae", "vae", STEPS, SIZES),
+            Method("iwae, k = 5", "iwae", STEPS, {**SIZES, "samples": 5}),
         ),
         ("density", "generation", "cost"),
         ("density", "bound"),
         AllOf((Better("iwae, k = 5", "vae", "density"), Better("vae", "iwae, k = 5", "bound"))),
         {"quick": 20, "full": 1200},
         (
-            Published("VAE", -89.9, "nats", "z = 40, 400 ReLU, 500 epochs, k = 200", "Rezende & Mohamed, 2015, via pythae"),
-            Published("IWAE, k = 50", -87.1, "nats", SETUP, "Burda, Grosse & Salakhutdinov, 2016, via pythae"),
+            PublishedNumber("VAE", -89.9, "nats", "z = 40, 400 ReLU, 500 epochs, k = 200", "Rezende & Mohamed, 2015, via pythae"),
+            PublishedNumber("IWAE, k = 50", -87.1, "nats", SETUP, "Burda, Grosse & Salakhutdinov, 2016, via pythae"),
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment
+from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.verdict import AllOf, Better, Between
 
 LIMIT = 2.3
@@ -17,8 +17,8 @@ EXPERIMENTS = (
         "5-gram with Witten-Bell smoothing.",
         "tiny-shakespeare@window=128",
         (
-            Contender("transformer-lm", "transformer-lm", STEPS),
-            Contender("sparse-transformer", "sparse-transformer", STEPS, {"width": 128}),
+            Method("transformer-lm", "transformer-lm", STEPS),
+            Method("sparse-transformer", "sparse-transformer", STEPS, {"width": 128}),
         ),
         ("density", "cost"),
         ("per_step",),

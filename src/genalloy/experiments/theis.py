@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from genalloy.core.spec import Value
 from genalloy.data.dataset import Dataset
-from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.declare import Experiment, Method, PublishedNumber
 from genalloy.experiments.verdict import AllOf, Better, Between
-from genalloy.models.fitted import Memory, UniformLevels
+from genalloy.models.fitted import KernelSmoothed, UniformLevels
 from genalloy.models.mixture import Mixture
-from genalloy.spec import Value
 
 SHARE = 0.99
 BITS = math.log(1 / (1 - SHARE)) / (64 * math.log(2))
@@ -48,7 +48,7 @@ class Memorised(Value):
 
     def __call__(self, model: Any, dataset: Dataset) -> nn.Module:
         assert dataset.space.levels is not None
-        return Memory(dataset.train, dataset.space.levels, self.noise)
+        return KernelSmoothed(dataset.train, dataset.space.levels, self.noise)
 
 
 STEPS = {"quick": 700, "full": 700}
@@ -61,9 +61,9 @@ EXPERIMENTS = (
         "training rows make better samples than the model and a far worse likelihood.",
         "digits",
         (
-            Contender("made", "made", STEPS),
-            Contender("made, 99 % noise", "made", STEPS, after=MixedWithNoise()),
-            Contender("memorised rows", "made", STEPS, after=Memorised()),
+            Method("made", "made", STEPS),
+            Method("made, 99 % noise", "made", STEPS, after=MixedWithNoise()),
+            Method("memorised rows", "made", STEPS, after=Memorised()),
         ),
         ("density", "generation", "memorisation", "cost"),
         ("density", "kernel_distance"),
@@ -80,7 +80,9 @@ EXPERIMENTS = (
         ),
         {"quick": 3, "full": 3},
         (
-            Published("loss of a 99 % noise mixture, at most", 4.61, "nats", "any model and data: log 100", "Theis et al., 2016"),
+            PublishedNumber(
+                "loss of a 99 % noise mixture, at most", 4.61, "nats", "any model and data: log 100", "Theis et al., 2016"
+            ),
         ),
     ),
 )

@@ -7,7 +7,7 @@ training rows and tested on the published test rows; BSDS300's patches are drawn
 
 from __future__ import annotations
 
-from genalloy.experiments.declare import Contender, Experiment, Published
+from genalloy.experiments.declare import Experiment, Method, PublishedNumber
 from genalloy.experiments.verdict import AllOf, Better
 
 GROUP = "uci-small"
@@ -16,12 +16,12 @@ SOLVER = 500
 """Updates of the flow that is a differential equation, at most, in the quick budget: each costs many network evaluations."""
 
 
-def _experiment(data: str, title: str, steps: int, minutes: float, published: tuple[Published, ...] = ()) -> Experiment:
+def _experiment(data: str, title: str, steps: int, minutes: float, published: tuple[PublishedNumber, ...] = ()) -> Experiment:
     """MAF (on a Gaussian, as the published one), RealNVP, NSF and FFJORD on one table."""
     budget = {"quick": steps, "full": FULL}
-    contenders = [Contender("maf", "maf", budget, {"components": 1})]
-    contenders += [Contender("realnvp", "realnvp", budget, {"layers": 12, "width": 96}), Contender("nsf", "nsf", budget)]
-    contenders.append(Contender("ffjord", "ffjord", {"quick": min(steps, SOLVER), "full": FULL}))
+    contenders = [Method("maf", "maf", budget, {"components": 1})]
+    contenders += [Method("realnvp", "realnvp", budget, {"layers": 12, "width": 96}), Method("nsf", "nsf", budget)]
+    contenders.append(Method("ffjord", "ffjord", {"quick": min(steps, SOLVER), "full": FULL}))
     return Experiment(
         f"{GROUP}-{data.removeprefix('uci-')}",
         "flow",
@@ -45,12 +45,13 @@ def _experiment(data: str, title: str, steps: int, minutes: float, published: tu
     )
 
 
-def _full_set(rows: str, **values: float) -> tuple[Published, ...]:
+def _full_set(rows: str, **values: float) -> tuple[PublishedNumber, ...]:
     """Published values in nats; the set-up says which rows and from where."""
     named = {"made": "MADE", "realnvp": "RealNVP, 10 layers", "maf": "MAF, 5 layers", "ffjord": "FFJORD", "ddsf": "NAF"}
     sources = {"ffjord": "Grathwohl et al., 2019", "ddsf": "Huang et al., 2018"}
     return tuple(
-        Published(named[k], v, "nats", rows, sources.get(k, "Papamakarios, Pavlakou & Murray, 2017")) for k, v in values.items()
+        PublishedNumber(named[k], v, "nats", rows, sources.get(k, "Papamakarios, Pavlakou & Murray, 2017"))
+        for k, v in values.items()
     )
 
 

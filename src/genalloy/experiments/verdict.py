@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import stdev
 
-from genalloy.spec import Value
+from genalloy.core.spec import Value
 
 SEEDS = 3
 ERRORS = 2.0

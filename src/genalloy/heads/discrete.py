@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.distribution import Shape, leading
-from genalloy.evidence import Evidence
+from genalloy.core.distribution import Shape, leading
+from genalloy.core.evidence import Evidence
 from genalloy.heads.head import Factorised, Head, chosen, collapsed, component, spread_out, uniform
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.evidence import Unavailable
+from genalloy.core.evidence import Unavailable
+from genalloy.core.spec import Value
 from genalloy.heads.head import Factorised, Head
-from genalloy.spec import Value
 
 
 class Filter(Value, ABC):

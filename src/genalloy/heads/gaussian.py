@@ -11,11 +11,11 @@ import math
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context
-from genalloy.distribution import Shape, sum_event
-from genalloy.evidence import Evidence
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import Shape, sum_event
+from genalloy.core.evidence import Evidence
+from genalloy.core.part import Part
 from genalloy.heads.head import Factorised, Head, positive
-from genalloy.part import Part
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

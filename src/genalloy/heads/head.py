@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.distribution import Distribution, Shape, leading, sum_event
-from genalloy.evidence import Evidence, Measure, Unavailable
-from genalloy.spec import Module
+from genalloy.core.distribution import Distribution, Shape, leading, sum_event
+from genalloy.core.evidence import Evidence, Measure, Unavailable
+from genalloy.core.spec import Module
 
 RAW_ONE = 0.5413248546
 """softplus(RAW_ONE) = 1."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
 from genalloy.heads.head import Factorised, Head, component, positive, spread_out, uniform
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
 from genalloy.heads.gaussian import HALF_LOG_2PI
 from genalloy.heads.head import Factorised, Head, component, positive, spread_out
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Chi2
 from torch.nn import functional as F
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
 from genalloy.heads.head import Factorised, Head, positive
 
 RAW_DF = 3.0

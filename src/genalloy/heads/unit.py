@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta as TorchBeta
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
 from genalloy.heads.gaussian import HALF_LOG_2PI
 from genalloy.heads.head import Factorised, Head, positive
 

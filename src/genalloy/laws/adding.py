@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch
-from genalloy.isolation import Stream
-from genalloy.laws.subject import hold
+from genalloy.core.capabilities import Batch
+from genalloy.core.isolation import Stream
+from genalloy.laws.subject import check
 from genalloy.objectives.objective import Objective, Play
-from genalloy.training.players import restore, snapshot
+from genalloy.training.slots import put_back, snapshot
 
 Gradients = list[Tensor | None]
 
@@ -23,19 +23,19 @@ def additive(model: nn.Module, a: Objective, b: Objective, batch: Batch, weight:
     with Stream():
         torch.manual_seed(11)
         summed, whole = _gradient(total, Play(model, batch), own)
-        restore(buffers, still)
+        put_back(buffers, still)
         torch.manual_seed(11)
         play = Play(model, batch)
         first, loss_a = _gradient(a, play, own)
         second, loss_b = _gradient(b, play, own)
     gap = abs(float(whole - loss_a - weight * loss_b))
-    hold(gap < 1e-5 * (1 + abs(float(whole))), f"{total!r}: the value is off by {gap:.2g} from the sum of its terms")
+    check(gap < 1e-5 * (1 + abs(float(whole))), f"{total!r}: the value is off by {gap:.2g} from the sum of its terms")
     for s, x, y in zip(summed, first, second, strict=True):
         expected = _sum(x, y, weight)
         same = (s is None and expected is None) or (
             s is not None and expected is not None and torch.allclose(s, expected, rtol=1e-4, atol=1e-6)
         )
-        hold(same, f"{total!r}: a gradient is not the sum of its terms' gradients")
+        check(same, f"{total!r}: a gradient is not the sum of its terms' gradients")
 
 
 def _sum(a: Tensor | None, b: Tensor | None, weight: float) -> Tensor | None:

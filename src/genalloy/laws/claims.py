@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from genalloy.evidence import Evidence, Kind
-from genalloy.laws.subject import hold
+from genalloy.core.evidence import Evidence, Kind
+from genalloy.laws.subject import check
 
 _STATEMENTS = {
     Kind.EXACT: (True, True),
@@ -77,7 +77,7 @@ class Claim:
     def matches(self, evidence: Evidence, words: str) -> None:
         """Raise AssertionError unless the evidence claims exactly this."""
         found, expected = (evidence.kind.value, evidence.proper), (self.kind.value, self.proper)
-        hold(
+        check(
             found == expected,
             f"{words} claims {found[0]} (proper: {found[1]}), the algebra predicts {expected[0]} (proper: {expected[1]})",
         )

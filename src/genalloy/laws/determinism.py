@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genalloy.distribution import density, draw
-from genalloy.isolation import Stream
-from genalloy.laws.subject import Subject, hold
+from genalloy.core.distribution import density, draw
+from genalloy.core.isolation import Stream
+from genalloy.laws.subject import Subject, check
 
 
 @torch.no_grad()
@@ -25,8 +25,8 @@ def determinism(subject: Subject) -> None:
         other = _results(subject, 8)
         subject.part.load_state_dict(kept)
     for word, a, b in zip(("sample", "draw", "density"), first, again, strict=True):
-        hold(torch.equal(a.nan_to_num(), b.nan_to_num()), f"{subject.name}: two {word}s under one seed differ")
-    hold(not torch.equal(first[0], other[0]), f"{subject.name}: samples do not depend on the seed")
+        check(torch.equal(a.nan_to_num(), b.nan_to_num()), f"{subject.name}: two {word}s under one seed differ")
+    check(not torch.equal(first[0], other[0]), f"{subject.name}: samples do not depend on the seed")
 
 
 def _results(subject: Subject, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.distribution import draw
-from genalloy.evidence import Kind
+from genalloy.core.distribution import draw
+from genalloy.core.evidence import Kind
 from genalloy.laws.grids import claimed, support
-from genalloy.laws.subject import NotApplicable, Subject, hold
+from genalloy.laws.subject import NotApplicable, Subject, check
 
 REPEATS = 16
 
@@ -35,7 +35,7 @@ def draws_follow_density(subject: Subject, samples: int = 4000) -> None:
     there, here = masses @ wave(grid.points.reshape(len(grid.points), -1).double()), wave(x)
     noise = there.var(0).div(repeats) if repeats > 1 else 0.0
     gap = (here.mean(0) - there.mean(0)).abs() / ((here.var(0) / samples + noise).sqrt() + 0.003)
-    hold(float(gap.max()) < 5, f"{subject.name}: samples and density disagree by {float(gap.max()):.1f} standard errors")
+    check(float(gap.max()) < 5, f"{subject.name}: samples and density disagree by {float(gap.max()):.1f} standard errors")
 
 
 def _waves(x: Tensor, count: int = 16) -> Any:
@@ -52,16 +52,16 @@ def draw_reports_density(subject: Subject, samples: int = 4000) -> None:
     x, own = draw(distribution, (samples,))
     if own.kind is Kind.NONE or not own.proper:
         raise NotApplicable(f"draw() claims nothing that can be tested: {own.kind.value} ({own.how})")
-    hold(own.kind in (Kind.EXACT, Kind.UPPER), f"{subject.name}: the density of an own sample is {own.kind.value}, not above")
+    check(own.kind in (Kind.EXACT, Kind.UPPER), f"{subject.name}: the density of an own sample is {own.kind.value}, not above")
     again = claimed(distribution, x)
     if own.kind is Kind.EXACT and again.kind is Kind.EXACT:
         gap = float(((own.value - again.value).abs() / (1 + own.value.abs())).max())
-        hold(gap < 1e-3, f"{subject.name}: draw() and density() of the same sample differ by {gap:.2g} nats (relative)")
+        check(gap < 1e-3, f"{subject.name}: draw() and density() of the same sample differ by {gap:.2g} nats (relative)")
     log_g = _proposal(subject, distribution, x)
     ratio = (log_g - own.value).double().exp()
     slack = 0.01 + 5 * float(ratio.std()) / samples**0.5
     mean = float(ratio.mean())
-    hold(abs(mean - 1) <= slack, f"{subject.name}: E[g(x) exp(-v)] over draw() is {mean:.4f}, expected 1 within {slack:.3f}")
+    check(abs(mean - 1) <= slack, f"{subject.name}: E[g(x) exp(-v)] over draw() is {mean:.4f}, expected 1 within {slack:.3f}")
 
 
 def _proposal(subject: Subject, distribution: Any, x: Tensor) -> Tensor:

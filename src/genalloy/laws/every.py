@@ -7,7 +7,8 @@ import math
 import torch
 from torch import nn
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
+from genalloy.core.part import Conditional, Embedded, Estimated, Tempered
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
 from genalloy.estimators.variational_bound import VariationalBound
@@ -34,33 +35,32 @@ from genalloy.laws.listed import (
 )
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Langevin
-from genalloy.models.diffusion import Diffusion, Grid, Real
+from genalloy.models.diffusion import ContinuousData, Diffusion, DiscretisedData
 from genalloy.models.energy import EnergyModel
-from genalloy.models.fitted import FittedGaussian, Memory, UniformLevels
+from genalloy.models.fitted import FittedGaussian, KernelSmoothed, UniformLevels
 from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.hybrid import Hybrid
 from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import Mixture
 from genalloy.models.split import Split, halves
-from genalloy.networks.critic import ResidualMLP as Critic
-from genalloy.networks.denoiser import ResidualMLP
+from genalloy.networks.concat_squash import ConcatSquash
+from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.lipschitz import LipschitzMLP
 from genalloy.networks.mlp import MLP
-from genalloy.networks.squash import Squash
-from genalloy.part import Embedded, Estimated, From, Tempered
+from genalloy.networks.mlp import ResidualMLP as Critic
 from genalloy.samplers.diffusion import AdamsBashforth
-from genalloy.solvers.divergence import ExactTrace, Hutchinson, Trace
+from genalloy.solvers.divergence import ExactTrace, Hutchinson, TraceEstimator
 from genalloy.solvers.ode import Steps
 from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.layer import Inverse, Layer, Transform
 from genalloy.transforms.linear import ActNorm, Reverse
-from genalloy.transforms.observation import Affine, Dequantise, Logit
+from genalloy.transforms.observation import Dequantise, Logit, Standardise
 from genalloy.transforms.ode import Continuous
 from genalloy.transforms.planar import Planar, Radial
 from genalloy.transforms.residual import ExactLogDet, LogDet, Residual, Roulette, StochasticResidual, Truncated
-from genalloy.transforms.surjection import Extend, Order, Ordered, Reduce, Signs, Slices, augment
+from genalloy.transforms.surjection import Extend, Ordered, Reduce, Signs, Slices, Sort, augment
 from genalloy.transforms.sylvester import Basis, Orthogonal, Sylvester
 from genalloy.transforms.univariate import Additive
 
@@ -106,20 +106,22 @@ def _vae_mixture(e: Shape, c: Shapes) -> nn.Module:
 
 
 def _diffusion(e: Shape, c: Shapes) -> nn.Module:
-    return Diffusion(_denoiser(e, c), e, Real(), sampler=AdamsBashforth(steps=2), estimator=VariationalBound(times=4))
+    return Diffusion(_denoiser(e, c), e, ContinuousData(), sampler=AdamsBashforth(steps=2), estimator=VariationalBound(times=4))
 
 
 def _grid_diffusion(e: Shape, c: Shapes) -> nn.Module:
-    return Diffusion(_denoiser(e, c), e, Grid(LEVELS), sampler=AdamsBashforth(steps=2), estimator=VariationalBound(times=4))
+    return Diffusion(
+        _denoiser(e, c), e, DiscretisedData(LEVELS), sampler=AdamsBashforth(steps=2), estimator=VariationalBound(times=4)
+    )
 
 
 def _flow_diffusion(e: Shape, c: Shapes) -> nn.Module:
     estimator = ProbabilityFlowLikelihood(steps=1, exact=0, probes=1)
-    return Diffusion(_denoiser(e, c), e, Real(), sampler=AdamsBashforth(steps=2), estimator=estimator)
+    return Diffusion(_denoiser(e, c), e, ContinuousData(), sampler=AdamsBashforth(steps=2), estimator=estimator)
 
 
 def _denoiser(e: Shape, c: Shapes) -> nn.Module:
-    return ResidualMLP((e, (), *c), width=16, blocks=1)
+    return DenoiserMLP((e, (), *c), width=16, blocks=1)
 
 
 def _energy(e: Shape, c: Shapes) -> nn.Module:
@@ -140,12 +142,12 @@ def _dequantised(e: Shape, c: Shapes) -> nn.Module:
     """Narrow enough that next to nothing is clipped: what is clipped belongs to the samples and not to the density."""
     every = torch.ones(e, dtype=torch.bool)
     dequantise = Dequantise(every, torch.zeros(e), torch.full(e, LEVELS - 1.0))
-    layers: list[Layer | Transform] = [dequantise, Affine(torch.full(e, 1.5), torch.full(e, 0.2))]
+    layers: list[Layer | Transform] = [dequantise, Standardise(torch.full(e, 1.5), torch.full(e, 0.2))]
     return Preprocessed(_realnvp(e, c), layers, e, c)
 
 
-def _continuous(e: Shape, c: Shapes, trace: Trace = ExactTrace()) -> nn.Module:  # noqa: B008
-    field = Squash((e, (), *c), (8,), features=8)
+def _continuous(e: Shape, c: Shapes, trace: TraceEstimator = ExactTrace()) -> nn.Module:  # noqa: B008
+    field = ConcatSquash((e, (), *c), (8,), features=8)
     return Flow(gaussian(e, c), [Continuous(field, e, steps=Steps(2, 2), trace=trace)], e, c)
 
 
@@ -153,9 +155,9 @@ def _noisy(e: Shape, c: Shapes) -> nn.Module:
     """Dequantised by noise that is learned: q(u | x, c) on (0, 1)."""
     inner, (mask, flip) = (e, *c), (alternating(e[0]), alternating(e[0], True))
     couplings = [coupling(m, SMALL, inner) for m in ((mask, flip) if e[0] > 1 else ())]
-    noise = Flow(StandardNormal(e), [Logit(1.0, 0.0), Affine(torch.zeros(e), torch.full(e, 1.7)), *couplings], e, inner)
+    noise = Flow(StandardNormal(e), [Logit(1.0, 0.0), Standardise(torch.zeros(e), torch.full(e, 1.7)), *couplings], e, inner)
     dequantise = Dequantise(torch.ones(e, dtype=torch.bool), torch.zeros(e), torch.full(e, LEVELS - 1.0), noise)
-    return Flow(_realnvp(e, c), [dequantise, Affine(torch.full(e, 1.5), torch.full(e, 0.5))], e, c)
+    return Flow(_realnvp(e, c), [dequantise, Standardise(torch.full(e, 1.5), torch.full(e, 0.5))], e, c)
 
 
 def _augmented(e: Shape, c: Shapes) -> nn.Module:
@@ -169,7 +171,7 @@ def _sliced(e: Shape, c: Shapes) -> nn.Module:
 
 
 def _sorted(e: Shape, c: Shapes) -> nn.Module:
-    return Flow(StandardNormal(e), [Reduce(Order(e)), Ordered(), halves_coupled(e, c), halves_coupled(e, c, True)], e, c)
+    return Flow(StandardNormal(e), [Reduce(Sort(e)), Ordered(), halves_coupled(e, c), halves_coupled(e, c, True)], e, c)
 
 
 def _folded(e: Shape, c: Shapes) -> nn.Module:
@@ -178,7 +180,7 @@ def _folded(e: Shape, c: Shapes) -> nn.Module:
 
 
 def _memory(e: Shape, c: Shapes) -> nn.Module:
-    return Memory(torch.randint(0, LEVELS, (5, *e)).float(), LEVELS, 0.3)
+    return KernelSmoothed(torch.randint(0, LEVELS, (5, *e)).float(), LEVELS, 0.3)
 
 
 def _embedded(e: Shape, c: Shapes) -> nn.Module:
@@ -188,7 +190,7 @@ def _embedded(e: Shape, c: Shapes) -> nn.Module:
 
 def _hybrid(e: Shape, c: Shapes) -> nn.Module:
     size = math.prod(e)
-    return Hybrid(_maf(e, c), From(Categorical(2), nn.Linear(size, 2), (), ((size,),)))
+    return Hybrid(_maf(e, c), Conditional(Categorical(2), nn.Linear(size, 2), (), ((size,),)))
 
 
 def _split(e: Shape, c: Shapes) -> nn.Module:
@@ -207,8 +209,13 @@ def every_part() -> tuple[Listed, ...]:
         Listed("gaussian", gaussian, represents=True),
         Listed("fitted gaussian", lambda e, c: FittedGaussian.of(torch.randn(20, *e)), roles=UNCONDITIONAL, conditional=False),
         Listed(
-            "uniform levels", lambda e, c: UniformLevels(LEVELS, e), roles=("component",), conditional=False, discrete=True,
-            carries_gradient=False, levels=LEVELS,
+            "uniform levels",
+            lambda e, c: UniformLevels(LEVELS, e),
+            roles=("component",),
+            conditional=False,
+            discrete=True,
+            carries_gradient=False,
+            levels=LEVELS,
         ),
         Listed("memory", _memory, roles=("component",), conditional=False, discrete=True, carries_gradient=False, levels=LEVELS),
         Listed("tempered", lambda e, c: Tempered(gaussian(e, c), 0.7)),
@@ -239,7 +246,10 @@ def every_part() -> tuple[Listed, ...]:
         Listed("vae", _vae, BOUND, represents=True),
         Listed("bernoulli vae", _bernoulli_vae, BOUND, ("likelihood", "component"), discrete=True, carries_gradient=False),
         Listed(
-            "importance weighted", lambda e, c: Estimated(_vae(e, c), ImportanceWeighted(4)), BOUND, (),
+            "importance weighted",
+            lambda e, c: Estimated(_vae(e, c), ImportanceWeighted(4)),
+            BOUND,
+            (),
         ),
         Listed("mixture", lambda e, c: Mixture([_realnvp(e, c), gaussian(e, c)]), carries_gradient=False),
         Listed("mixture with a vae", _vae_mixture, BOUND, carries_gradient=False, represents=True),
@@ -247,7 +257,12 @@ def every_part() -> tuple[Listed, ...]:
             "dequantised", _dequantised, BOUND, ("likelihood", "component"), discrete=True, carries_gradient=False, levels=LEVELS
         ),
         Listed(
-            "dequantised by learned noise", _noisy, BOUND, ("likelihood", "component"), discrete=True, carries_gradient=False,
+            "dequantised by learned noise",
+            _noisy,
+            BOUND,
+            ("likelihood", "component"),
+            discrete=True,
+            carries_gradient=False,
             levels=LEVELS,
         ),
         Listed("augmented flow", _augmented, BOUND),

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from genalloy.distribution import Shape
-from genalloy.evidence import Kind
+from genalloy.core.distribution import Shape
+from genalloy.core.evidence import Kind
 from genalloy.heads.discrete import Categorical, LogisticMixture
 from genalloy.heads.filtered import Filtered, Temperature
 from genalloy.heads.gaussian import Gaussian
@@ -22,22 +22,22 @@ from genalloy.models.any_order import AnyOrder, EveryOrder, FixedOrder, Parallel
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.linear_prediction import LinearPrediction
 from genalloy.models.ngram import NGram
-from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet, Shrinking, Trunk
-from genalloy.networks.attention import Attentive
-from genalloy.networks.causal import CausalNet, Pixels, Shift
-from genalloy.networks.channels import SharedMixture, mixture_width
-from genalloy.networks.dilated import CausalConvolution, WaveNet
-from genalloy.networks.entry import OneHot, Scaled
-from genalloy.networks.masked import MADE
-from genalloy.networks.patterns import Strided
-from genalloy.networks.pixel import GatedPixelCNN, Stack
-from genalloy.networks.pixel_rnn import DiagonalBiLSTM, RowLSTM
-from genalloy.networks.places import Places
-from genalloy.networks.plain_pixel import MaskedStart, ResidualBlock, Size
-from genalloy.networks.plusplus import PixelCNNPlusPlus, Streams
-from genalloy.networks.recurrent import GRU, LSTM, Recurrent
-from genalloy.networks.snail import Snail, SnailBlocks
-from genalloy.networks.transformer import Attention, blocks
+from genalloy.networks.attention import AttentionConfig
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.causal.network import CausalNet, Pixels, Shift
+from genalloy.networks.causal.pixel_channels import SharedMixture, mixture_width
+from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
+from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock, Size
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.causal.pixelsnail import Snail, SnailBlocks
+from genalloy.networks.causal.positions import PositionalEmbedding
+from genalloy.networks.causal.recurrent import GRU, LSTM, Recurrent
+from genalloy.networks.causal.sparse_attention import Strided
+from genalloy.networks.causal.transformer import Attention, blocks
+from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet
+from genalloy.networks.input_embedding import OneHot, ScaledInput
+from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, Shrinking, TrunkConfig
 
 SQUARE = (1, 2, 2)
 """The smallest image with rows and columns."""
@@ -54,16 +54,16 @@ def _gated_pixelcnn(e: Shape, c: Shapes) -> nn.Module:
 
 
 def _any_order(e: Shape, c: Shapes) -> AnyOrder:
-    return AnyOrder(AbsorbingMLP(e, LEVELS, Trunk(16, 1), c, OneHot(LEVELS)), Categorical(LEVELS), e, c)
+    return AnyOrder(OrderAgnosticMLP(e, LEVELS, TrunkConfig(16, 1), c, OneHot(LEVELS)), Categorical(LEVELS), e, c)
 
 
 def _any_order_reals(e: Shape, c: Shapes) -> nn.Module:
-    network = AbsorbingAttention(e, 6, Attentive(4, 1, 2), c)
+    network = OrderAgnosticAttention(e, 6, AttentionConfig(4, 1, 2), c)
     return AnyOrder(network, GaussianMixture(2), e, c, estimate=RandomOrder())
 
 
 def _any_order_image(e: Shape, c: Shapes) -> nn.Module:
-    network = AbsorbingUNet(e, LEVELS, Shrinking(8), c, OneHot(LEVELS))
+    network = OrderAgnosticUNet(e, LEVELS, Shrinking(8), c, OneHot(LEVELS))
     return AnyOrder(network, Categorical(LEVELS), e, c, Parallel((1, 3)), EveryOrder())
 
 
@@ -75,7 +75,7 @@ def _raster(layer: Callable[[], nn.Module], positions: bool = True) -> Make:
     """Entries one after another through one causal layer of width 4."""
 
     def make(e: Shape, c: Shapes) -> nn.Module:
-        places = Places((math.prod(e),), 4, c, positions, spread=positions)
+        places = PositionalEmbedding((math.prod(e),), 4, c, positions, spread=positions)
         return Autoregressive(CausalNet(e, LEVELS, Shift(4), [layer()], places, entry=OneHot(LEVELS)), Categorical(LEVELS), e, c)
 
     return make
@@ -87,14 +87,14 @@ def _transformer(attention: Attention) -> Make:
 
 def _attending(attention: Attention, e: Shape, c: Shapes) -> CausalNet:
     size = math.prod(e)
-    places = Places((size,), 8, c, positions=not attention.rotary)
+    places = PositionalEmbedding((size,), 8, c, positions=not attention.rotary)
     return CausalNet(e, LEVELS, Shift(8), blocks(8, size, 2, attention), places, entry=OneHot(LEVELS))
 
 
 def _plus_plus(e: Shape, c: Shapes) -> nn.Module:
     head, streams = LogisticMixture(LEVELS, 2), Streams(features=4, blocks=1, resolutions=2, places=2)
     network = PixelCNNPlusPlus(e, mixture_width(e[0], 2), streams, c, OneHot(LEVELS))
-    return Autoregressive(SharedMixture(network, head, Scaled(1.0, 1.0)), head, e, c)
+    return Autoregressive(SharedMixture(network, head, ScaledInput(1.0, 1.0)), head, e, c)
 
 
 def _pixels(layer: Callable[[Size], nn.Module]) -> Make:
@@ -102,7 +102,7 @@ def _pixels(layer: Callable[[Size], nn.Module]) -> Make:
 
     def make(e: Shape, c: Shapes) -> nn.Module:
         size = (e[1], e[2])
-        first, places = MaskedStart(4, size, 3, wrap=True), Places(size, 4, c)
+        first, places = MaskedStart(4, size, 3, wrap=True), PositionalEmbedding(size, 4, c)
         net = CausalNet(e, LEVELS, first, [layer(size)], places, Pixels(), OneHot(LEVELS))
         return Autoregressive(net, Categorical(LEVELS), e, c)
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from genalloy.core.schedules import Linear
 from genalloy.data.energies import U1
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.laws.every import every_part
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Langevin
-from genalloy.networks.critic import ResidualMLP as Critic
+from genalloy.networks.mlp import ResidualMLP as Critic
 from genalloy.objectives.adversarial import Adversarial
 from genalloy.objectives.adversarial import Critic as Critical
 from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
@@ -21,10 +22,9 @@ from genalloy.objectives.divergences import AlphaDivergence, ReverseKL
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.matching import FlowMatching, JacobianNorm, KineticEnergy, OptimalTransport, Reflow
 from genalloy.objectives.objective import Objective, Turn, WithTurn
-from genalloy.objectives.ports import Encode, Prior
 from genalloy.objectives.reconstruction import Reconstruction
 from genalloy.objectives.score import DenoisingScoreMatching
-from genalloy.schedules import Linear
+from genalloy.objectives.sources import Encode, Prior
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
+from genalloy.networks.causal.transformer import CausalTransformer
+from genalloy.networks.concat_squash import ConcatSquash
 from genalloy.networks.convolution import ConvNet, Filters
 from genalloy.networks.lipschitz import LipschitzConv, LipschitzMLP
-from genalloy.networks.masked import Hidden
-from genalloy.networks.mlp import MLP
-from genalloy.networks.squash import Squash
-from genalloy.networks.transformer import CausalTransformer
+from genalloy.networks.mlp import MLP, Hidden
 from genalloy.solvers.ode import Steps
 from genalloy.transforms.autoregressive import AutoregressiveTransform, masked
-from genalloy.transforms.coupling import ByBoard, ByChannel, ByMask, Coupling, alternating, channelwise, checkerboard, coupling
+from genalloy.transforms.coupling import (
+    ChannelMask,
+    CheckerboardMask,
+    Coupling,
+    FixedMask,
+    alternating,
+    channelwise,
+    checkerboard,
+    coupling,
+)
 from genalloy.transforms.image import Haar, InvertibleConvolution, Shuffle, Squeeze
 from genalloy.transforms.layer import Inverse, Transform
 from genalloy.transforms.linear import PLU, ActNorm, Permute, Reverse
-from genalloy.transforms.observation import Affine, Flatten, Logit
+from genalloy.transforms.observation import Flatten, Logit, Standardise
 from genalloy.transforms.ode import Continuous
 from genalloy.transforms.planar import Planar, Radial
 from genalloy.transforms.residual import Residual
@@ -46,16 +54,16 @@ def halves_coupled(e: Shape, c: Shapes, odd: bool = False) -> Coupling:
     mask = alternating(e[0], odd)
     moved = int((~mask).sum())
     network = MLP(((e[0] - moved,), *c), 2 * moved, (8,), zero=True)
-    return Coupling(ByMask(mask), network, context_shapes=c)
+    return Coupling(FixedMask(mask), network, context_shapes=c)
 
 
 def _conv_coupling(e: Shape, c: Shapes) -> Coupling:
-    parting = ByChannel(e)
+    parting = ChannelMask(e)
     return Coupling(parting, ConvNet((parting.still_shape, *c), 2 * parting.moved_shape[0], Filters(4)), Scale(), c)
 
 
 def _board_coupling(e: Shape, c: Shapes) -> Coupling:
-    return Coupling(ByBoard(e), ConvNet((e, *c), 2 * e[0], Filters(4)), Scale(), c)
+    return Coupling(CheckerboardMask(e), ConvNet((e, *c), 2 * e[0], Filters(4)), Scale(), c)
 
 
 def _stack(e: Shape, c: Shapes) -> Transform:
@@ -68,7 +76,7 @@ def _attending(tokens: Shape, c: Shapes) -> Transform:
 
 def _ode(e: Shape, c: Shapes) -> Any:
     """Not exact, and fine enough for the law's tolerance."""
-    return Continuous(Squash((e, (), *c), (16,), features=8), e, steps=Steps(20, 20))
+    return Continuous(ConcatSquash((e, (), *c), (16,), features=8), e, steps=Steps(20, 20))
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,8 @@ def every_transform() -> tuple[ListedTransform, ...]:
         ),
         ListedTransform("naf", lambda e, c: masked(e[0], SMALL, None, c, DeepSigmoid(4)), conditional=True),
         ListedTransform(
-            "coupling, logistic mixtures", lambda e, c: coupling(alternating(e[0]), SMALL, c, Then(DeepSigmoid(4), Scale())),
+            "coupling, logistic mixtures",
+            lambda e, c: coupling(alternating(e[0]), SMALL, c, Then(DeepSigmoid(4), Scale())),
             conditional=True,
         ),
         ListedTransform("maf", lambda e, c: masked(e[0], SMALL, (2, 0, 3, 1), c)),
@@ -134,7 +143,9 @@ def every_transform() -> tuple[ListedTransform, ...]:
         ListedTransform("coupling, convolutional", _conv_coupling, image, True),
         ListedTransform("coupling, convolutional checkerboard", _board_coupling, image, True),
         ListedTransform("plu", lambda e, c: PLU(e[0])),
-        ListedTransform("affine", lambda e, c: Affine(torch.tensor([1.0, 2.0, -3.0, 0.0]), torch.tensor([0.5, 2.0, 9.0, 1.0]))),
+        ListedTransform(
+            "affine", lambda e, c: Standardise(torch.tensor([1.0, 2.0, -3.0, 0.0]), torch.tensor([0.5, 2.0, 9.0, 1.0]))
+        ),
         ListedTransform("logit", lambda e, c: Logit(16.0), inside=lambda x: 16.0 * torch.sigmoid(x)),
         ListedTransform("flatten", lambda e, c: Flatten(e), image),
         ListedTransform("patches", lambda e, c: Patches(e, 2), image),

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.distribution import density
-from genalloy.evidence import Kind
-from genalloy.laws.subject import NotApplicable, Subject, hold, shaken
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind
+from genalloy.laws.subject import NotApplicable, Subject, check, perturb_parameters
 
 
 def gradients(subject: Subject, listed: tuple[str, ...] = ()) -> None:
@@ -17,7 +17,7 @@ def gradients(subject: Subject, listed: tuple[str, ...] = ()) -> None:
 
     Asked of a copy moved off its initial weights: behind a layer that starts at zero, nothing learns at the first step.
     """
-    part = shaken(subject.part, 0.1)
+    part = perturb_parameters(subject.part, 0.1)
     part.zero_grad()
     context = subject.context((16,))
     distribution = part(context)
@@ -31,10 +31,10 @@ def gradients(subject: Subject, listed: tuple[str, ...] = ()) -> None:
             continue
         found = parameter.grad is not None and bool((parameter.grad != 0).any())
         if name in listed:
-            hold(not found, f"{subject.name}: {name} is listed as having no gradient, and has one")
+            check(not found, f"{subject.name}: {name} is listed as having no gradient, and has one")
             continue
-        hold(found, f"{subject.name}: parameter {name} gets no gradient; use it, or list it")
-        hold(bool(torch.isfinite(parameter.grad).all()), f"{subject.name}: the gradient of {name} is not finite")
+        check(found, f"{subject.name}: parameter {name} gets no gradient; use it, or list it")
+        check(bool(torch.isfinite(parameter.grad).all()), f"{subject.name}: the gradient of {name} is not finite")
     part.zero_grad()
 
 

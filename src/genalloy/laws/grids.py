@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.distribution import density
-from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.laws.subject import NotApplicable, Subject
 
 MOST = 4096

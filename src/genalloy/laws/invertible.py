@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context, tree_map
-from genalloy.laws.subject import NotApplicable, Subject, hold
+from genalloy.core.capabilities import Context, tree_map
+from genalloy.laws.subject import NotApplicable, Subject, check
 
 SCALES = (1.0, 5.0, 20.0)
 MOST = 128
@@ -27,12 +27,12 @@ def invertible(transform: Any, x: Tensor, context: Context = None, tolerance: fl
         z, inward = transform.encode(x, context)
         back, outward = transform.decode(z, context)
     scale = float(x.abs().max())
-    hold(torch.isfinite(z).all() and torch.isfinite(back).all(), f"{name} is not finite at scale {scale:.3g}")
+    check(torch.isfinite(z).all() and torch.isfinite(back).all(), f"{name} is not finite at scale {scale:.3g}")
     gap = float((back - x).abs().max()) / max(scale, 1.0)
-    hold(gap < tolerance, f"{name}: decode(encode(x)) is off by {gap:.2g} of x at scale {scale:.3g}")
+    check(gap < tolerance, f"{name}: decode(encode(x)) is off by {gap:.2g} of x at scale {scale:.3g}")
     gap = float((inward + outward).abs().max())
-    hold(gap < max(tolerance, 1e-3 * float(inward.abs().max())), f"{name}: the two log-determinants differ by {gap:.2g}")
-    hold(inward.shape == x.shape[:1], f"{name}: log-determinant of shape {tuple(inward.shape)} for {len(x)} rows")
+    check(gap < max(tolerance, 1e-3 * float(inward.abs().max())), f"{name}: the two log-determinants differ by {gap:.2g}")
+    check(inward.shape == x.shape[:1], f"{name}: log-determinant of shape {tuple(inward.shape)} for {len(x)} rows")
     if x[0].numel() <= MOST:
         wide = copy.deepcopy(transform).double()
         _jacobian(wide.encode, x.double(), _wide(context), name)
@@ -54,7 +54,7 @@ def _jacobian(function: Callable[..., Any], x: Tensor, context: Context, name: s
         jacobian = torch.autograd.functional.jacobian(lambda y, row=row: function(y, row)[0], x[i : i + 1])
         truth = torch.linalg.slogdet(jacobian.reshape(size, size))[1]
         gap = float((truth - function(x[i : i + 1], row)[1].detach().squeeze(0)).abs())
-        hold(gap < 1e-5 * (1 + abs(float(truth))), f"{name}: log-determinant off by {gap:.2g} from autograd's Jacobian")
+        check(gap < 1e-5 * (1 + abs(float(truth))), f"{name}: log-determinant off by {gap:.2g} from autograd's Jacobian")
 
 
 def layers_invert(subject: Subject) -> None:

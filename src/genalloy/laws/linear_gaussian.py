@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from genalloy.distribution import density, draw
+from genalloy.core.distribution import density, draw
+from genalloy.core.part import Conditional
 from genalloy.heads.gaussian import Gaussian, StandardNormal
-from genalloy.laws.subject import hold
+from genalloy.laws.subject import check
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import Mixture
 from genalloy.networks.mlp import MLP
-from genalloy.part import From
 
 FLOOR = 1e-4
 
@@ -42,7 +42,7 @@ class Line:
         with torch.no_grad():
             last.weight.copy_(torch.tensor([self.slopes, (0.0,) * len(self.slopes)]))
             last.bias.copy_(torch.tensor([self.offset, raw]))
-        return From(Gaussian(FLOOR), network, (1,), ((1,),) * len(self.slopes))
+        return Conditional(Gaussian(FLOOR), network, (1,), ((1,),) * len(self.slopes))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def every_case() -> dict[str, Case]:
 def bounds_hold(case: Case, x: Tensor, samples: int = 200_000, tolerance: float = 0.02) -> tuple[Tensor, Tensor]:
     """E v <= log p(x) and |log E exp(v) - log p(x)| <= tolerance; returns both gaps below the truth, (N,)."""
     evidence = density(case.model(), x.expand(samples, *x.shape))
-    hold(evidence.proper, f"a nested latent model should be proper; found {evidence.kind.value} ({evidence.how})")
+    check(evidence.proper, f"a nested latent model should be proper; found {evidence.kind.value} ({evidence.how})")
     return _judge(evidence.value, case.truth(x), samples, tolerance)
 
 
@@ -114,9 +114,9 @@ def _judge(value: Tensor, truth: Tensor, samples: int, tolerance: float) -> tupl
     mean = value.mean(0) - truth
     averaged = value.logsumexp(0) - math.log(samples) - truth
     slack = 5 * value.std(0) / samples**0.5
-    hold(bool((mean <= slack).all()), f"E[value] exceeds log p(x) by {float(mean.max()):.3f} nats")
+    check(bool((mean <= slack).all()), f"E[value] exceeds log p(x) by {float(mean.max()):.3f} nats")
     gap = float(averaged.abs().max())
-    hold(gap <= tolerance, f"log E exp(value) is {gap:.4f} nats away from log p(x)")
+    check(gap <= tolerance, f"log E exp(value) is {gap:.4f} nats away from log p(x)")
     return mean, averaged
 
 
@@ -125,10 +125,10 @@ def own_samples_bounded(case: Case, samples: int = 200_000, tolerance: float = 0
     """draw(): E[v - log p(x)] >= 0, and E[g(x) exp(-v)] = 1 for a normal g narrower than the model."""
     x, own = draw(case.model(), (samples,))
     gap = own.value - case.truth(x)
-    hold(float(gap.mean()) >= -5 * float(gap.std()) / samples**0.5, f"draw() lies {-float(gap.mean()):.3f} nats below log p(x)")
+    check(float(gap.mean()) >= -5 * float(gap.std()) / samples**0.5, f"draw() lies {-float(gap.mean()):.3f} nats below log p(x)")
     narrow = Normal(case.law.mean, 0.5 * case.law.stddev)
     mass = float((narrow.log_prob(x.squeeze(-1)) - own.value).double().exp().mean().log())
-    hold(abs(mass) <= tolerance, f"draw(): log E[g(x) exp(-v)] is {mass:.4f}, expected 0")
+    check(abs(mass) <= tolerance, f"draw(): log E[g(x) exp(-v)] is {mass:.4f}, expected 0")
 
 
 @torch.no_grad()

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from genalloy.distribution import Shape
-from genalloy.evidence import Kind
+from genalloy.core.distribution import Shape
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Conditional
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.heads.head import Head
 from genalloy.laws.claims import Claim, Claims, exact
 from genalloy.laws.every_transform import Shapes
 from genalloy.laws.subject import Subject
 from genalloy.networks.mlp import MLP
-from genalloy.part import From
 
 Make = Callable[[Shape, Shapes], nn.Module]
 LEVELS = 3
@@ -76,7 +76,7 @@ class Listed:
 
 
 def headed(head: Head) -> Make:
-    return lambda e, c: From(head, MLP(c, math.prod(e) * head.width, (8,)), e, c)
+    return lambda e, c: Conditional(head, MLP(c, math.prod(e) * head.width, (8,)), e, c)
 
 
 def gaussian(e: Shape, c: Shapes) -> nn.Module:

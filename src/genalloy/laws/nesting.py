@@ -13,18 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch
-from genalloy.distribution import density, draw
-from genalloy.evidence import Kind, Unavailable
+from genalloy.core.capabilities import Batch
+from genalloy.core.distribution import density, draw
+from genalloy.core.evidence import Kind, Unavailable
 from genalloy.laws.claims import Claim, Claims, of_flow, of_latent, of_mixture
 from genalloy.laws.listed import Listed
-from genalloy.laws.subject import hold, shaken
+from genalloy.laws.subject import check, perturb_parameters
 from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import Mixture
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.training.fit import fit
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 
 X, Z = 3, 2
 SLOTS = ("prior", "likelihood", "posterior", "base", "component")
@@ -58,15 +58,15 @@ def _latent(prior: Listed, likelihood: Listed, posterior: Listed) -> Nested:
     claims = of_latent(prior.claims, likelihood.claims, posterior.claims)
     trains = posterior.carries_gradient and claims.density.there
     words = f"prior {prior.name}, likelihood {likelihood.name}, posterior {posterior.name}"
-    return Nested(words, shaken(model, 0.1), claims, trains, likelihood.points(x))
+    return Nested(words, perturb_parameters(model, 0.1), claims, trains, likelihood.points(x))
 
 
 def _flow(base: Listed) -> Nested:
     shape = base.shape(X)
-    layer = Affine(torch.full(shape, 0.5), torch.full(shape, 2.0))
+    layer = Standardise(torch.full(shape, 0.5), torch.full(shape, 2.0))
     fixed = Claim.of(Kind.EXACT, True)
     claims = of_flow(base.claims, fixed, fixed)
-    model = Flow(shaken(base.make(shape, ()), 0.1), [layer], shape)
+    model = Flow(perturb_parameters(base.make(shape, ()), 0.1), [layer], shape)
     return Nested(f"flow on {base.name}", model, claims, claims.density.there, torch.randn(8, *shape))
 
 
@@ -76,7 +76,7 @@ def _mixture(part: Listed, other: Listed) -> Nested:
     claims = of_mixture(part.claims, other.claims)
     model = Mixture([part.make(shape, ()), other.make(shape, ())])
     words = f"mixture of {part.name} and {other.name}"
-    return Nested(words, shaken(model, 0.1), claims, claims.density.there, part.points(shape))
+    return Nested(words, perturb_parameters(model, 0.1), claims, claims.density.there, part.points(shape))
 
 
 def nests(case: Nested, steps: int = 3) -> None:
@@ -86,18 +86,18 @@ def nests(case: Nested, steps: int = 3) -> None:
     try:
         taken = [step.losses["model"] for step in fit(case.model, MaximumLikelihood(), [batch] * steps)]
     except Unavailable as refusal:
-        hold(not case.trains, f"{case.words} was refused, and should train: {refusal}")
+        check(not case.trains, f"{case.words} was refused, and should train: {refusal}")
         taken = []
     expected = steps if case.trains else 0
-    hold(len(taken) == expected, f"{case.words} trained {len(taken)} steps, expected {expected}")
+    check(len(taken) == expected, f"{case.words} trained {len(taken)} steps, expected {expected}")
     finite = all(bool(torch.isfinite(p).all()) for p in case.model.parameters())
-    hold(finite, f"{case.words}: a parameter is not finite after {steps} steps")
+    check(finite, f"{case.words}: a parameter is not finite after {steps} steps")
     with torch.no_grad():
         distribution = case.model()
         case.claims.density.matches(density(distribution, case.x), f"density() of {case.words}")
         x, own = draw(distribution, (8,))
         case.claims.draw.matches(own, f"draw() of {case.words}")
-    hold(x.shape == case.x.shape, f"{case.words}: samples of shape {tuple(x.shape)}")
+    check(x.shape == case.x.shape, f"{case.words}: samples of shape {tuple(x.shape)}")
 
 
 def cases(parts: tuple[Listed, ...], representatives: int = 1) -> Iterator[tuple[str, Listed, tuple[Listed, Listed, Listed]]]:

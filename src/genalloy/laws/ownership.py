@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 
-from genalloy.capabilities import Batch
-from genalloy.laws.subject import hold
+from genalloy.core.capabilities import Batch
+from genalloy.laws.subject import check
 from genalloy.objectives.objective import Objective
 from genalloy.training.fit import fit
-from genalloy.training.players import players
+from genalloy.training.slots import players
 
 
 def one_owner(model: Any, objective: Objective) -> None:
     """Every trainable parameter of model and objective belongs to one player. Raises ValueError where two claim one."""
     owned = [id(p) for player in players(model, objective) for p in player.parameters]
     wanted = {id(p) for m in (model, objective) for p in m.parameters() if p.requires_grad}
-    hold(len(owned) == len(set(owned)), f"{objective!r}: a parameter has two owners")
-    hold(set(owned) == wanted, f"{objective!r}: {len(wanted - set(owned))} trainable parameters have no owner")
+    check(len(owned) == len(set(owned)), f"{objective!r}: a parameter has two owners")
+    check(set(owned) == wanted, f"{objective!r}: {len(wanted - set(owned))} trainable parameters have no owner")
 
 
 def rivals_leave_model_alone(model: Any, objective: Objective, batch: Batch, steps: int = 2) -> None:
@@ -37,6 +37,6 @@ def rivals_leave_model_alone(model: Any, objective: Objective, batch: Batch, ste
     for _ in fit(model, objective, [batch] * steps):
         pass
     for name, tensor in model.state_dict().items():
-        hold(name in theirs or torch.equal(tensor, before[name]), f"{objective!r}: a rival's turn moved the model's {name}")
+        check(name in theirs or torch.equal(tensor, before[name]), f"{objective!r}: a rival's turn moved the model's {name}")
     moved = any(not torch.equal(p, critics[id(p)]) for rival in rivals for p in rival.parameters())
-    hold(moved or not critics, f"{objective!r}: no rival learned anything")
+    check(moved or not critics, f"{objective!r}: no rival learned anything")

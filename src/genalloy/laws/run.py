@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
 from genalloy.laws.gradients import gradients

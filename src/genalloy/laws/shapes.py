@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from genalloy.capabilities import Context, tree_map
-from genalloy.distribution import Shape, density, draw
-from genalloy.evidence import Evidence, Kind
-from genalloy.laws.subject import Subject, hold
+from genalloy.core.capabilities import Context, tree_map
+from genalloy.core.distribution import Shape, density, draw
+from genalloy.core.evidence import Evidence, Kind
+from genalloy.laws.subject import Subject, check
 
 SAMPLES: tuple[Shape, ...] = ((), (4,), (3, 4))
 
@@ -20,9 +20,9 @@ def shapes(subject: Subject) -> None:
     for batch in ((), (3,), (2, 3)) if subject.context_shapes else ((),):
         distribution = subject.distribution(batch)
         found = tuple(distribution.event_shape)
-        hold(found == subject.event_shape, f"{subject.name} has event_shape {found}, expected {subject.event_shape}")
+        check(found == subject.event_shape, f"{subject.name} has event_shape {found}, expected {subject.event_shape}")
         found = tuple(distribution.batch_shape)
-        hold(found == batch, f"{subject.name} has batch_shape {found} for contexts of batch {batch}")
+        check(found == batch, f"{subject.name} has batch_shape {found} for contexts of batch {batch}")
         for sample in SAMPLES:
             _sampled(subject, distribution, sample, batch)
     if subject.context_shapes:
@@ -34,19 +34,19 @@ def _sampled(subject: Subject, distribution: Any, sample: Shape, batch: Shape) -
     x, own = draw(distribution, sample)
     for word, found in (("sample", distribution.sample(sample)), ("draw", x)):
         shape, expected = tuple(found.shape), (*lead, *subject.event_shape)
-        hold(shape == expected, f"{subject.name}.{word}({sample}) has shape {shape}, expected {expected}")
+        check(shape == expected, f"{subject.name}.{word}({sample}) has shape {shape}, expected {expected}")
     for word, evidence in (("density", density(distribution, x)), ("draw", own)):
         _labelled(subject, word, evidence, lead)
 
 
 def _labelled(subject: Subject, word: str, evidence: Evidence, lead: Shape) -> None:
     found = tuple(evidence.value.shape)
-    hold(found == lead, f"{subject.name}.{word} gives log-densities of shape {found}, expected {lead}")
+    check(found == lead, f"{subject.name}.{word} gives log-densities of shape {found}, expected {lead}")
     finite = evidence.kind is Kind.NONE or bool(torch.isfinite(evidence.value).all())
-    hold(finite, f"{subject.name}.{word} is not finite on the part's own samples")
+    check(finite, f"{subject.name}.{word} is not finite on the part's own samples")
     dims = torch.Size(subject.event_shape).numel()
     right = evidence.kind is Kind.NONE or sum(evidence.measure) == dims
-    hold(right, f"{subject.name}.{word} has measure {evidence.measure} for {dims} coordinates")
+    check(right, f"{subject.name}.{word} has measure {evidence.measure} for {dims} coordinates")
 
 
 def _row_by_row(subject: Subject) -> None:
@@ -58,7 +58,7 @@ def _row_by_row(subject: Subject) -> None:
         return
     rows = [density(subject.part(_row(context, i)), x[:, i]).value for i in range(3)]
     gap = float((whole.value - torch.stack(rows, 1)).abs().max())
-    hold(gap < 1e-3, f"{subject.name}: a batch of contexts and its rows one by one differ by {gap:.2g} nats")
+    check(gap < 1e-3, f"{subject.name}: a batch of contexts and its rows one by one differ by {gap:.2g} nats")
 
 
 def _row(context: Context, index: int) -> Context:

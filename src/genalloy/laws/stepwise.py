@@ -6,8 +6,8 @@ import copy
 
 import torch
 
-from genalloy.isolation import Stream
-from genalloy.laws.subject import NotApplicable, Subject, hold
+from genalloy.core.isolation import Stream
+from genalloy.laws.subject import NotApplicable, Subject, check
 from genalloy.models.autoregressive import naive_sample
 
 
@@ -30,7 +30,7 @@ def cached_equals_naive(subject: Subject, rows: int = 3) -> None:
         for indices in torch.tensor(distribution.network.sequence).reshape(-1, *distribution.step_shape):
             state, parameters = distribution.step(state, previous)
             gap = float((parameters - full[..., indices, :]).abs().max())
-            hold(gap < tolerance, f"{subject.name}: cached parameters of element {indices.tolist()} are off by {gap:.2g}")
+            check(gap < tolerance, f"{subject.name}: cached parameters of element {indices.tolist()} are off by {gap:.2g}")
             previous = x.flatten(len(shape))[..., indices]
     _same_samples(wide)
 
@@ -47,4 +47,4 @@ def _same_samples(subject: Subject) -> None:
         torch.manual_seed(5)
         naive = naive_sample(distribution, (16,))
     gap = float((cached - naive).abs().max())
-    hold(gap < 1e-6, f"{subject.name}: cached and naive samples under one noise differ by {gap:.2g}")
+    check(gap < 1e-6, f"{subject.name}: cached and naive samples under one noise differ by {gap:.2g}")

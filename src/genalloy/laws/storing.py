@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.distribution import density
-from genalloy.isolation import Stream
-from genalloy.laws.subject import Subject, hold
-from genalloy.spec import to_spec
+from genalloy.core.distribution import density
+from genalloy.core.isolation import Stream
+from genalloy.core.spec import to_spec
+from genalloy.laws.subject import Subject, check
 from genalloy.training.checkpoint import load, save
 
 
@@ -36,21 +36,21 @@ def keeps(module: nn.Module, outcome: Callable[[Any], Tensor], trust: tuple[str,
         loaded = load(save(module, Path(folder) / "composition.safetensors"), trust)
     for word, twin in (("load", loaded), ("deepcopy", copy.deepcopy(module))):
         name = type(module).__name__
-        hold(repr(twin) == repr(module), f"{name}: {word} prints {twin!r} instead of {module!r}")
+        check(repr(twin) == repr(module), f"{name}: {word} prints {twin!r} instead of {module!r}")
         _same_tensors(module, twin, f"{name} after {word}")
         a, b = outcome(module), outcome(twin)
-        hold(torch.equal(a.nan_to_num(), b.nan_to_num()), f"{name}: other numbers after {word}")
-        hold(twin.training == module.training or word == "load", f"{name}: {word} changed the mode")
+        check(torch.equal(a.nan_to_num(), b.nan_to_num()), f"{name}: other numbers after {word}")
+        check(twin.training == module.training or word == "load", f"{name}: {word} changed the mode")
     first, second = len(to_spec(module)[1]), len(to_spec(loaded)[1])
-    hold(first == second, f"{type(module).__name__}: {first} tensors were stored, the loaded copy stores {second}")
+    check(first == second, f"{type(module).__name__}: {first} tensors were stored, the loaded copy stores {second}")
     return loaded
 
 
 def _same_tensors(module: nn.Module, twin: nn.Module, words: str) -> None:
     pairs = ((dict(module.named_parameters()), dict(twin.named_parameters())), (module.state_dict(), twin.state_dict()))
     for here, there in pairs:
-        hold(here.keys() == there.keys(), f"{words}: names or sharing differ: {sorted(here.keys() ^ there.keys())}")
+        check(here.keys() == there.keys(), f"{words}: names or sharing differ: {sorted(here.keys() ^ there.keys())}")
         for key, tensor in here.items():
             same = tensor.dtype == there[key].dtype and torch.equal(tensor, there[key])
-            hold(same, f"{words}: {key} changed")
-            hold(tensor.requires_grad == there[key].requires_grad, f"{words}: {key} changed whether it is trained")
+            check(same, f"{words}: {key} changed")
+            check(tensor.requires_grad == there[key].requires_grad, f"{words}: {key} changed whether it is trained")

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context
-from genalloy.distribution import Shape
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import Shape
 
 
 class NotApplicable(Exception):
     """The law has nothing to say of this thing, or could not decide; the message says why."""
 
 
-def hold(condition: object, words: str) -> None:
+def check(condition: object, words: str) -> None:
     """Raise AssertionError(words) unless the condition holds; unlike `assert`, also under `python -O`."""
     if not condition:
         raise AssertionError(words)
@@ -55,7 +55,7 @@ class Subject:
         return self.distribution().sample((rows,)).detach()
 
 
-def shaken(module: Any, size: float = 0.3, seed: int = 0) -> Any:
+def perturb_parameters(module: Any, size: float = 0.3, seed: int = 0) -> Any:
     """A copy with every parameter moved at random: layers that start at zero or at the identity hide mistakes."""
     copied = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(seed)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.laws.grids import claimed, support
-from genalloy.laws.subject import NotApplicable, Subject, hold
+from genalloy.laws.subject import NotApplicable, Subject, check
 
 REPEATS = 24
 
@@ -28,9 +28,9 @@ def total_mass(subject: Subject, tolerance: float = 0.01) -> None:
         masses = values.exp().sum(1) * grid.cell
         slack = tolerance + (5 * float(masses.std()) / repeats**0.5 if repeats > 1 else 0.0)
         mass = float(masses.mean())
-        hold(abs(mass - 1) <= slack, f"{subject.name}: total mass {mass:.4f}, expected 1 within {slack:.3f}")
+        check(abs(mass - 1) <= slack, f"{subject.name}: total mass {mass:.4f}, expected 1 within {slack:.3f}")
         return
     mass = float(values.mean(0).exp().sum()) * grid.cell
     slack = max(tolerance, 0.05)
     right = mass <= 1 + slack if first.kind is Kind.LOWER else mass >= 1 - slack
-    hold(right, f"{subject.name}: a {first.kind.value} density has total mass {mass:.4f}, on the wrong side of 1")
+    check(right, f"{subject.name}: a {first.kind.value} density has total mass {mass:.4f}, on the wrong side of 1")

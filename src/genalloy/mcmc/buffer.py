@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from genalloy.core.spec import Module
 from genalloy.mcmc.langevin import rows
-from genalloy.spec import Module
 
 
 class ReplayBuffer(Module):

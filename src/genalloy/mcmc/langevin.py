@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.spec import Value
+from genalloy.core.spec import Value
 
 Energy = Callable[[Tensor], Tensor]
 """x (\\*B, \\*E) -> energies (\\*B)."""

@@ -19,15 +19,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context
+from genalloy.core.capabilities import Context
+from genalloy.core.evidence import Evidence
+from genalloy.core.isolation import Stream
+from genalloy.core.spec import Module
+from genalloy.diffusion.parameterisations import Edm, Parameterisation, level_grid, level_log_probs
+from genalloy.diffusion.paths import Path, even
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
 from genalloy.estimators.variational_bound import VariationalBound
-from genalloy.evidence import Evidence
-from genalloy.isolation import Stream
-from genalloy.paths import Edm, Parameterisation, Path, even, level_grid, level_log_probs
 from genalloy.samplers.diffusion import AdamsBashforth, ProbabilityFlow, Sampler, Span
 from genalloy.solvers.ode import RungeKutta4
-from genalloy.spec import Module
 
 CENTRE = 0.9
 VARIANCE = 1 - CENTRE**2

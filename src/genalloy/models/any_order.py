@@ -36,12 +36,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context, batch_of
-from genalloy.distribution import Distribution, Shape, leading
-from genalloy.evidence import Evidence, Kind, Measure, log_mean_exp
+from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.distribution import Distribution, Shape, leading
+from genalloy.core.evidence import Evidence, Kind, Measure, log_mean_exp
+from genalloy.core.part import Part
+from genalloy.core.spec import Value
 from genalloy.heads.head import Factorised, Head
-from genalloy.part import Part
-from genalloy.spec import Value
 
 Entries = tuple[int, ...]
 """Flat event indices, sorted."""
@@ -91,7 +91,7 @@ def _starts(sizes: tuple[int, ...]) -> Tensor:
     return (n.cumsum(0) - n).repeat_interleave(n)
 
 
-class Generation(Value):
+class SamplingOrder(Value):
     """How samples come about, and with that what law p(x) is: sizes of the blocks, and the order."""
 
     sizes: tuple[int, ...] = ()
@@ -106,7 +106,7 @@ class Generation(Value):
         r"""A number for each entry, the shape of `like` (\*B, D): entries of small keys come first. Random by default."""
         return torch.rand_like(like)
 
-    def estimate(self, asked: Estimate) -> Estimate:
+    def estimate(self, asked: LikelihoodEstimator) -> LikelihoodEstimator:
         """What density() is computed by, where `asked` is asked for."""
         return asked
 
@@ -121,19 +121,19 @@ class Generation(Value):
 
 
 @dataclass(frozen=True)
-class Ancestral(Generation):
+class OneByOne(SamplingOrder):
     """One entry at a time, each sample in a random order of its own."""
 
 
 @dataclass(frozen=True)
-class Parallel(Generation):
+class Parallel(SamplingOrder):
     """Blocks of these sizes, whose entries are drawn at once; each sample in a random order of its own."""
 
     sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class FixedOrder(Generation):
+class FixedOrder(SamplingOrder):
     """Flat event indices in the order of generation, the same for every sample.
 
     Densities are then EXACT, of this order's law, by B passes, whatever estimate is asked for.
@@ -152,7 +152,7 @@ class FixedOrder(Generation):
     def keys(self, like: Tensor) -> Tensor:
         return torch.tensor(self.order, device=like.device).argsort().to(like.dtype).expand_as(like)
 
-    def estimate(self, asked: Estimate) -> Estimate:
+    def estimate(self, asked: LikelihoodEstimator) -> LikelihoodEstimator:
         return ThisOrder()
 
     def begins(self, known: Tensor, sizes: tuple[int, ...]) -> bool:
@@ -165,7 +165,7 @@ class FixedOrder(Generation):
         return "the rest in the fixed order, as if what is given had come first"
 
 
-class Estimate(Value):
+class LikelihoodEstimator(Value):
     """(distribution, x) -> Evidence of log p(x), the mixture over orders; and what may be said of an own sample."""
 
     def check(self, dims: int) -> None:
@@ -180,7 +180,7 @@ class Estimate(Value):
 
 
 @dataclass(frozen=True)
-class RandomStep(Estimate):
+class RandomStep(LikelihoodEstimator):
     """The bound by one pass: LOWER, not proper; what training takes.
 
     draws: values of t, stratified, averaged; with two or more there is a standard error (from neighbouring strata, a little
@@ -214,7 +214,7 @@ def _stderr(terms: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RandomOrder(Estimate):
+class RandomOrder(LikelihoodEstimator):
     """log of the mean of p(x | sigma) over `draws` whole random orders, B passes each: LOWER and proper, rising to log p(x)."""
 
     draws: int = 1
@@ -226,7 +226,7 @@ class RandomOrder(Estimate):
 
 
 @dataclass(frozen=True)
-class EveryOrder(Estimate):
+class EveryOrder(LikelihoodEstimator):
     r"""EXACT: the mean of p(x | sigma) over all orders, for at most ten entries. 2^D passes and not D!: orders that meet in a
     set T of s + n entries are summed there,
 
@@ -260,7 +260,7 @@ def _rest(whole: Entries, part: Entries) -> list[int]:
 
 
 @dataclass(frozen=True)
-class ThisOrder(Estimate):
+class ThisOrder(LikelihoodEstimator):
     """EXACT: the density under the one order that there is, B passes."""
 
     def __call__(self, distribution: AnyOrderDistribution, x: Tensor) -> Evidence:
@@ -286,8 +286,8 @@ class AnyOrder(Part):
         head: Head,
         event_shape: Shape,
         context_shapes: tuple[Shape, ...] = (),
-        generation: Generation = Ancestral(),
-        estimate: Estimate = RandomStep(),
+        generation: SamplingOrder = OneByOne(),
+        estimate: LikelihoodEstimator = RandomStep(),
     ) -> None:
         super().__init__()
         self.network, self.head, self.event_shape = network, head, tuple(event_shape)
@@ -303,7 +303,7 @@ class AnyOrder(Part):
     def forward(self, context: Context = None) -> AnyOrderDistribution:
         return AnyOrderDistribution(self, context)
 
-    def under(self, generation: Generation | None = None, estimate: Estimate | None = None) -> AnyOrder:
+    def under(self, generation: SamplingOrder | None = None, estimate: LikelihoodEstimator | None = None) -> AnyOrder:
         """The same weights under another law, or another estimate."""
         new = (generation or self.generation, estimate or self.estimate)
         return AnyOrder(self.network, self.head, self.event_shape, self.context_shapes, *new)
@@ -424,7 +424,7 @@ class AnyOrderDistribution(Distribution):
         other.estimate.check(self.dims)
         return other
 
-    def _by(self, estimate: Estimate) -> AnyOrderDistribution:
+    def _by(self, estimate: LikelihoodEstimator) -> AnyOrderDistribution:
         other = copy.copy(self)
         other.estimate = self.generation.estimate(estimate)
         return other

@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context, batch_of
-from genalloy.distribution import Distribution, Masked, Shape, leading
-from genalloy.evidence import Evidence, Measure, Unavailable
+from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.distribution import Distribution, Masked, Shape, leading
+from genalloy.core.evidence import Evidence, Measure, Unavailable
+from genalloy.core.part import Part
 from genalloy.heads.head import Head
-from genalloy.part import Part
 
 
 class Autoregressive(Part):

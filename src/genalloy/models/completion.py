@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.distribution import density
-from genalloy.evidence import Kind, Unavailable
-from genalloy.spec import Value
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.spec import Value
 
 AT_ONCE = 64
 """Rows whose proposals are held at once."""

@@ -6,7 +6,8 @@ Maheswaranathan & Ganguli, 2015; Ho, Jain & Abbeel, 2020; Song et al., 2021). Th
 :math:`D(x_t, t) \approx E[y|x_t]` by the parameterisation. Sampler and estimator are carried along as values, so that a nested
 density() is never ambiguous.
 
-An observation says what data are. ``Real``: coordinates of unit variance, Lebesgue. ``Grid``: integers 0..K-1 as K even
+An observation says what data are. ``ContinuousData``: coordinates of unit variance, Lebesgue. ``DiscretisedData``: integers 0..K-1 as K
+even
 levels of [-1, 1], counting measure, with the exact categorical
 :math:`p(x_i | x_{t_0}) \propto p_k \exp(-(x_{t_0,i} - \alpha_0 l_k)^2 / 2\sigma_0^2)` at the edge (Kingma et al., 2021).
 """
@@ -20,29 +21,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context, batch_of, both
-from genalloy.distribution import Distribution, Shape, leading, sum_event
+from genalloy.core.capabilities import Context, batch_of, both
+from genalloy.core.distribution import Distribution, Shape, leading, sum_event
+from genalloy.core.evidence import Evidence, Measure, counting, lebesgue
+from genalloy.core.moments import mean_and_scale
+from genalloy.core.part import Part
+from genalloy.core.spec import Value
+from genalloy.diffusion.parameterisations import Edm, Parameterisation, level_log_probs
+from genalloy.diffusion.paths import LinearPath, Path, Window, expand_time
 from genalloy.estimators.variational_bound import VariationalBound
-from genalloy.evidence import Evidence, Measure, counting, lebesgue
 from genalloy.models.analytic import Checked, self_test
-from genalloy.moments import mean_and_scale
-from genalloy.part import Part
-from genalloy.paths import (
-    Edm,
-    Linear,
-    Parameterisation,
-    Path,
-    Window,
-    expand_time,
-    level_log_probs,
-)  # fmt: skip
 from genalloy.samplers.diffusion import AdamsBashforth, Sampler
-from genalloy.spec import Value
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class Observation(Value):
+class DataLikelihood(Value):
     """What data are: their coordinates y = (x - shift) / scale, the window of lambda, and the terms at its two edges."""
 
     window: Window = (-4.5, 6.0)
@@ -78,9 +72,9 @@ class Observation(Value):
         """A sample's coordinates as data."""
         return y * scale + shift
 
-    def bare(self) -> Observation:
+    def bare(self) -> DataLikelihood:
         """Reals as they are, for the self-test."""
-        return Real(standardise=False)
+        return ContinuousData(standardise=False)
 
 
 def mixing(lam: float) -> tuple[float, float]:
@@ -89,7 +83,7 @@ def mixing(lam: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Real(Observation):
+class ContinuousData(DataLikelihood):
     """Continuous data. The reference model is N(0, I) in y: its reconstruction and prior close the window at both edges.
 
     standardise: take shift and scale from the first batch (each coordinate on its own).
@@ -107,7 +101,7 @@ class Real(Observation):
     def measure(self, dims: int) -> Measure:
         return lebesgue(dims)
 
-    def bare(self) -> Observation:
+    def bare(self) -> DataLikelihood:
         return replace(self, standardise=False)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -130,7 +124,7 @@ class Real(Observation):
 
 
 @dataclass(frozen=True)
-class Grid(Observation):
+class DiscretisedData(DataLikelihood):
     """Integers 0..levels-1 on even levels of [-1, 1]. At lambda_0 neighbouring levels lie 11 standard deviations apart.
 
     Samples are snapped to the nearest level; values off the grid have density -inf.
@@ -206,8 +200,8 @@ class Diffusion(Part):
         self,
         network: nn.Module,
         event_shape: Shape,
-        observation: Observation = Real(),
-        path: Path = Linear(),  # noqa: B008
+        observation: DataLikelihood = ContinuousData(),
+        path: Path = LinearPath(),  # noqa: B008
         parameterisation: Parameterisation = Edm(),  # noqa: B008
         sampler: Sampler = AdamsBashforth(),  # noqa: B008
         estimator: Any = VariationalBound(),  # noqa: B008
@@ -238,7 +232,7 @@ class Diffusion(Part):
 
     def swapped(self, network: nn.Module, parameterisation: Parameterisation, levels: int) -> Diffusion:
         """Path, sampler and estimator around another network over pairs of reals (levels = 0) or of integers, in double."""
-        observation = Grid(levels) if levels else self.observation.bare()
+        observation = DiscretisedData(levels) if levels else self.observation.bare()
         return Diffusion(network, (2,), observation, self.path, parameterisation, self.sampler, self.estimator).double()
 
     def self_test(self) -> list[Checked]:

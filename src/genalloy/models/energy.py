@@ -14,12 +14,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context, batch_of, both
-from genalloy.distribution import Distribution, Shape, density, leading, measure_of
-from genalloy.evidence import Evidence
+from genalloy.core.capabilities import Context, batch_of, both
+from genalloy.core.distribution import Distribution, Shape, density, leading, measure_of
+from genalloy.core.evidence import Evidence
+from genalloy.core.part import Part
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Kernel, Langevin, slope
-from genalloy.part import Part
 
 
 class EnergyModel(Part):

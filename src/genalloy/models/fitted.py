@@ -10,11 +10,11 @@ import math
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context
-from genalloy.distribution import Distribution, Shape, leading
-from genalloy.evidence import Evidence, counting, lebesgue
-from genalloy.moments import RESOLUTION, mean_and_scale
-from genalloy.part import Part
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import Distribution, Shape, leading
+from genalloy.core.evidence import Evidence, counting, lebesgue
+from genalloy.core.moments import RESOLUTION, mean_and_scale
+from genalloy.core.part import Part
 
 
 class FittedGaussian(Part):
@@ -80,11 +80,11 @@ class UniformLevels(Part):
         super().__init__()
         self.levels, self.event_shape = levels, tuple(event_shape)
 
-    def forward(self, context: Context = None) -> MemoryDistribution:
-        return MemoryDistribution(torch.zeros(1, *self.event_shape), self.levels, 1.0)
+    def forward(self, context: Context = None) -> KernelSmoothedDistribution:
+        return KernelSmoothedDistribution(torch.zeros(1, *self.event_shape), self.levels, 1.0)
 
 
-class Memory(Part):
+class KernelSmoothed(Part):
     r"""Training rows :math:`x_n` with a little noise, a mixture with as many components as rows:
 
     .. math:: p(x) = \frac1N \sum_n \prod_d \left[(1 - \eta)\,1[x_d = x_{nd}] + \eta / K\right].
@@ -102,12 +102,12 @@ class Memory(Part):
         self.register_buffer("rows", rows)
         self.levels, self.noise, self.event_shape = levels, noise, tuple(rows.shape[1:])
 
-    def forward(self, context: Context = None) -> MemoryDistribution:
-        return MemoryDistribution(self.rows, self.levels, self.noise)
+    def forward(self, context: Context = None) -> KernelSmoothedDistribution:
+        return KernelSmoothedDistribution(self.rows, self.levels, self.noise)
 
 
-class MemoryDistribution(Distribution):
-    """See :class:`Memory`: EXACT, counting measure."""
+class KernelSmoothedDistribution(Distribution):
+    """See :class:`KernelSmoothed`: EXACT, counting measure."""
 
     has_rsample = False
 

@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Context, batch_of
-from genalloy.distribution import Distribution, Shape, density, draw, leading, measure_of
-from genalloy.evidence import Evidence, Measure
-from genalloy.part import Part, tempered
+from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.distribution import Distribution, Shape, density, draw, leading, measure_of
+from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.part import Part, tempered
 from genalloy.transforms.layer import Layer, Transform
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Context
-from genalloy.distribution import Distribution, Shape, density, draw, leading, measure_of
-from genalloy.evidence import Evidence
-from genalloy.part import Part
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import Distribution, Shape, density, draw, leading, measure_of
+from genalloy.core.evidence import Evidence
+from genalloy.core.part import Part
 
 
 class Hybrid(Part):

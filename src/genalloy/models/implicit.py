@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context, batch_of, both
-from genalloy.distribution import Distribution, Shape, leading, needs_gradient
-from genalloy.evidence import Evidence, Measure
-from genalloy.part import Part
+from genalloy.core.capabilities import Context, batch_of, both
+from genalloy.core.distribution import Distribution, Shape, leading, needs_gradient
+from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.part import Part
 
 
 class Implicit(Part):

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Context, Term, Trace, batch_of, both
-from genalloy.distribution import Distribution, Shape, density, draw, leading, measure_of, needs_gradient
-from genalloy.evidence import Evidence, Measure
-from genalloy.part import Part
+from genalloy.core.capabilities import Context, Term, Trace, batch_of, both
+from genalloy.core.distribution import Distribution, Shape, density, draw, leading, measure_of, needs_gradient
+from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.part import Part
 
 
 class LatentVariable(Part):

@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context, both
-from genalloy.distribution import Masked, Shape
+from genalloy.core.capabilities import Context, both
+from genalloy.core.distribution import Masked, Shape
+from genalloy.core.part import Part
+from genalloy.core.spec import Module, Value
 from genalloy.heads.audio import mu_law_decode, mu_law_encode
 from genalloy.heads.discrete import logistic_log_mass, not_levels
 from genalloy.heads.head import Factorised, Head
 from genalloy.models.autoregressive import Autoregressive, AutoregressiveDistribution
-from genalloy.part import Part
-from genalloy.spec import Module, Value
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class GridLogisticDistribution(Factorised):
         return self.grid.encode(self.centre + self.scale * noise, self.levels)
 
 
-class Window(NamedTuple):
+class WindowState(NamedTuple):
     """Cache of linear prediction: number of elements so far, the last amplitudes (\\*shape, order) in a ring, coefficients,
     intercept."""
 
@@ -160,13 +160,13 @@ class LinearWindow(Module):
         return self.weights[label], self.bias[label]
 
     @torch.no_grad()
-    def init_state(self, shape: Shape, context: Context = None) -> Window:
+    def init_state(self, shape: Shape, context: Context = None) -> WindowState:
         r"""Silence before the start; the context's batch broadcasts to `shape`."""
         weights, bias = self._chosen(context)
-        return Window(0, self.weights.new_zeros(*shape, self.order), weights, bias)
+        return WindowState(0, self.weights.new_zeros(*shape, self.order), weights, bias)
 
     @torch.no_grad()
-    def step(self, state: Window, previous: Tensor | None) -> tuple[Window, Tensor]:
+    def step(self, state: WindowState, previous: Tensor | None) -> tuple[WindowState, Tensor]:
         r"""Centre and log-scale (\*shape, 2) of the next element. Uses its state up: the ring is written in place."""
         t, past = state.element, state.past
         if previous is not None:

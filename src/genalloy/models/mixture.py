@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Context
-from genalloy.distribution import Distribution, Shape, density, draw, measure_of
-from genalloy.evidence import Evidence, Kind, log_sum_exp, same_unit
-from genalloy.part import Part
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
+from genalloy.core.evidence import Evidence, Kind, log_sum_exp, same_unit
+from genalloy.core.part import Part
 
 Estimate = Callable[[TorchDistribution, Tensor], Evidence]
 

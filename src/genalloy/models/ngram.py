@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context
-from genalloy.distribution import Distribution, Masked, Shape, leading
-from genalloy.evidence import Evidence, Unavailable, counting
-from genalloy.part import Part
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import Distribution, Masked, Shape, leading
+from genalloy.core.evidence import Evidence, Unavailable, counting
+from genalloy.core.part import Part
 
 LARGEST = 2**62
 """A history and its symbol are one int64."""

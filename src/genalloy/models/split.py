@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Context, batch_of, both
-from genalloy.distribution import Distribution, Shape, density, draw, leading, measure_of
-from genalloy.evidence import Evidence
-from genalloy.part import Part, tempered
+from genalloy.core.capabilities import Context, batch_of, both
+from genalloy.core.distribution import Distribution, Shape, density, draw, leading, measure_of
+from genalloy.core.evidence import Evidence
+from genalloy.core.part import Part, tempered
 
 
 class Split(Part):

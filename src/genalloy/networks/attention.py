@@ -17,16 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context
-from genalloy.networks.activation import concat_elu
-from genalloy.networks.convolution import ConvNet, Filters
-from genalloy.spec import Module, Value
+from genalloy.core.capabilities import Context
+from genalloy.core.spec import Module, Value
+from genalloy.networks.convolution import ConvNet, Filters, concat_elu
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Attentive(Value):
+class AttentionConfig(Value):
     """Channels, number of blocks, heads (a divisor of the channels), dropout in the convolutions."""
 
     channels: int = 32
@@ -88,7 +87,9 @@ class AttentionNet(Module):
     outputs of 0. Raises ValueError where the heads do not divide the channels.
     """
 
-    def __init__(self, inputs: tuple[Shape, ...], outputs: int, blocks: Attentive = Attentive(), zero: bool = False) -> None:
+    def __init__(
+        self, inputs: tuple[Shape, ...], outputs: int, blocks: AttentionConfig = AttentionConfig(), zero: bool = False
+    ) -> None:
         super().__init__()
         self.inputs, self.outputs, self.zero = tuple(tuple(i) for i in inputs), outputs, zero
         self.blocks = blocks

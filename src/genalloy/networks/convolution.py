@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from genalloy.capabilities import Context, both, join
-from genalloy.distribution import leading
-from genalloy.spec import Module, Value
+from genalloy.core.capabilities import Context, both, join
+from genalloy.core.distribution import leading
+from genalloy.core.spec import Module, Value
 
 Shape = tuple[int, ...]
 
@@ -107,3 +108,8 @@ class Elements(Module):
 
     def forward(self, context: Context) -> Tensor:
         return self.network(context).unflatten(-3, (self.width, -1)).movedim(-4, -1).flatten(-4)
+
+
+def concat_elu(x: Tensor, axis: int = -1) -> Tensor:
+    """elu([x, -x]) along an axis, twice as long: both signs pass. Shang, Sohn, Almeida & Lee, 2016, with elu for relu."""
+    return F.elu(torch.cat([x, -x], axis))

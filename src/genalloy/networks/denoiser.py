@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context, join
-from genalloy.spec import Module
+from genalloy.core.capabilities import Context, join
+from genalloy.core.spec import Module
 
 
 class LevelEmbedding(Module):
@@ -71,7 +71,7 @@ class ModulatedBlock(Module):
         return h + self.last(self.drop(nn.functional.silu(inner)))
 
 
-class ResidualMLP(Module):
+class DenoiserMLP(Module):
     r"""Denoiser of vectors and small images (flattened): (\*B, \*E) -> (\*B, \*E, per_element).
 
     inputs: (event_shape, (), \*context_shapes); width, blocks: of the residual trunk; dropout inside each block.

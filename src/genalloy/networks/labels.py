@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from genalloy.spec import Module
+from genalloy.core.spec import Module
 
 
 class LabelEmbedding(Module):

@@ -34,8 +34,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context, join
-from genalloy.spec import Module, Value
+from genalloy.core.capabilities import Context, join
+from genalloy.core.spec import Module, Value
 
 Shape = tuple[int, ...]
 Tangent = Callable[[Tensor], Tensor]

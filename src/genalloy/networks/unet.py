@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context
+from genalloy.core.capabilities import Context
+from genalloy.core.spec import Module
 from genalloy.networks.denoiser import Conditioning
-from genalloy.spec import Module
 
 
 class ConvBlock(Module):

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context, both, tree_map
-from genalloy.objectives.objective import Objective, Play, Rival
+from genalloy.core.capabilities import Context, both, tree_map
+from genalloy.core.spec import Value
+from genalloy.objectives.objective import Objective, Play, Player
 from genalloy.objectives.payoffs import Payoff, Relativistic
-from genalloy.objectives.ports import Data, Port, Sample
-from genalloy.spec import Value
+from genalloy.objectives.sources import Data, PointSource, Sample
 
 GAMMA_PER_DIM = 0.05
 
@@ -78,7 +78,7 @@ class GradientPenalty(Penalty):
         return self.weight * ((square + 1e-12).sqrt() - 1).square().mean()
 
 
-class Critic(Rival):
+class Critic(Player):
     """A network that scores points, its penalties, and its pace; it judges the one Adversarial that holds it.
 
     network: points (B, \\*E), or both(points, context) where conditional -> (B, 1). penalties: of its own loss.
@@ -96,9 +96,9 @@ class Critic(Rival):
         super().__init__()
         self.network, self.penalties, self.turns, self.rate = network, tuple(penalties), turns, rate
         self.conditional = conditional
-        self.game: tuple[Payoff, Port, Port] | None = None
+        self.game: tuple[Payoff, PointSource, PointSource] | None = None
 
-    def judge(self, payoff: Payoff, real: Port, fake: Port) -> None:
+    def judge(self, payoff: Payoff, real: PointSource, fake: PointSource) -> None:
         """Settle what is judged. Raises ValueError where another game was settled before."""
         if self.game not in (None, (payoff, real, fake)):
             raise ValueError(f"one critic judges one game; it has {self.game}, give {(payoff, real, fake)} a critic of its own")
@@ -150,8 +150,8 @@ class Adversarial(Objective):
         self,
         critic: Critic,
         payoff: Payoff = Relativistic(),  # noqa: B008
-        real: Port = Data(),  # noqa: B008
-        fake: Port = Sample(),  # noqa: B008
+        real: PointSource = Data(),  # noqa: B008
+        fake: PointSource = Sample(),  # noqa: B008
     ) -> None:
         super().__init__()
         self.critic, self.payoff, self.real, self.fake = critic, payoff, real, fake

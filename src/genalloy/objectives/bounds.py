@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from genalloy.capabilities import Term, Trace
-from genalloy.evidence import Unavailable, log_mean_exp
+from genalloy.core.capabilities import Term, Trace
+from genalloy.core.evidence import Unavailable, log_mean_exp
+from genalloy.core.schedules import Number, number
 from genalloy.objectives.objective import Objective, Play
-from genalloy.schedules import Number, number
 
 
 def batch_trace(play: Play, k: int) -> Trace:

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.distribution import density, draw
-from genalloy.evidence import Kind, Unavailable
+from genalloy.core.distribution import density, draw
+from genalloy.core.evidence import Kind, Unavailable
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Kernel
-from genalloy.objectives.objective import Objective, Play, Rival
+from genalloy.objectives.objective import Objective, Play, Player
 
 
 class ContrastiveDivergence(Objective):
@@ -103,7 +103,7 @@ class NoiseContrastive(Objective):
         return F.softplus(-real).mean() + self.ratio * F.softplus(fake).mean()
 
 
-class FitNoise(Rival):
+class FitNoise(Player):
     """Fits a learnable noise by maximum likelihood, in turns of its own (a flow as noise, Gao et al., 2020, without the game)."""
 
     def __init__(self, noise: nn.Module, turns: int = 1) -> None:

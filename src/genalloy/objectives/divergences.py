@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 from torch.func import functional_call
 
-from genalloy.capabilities import Context
-from genalloy.distribution import density, draw
-from genalloy.evidence import Kind, Unavailable
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import density, draw
+from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.schedules import Number, number
 from genalloy.objectives.objective import Objective, Play
-from genalloy.schedules import Number, number
 
 
 class _Fixed(nn.Module):

@@ -23,10 +23,10 @@ from typing import Any
 
 from torch import Tensor
 
-from genalloy.distribution import density
-from genalloy.evidence import Evidence, Kind, Unavailable
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.objectives.objective import Objective, Play
-from genalloy.objectives.ports import At
+from genalloy.objectives.sources import At
 
 
 def batch_density(play: Play) -> Evidence:

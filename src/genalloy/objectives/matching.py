@@ -19,19 +19,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import Shape, sum_event
+from genalloy.core.evidence import Unavailable
+from genalloy.core.spec import Value
+from genalloy.diffusion.paths import LinearPath, Path, expand_time, stratified
+from genalloy.diffusion.times import Times, UniformTime
 from genalloy.distances import optimal_assignment, squared_distances
-from genalloy.distribution import Shape, sum_event
-from genalloy.evidence import Unavailable
 from genalloy.objectives.likelihood import batch_density
 from genalloy.objectives.objective import Objective, Play
-from genalloy.paths import Linear, Path, Times, UniformTime, expand_time, stratified
-from genalloy.spec import Value
 
 EVERYWHERE = (-math.inf, math.inf)
 
 
-class Coupling(Value):
+class Pairing(Value):
     """The joint law of data and source in a batch, as a permutation of the source's rows.
 
     couples: whether a row's pair depends on the other rows.
@@ -45,7 +46,7 @@ class Coupling(Value):
 
 
 @dataclass(frozen=True)
-class Independent(Coupling):
+class Independent(Pairing):
     """As they were drawn."""
 
     def pair(self, y: Tensor, source: Tensor, context: Context) -> Tensor:
@@ -53,7 +54,7 @@ class Independent(Coupling):
 
 
 @dataclass(frozen=True)
-class OptimalTransport(Coupling):
+class OptimalTransport(Pairing):
     r"""The permutation of least :math:`\sum_i |y_i - \epsilon_{\pi(i)}|^2 + w\,|c_i - c_{\pi(i)}|^2` within the batch.
 
     weight: of the context, w. Pairing across contexts changes the source's law given the context, and conditional samples with
@@ -87,8 +88,8 @@ class FlowMatching(Objective):
 
     def __init__(
         self,
-        coupling: Coupling = Independent(),
-        path: Path = Linear(),  # noqa: B008
+        coupling: Pairing = Independent(),
+        path: Path = LinearPath(),  # noqa: B008
         times: Times = UniformTime(),  # noqa: B008
     ) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class Reflow(Objective):
     sample: Tensor
     drawn: Tensor
 
-    def __init__(self, event_shape: Shape, pairs: int = 16384, path: Path = Linear(), times: Times = UniformTime()) -> None:  # noqa: B008
+    def __init__(self, event_shape: Shape, pairs: int = 16384, path: Path = LinearPath(), times: Times = UniformTime()) -> None:  # noqa: B008
         super().__init__()
         self.event_shape, self.pairs, self.path, self.times = tuple(event_shape), pairs, path, times
         self.register_buffer("noise", torch.zeros(pairs, *self.event_shape))

@@ -1,6 +1,6 @@
 """Objectives compose by adding; rivals are the other players of the game.
 
-`a + b` and `w * a` are objectives, and print(objective) is a formula. A :class:`Rival` (a GAN's critic) is found by
+`a + b` and `w * a` are objectives, and print(objective) is a formula. A :class:`Player` (a GAN's critic) is found by
 walking the objective's submodules; scaling an objective never scales its rivals' own problems. A :class:`Play` is one
 evaluation: it holds model, batch and step, and `once` lets summed terms share one encoding, one fake batch, one trace.
 """
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Batch, Reached, reach
-from genalloy.evidence import Unavailable
-from genalloy.schedules import Number, number
-from genalloy.spec import Module, arguments
+from genalloy.core.capabilities import Batch, Reached, reach
+from genalloy.core.evidence import Unavailable
+from genalloy.core.schedules import Number, number
+from genalloy.core.spec import Module, arguments
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Scaled(Objective):
         return f"{self.weight:g} * {inner}" if isinstance(self.weight, (int, float)) else f"{self.weight!r} * {inner}"
 
 
-class Rival(Module, ABC):
+class Player(Module, ABC):
     """Another player with a problem of its own, found by walking objective.modules().
 
     turns: steps it takes before each of the model's. rate: its learning rate relative to the model's.
@@ -162,7 +162,7 @@ class Rival(Module, ABC):
         """Scalar to minimise; penalties are added here."""
 
 
-class Turn(Rival):
+class Turn(Player):
     """A part of the model with an objective of its own: lagging inference, VAE-GAN's encoder, wake-sleep.
 
     objective: what the part minimises. part: dotted path inside the model ("posterior"). turns: steps before each of the

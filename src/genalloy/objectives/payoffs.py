@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.spec import Value
+from genalloy.core.spec import Value
 
 
 class Payoff(Value, ABC):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from genalloy.distribution import density
-from genalloy.evidence import Kind, Unavailable
+from genalloy.core.distribution import density
+from genalloy.core.evidence import Kind, Unavailable
 from genalloy.objectives.objective import Objective, Play
-from genalloy.objectives.ports import code
+from genalloy.objectives.sources import code
 
 
 class Reconstruction(Objective):

@@ -11,19 +11,12 @@ import warnings
 import torch
 from torch import Tensor
 
-from genalloy.distribution import sum_event
+from genalloy.core.distribution import sum_event
+from genalloy.diffusion.parameterisations import Parameterisation
+from genalloy.diffusion.paths import Path, Window, expand_time, stratified
+from genalloy.diffusion.times import Times, UniformLambda
+from genalloy.diffusion.weights import Likelihood, Weight
 from genalloy.objectives.objective import Objective, Play
-from genalloy.paths import (
-    Likelihood,
-    Parameterisation,
-    Path,
-    Times,
-    UniformLambda,
-    Weight,
-    Window,
-    expand_time,
-    stratified,
-)  # fmt: skip
 
 
 class DenoisingScoreMatching(Objective):

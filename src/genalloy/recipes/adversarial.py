@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.implicit import Implicit
-from genalloy.networks.critic import ResidualMLP
+from genalloy.networks.mlp import ResidualMLP
 from genalloy.objectives.adversarial import R1, R2, Adversarial, Critic
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.pieces import standardised

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.head import Head
-from genalloy.models.any_order import Ancestral, AnyOrder, Parallel, RandomStep, even
-from genalloy.networks.absorbing import AbsorbingAttention, AbsorbingMLP, AbsorbingUNet, Shrinking, Trunk
-from genalloy.networks.attention import Attentive
-from genalloy.networks.entry import Entry, Scaled
+from genalloy.models.any_order import AnyOrder, OneByOne, Parallel, RandomStep, even
+from genalloy.networks.attention import AttentionConfig
+from genalloy.networks.input_embedding import Entry, ScaledInput
+from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, Shrinking, TrunkConfig
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.autoregressive import TASKS, entry_of, head_of
 from genalloy.recipes.composition import Composition, Phase, Target
@@ -39,7 +39,7 @@ def ardm(
     drop = 0.0 if target.space.levels is None else dropout
     network = network_of(target, head, entry, (size, blocks), drop)
     dims = target.space.dims
-    generation = Parallel(even(dims, budget)) if budget else Ancestral()
+    generation = Parallel(even(dims, budget)) if budget else OneByOne()
     model = observed(target, AnyOrder(network, head, target.space.shape, (), generation, RandomStep(4)))
     # one step of one order is a noisy bound of the whole: dense networks, cheap a step, take many
     dense = target.space.levels is not None and not (_image(target) or _long(target))
@@ -50,7 +50,7 @@ def ardm(
 def _head_entry(target: Target, components: int) -> tuple[Head, Entry]:
     """Bits enter as -1 and 1: what is unknown is 0."""
     if target.space.levels == 2:
-        return Bernoulli(), Scaled(0.5, 0.5)
+        return Bernoulli(), ScaledInput(0.5, 0.5)
     return head_of(target, components), entry_of(target)
 
 
@@ -59,10 +59,10 @@ def network_of(target: Target, head: Head, entry: Entry, size: tuple[int | None,
     shape, (width, blocks) = target.space.shape, size
     if _image(target):
         depth = 1 if max(shape[1:]) <= 16 else 2
-        return AbsorbingUNet(shape, head.width, Shrinking(width or 32, depth, blocks or 1, dropout), (), entry)
+        return OrderAgnosticUNet(shape, head.width, Shrinking(width or 32, depth, blocks or 1, dropout), (), entry)
     if _long(target):
-        return AbsorbingAttention(shape, head.width, Attentive(width or 64, blocks or 3, 4, dropout), (), entry)
-    return AbsorbingMLP(shape, head.width, Trunk(width or 256, blocks or 1, dropout), (), entry)
+        return OrderAgnosticAttention(shape, head.width, AttentionConfig(width or 64, blocks or 3, 4, dropout), (), entry)
+    return OrderAgnosticMLP(shape, head.width, TrunkConfig(width or 256, blocks or 1, dropout), (), entry)
 
 
 def _image(target: Target) -> bool:

@@ -7,29 +7,21 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.discrete import Categorical
 from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.head import Head
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.mixture import Mixture
-from genalloy.networks.causal import CausalLayer, CausalNet, Tokens
-from genalloy.networks.entry import Compressed, Entry, OneHot, Scaled
-from genalloy.networks.masked import MADE, Hidden
-from genalloy.networks.pixel import GatedPixelCNN, Stack
-from genalloy.networks.places import Places
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.causal.network import CausalLayer, CausalNet, Tokens
+from genalloy.networks.causal.positions import PositionalEmbedding
+from genalloy.networks.input_embedding import CompressedInput, Entry, OneHot, ScaledInput
+from genalloy.networks.mlp import Hidden
 from genalloy.recipes.composition import Composition, Target
-from genalloy.recipes.pieces import (
-    by_likelihood,
-    image_size,
-    label_shapes,
-    labelled,
-    likelihood_head,
-    observed,
-    sized,
-    worth,
-)
+from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes, labelled, likelihood_head, observed, sized, worth
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
@@ -49,12 +41,12 @@ def entry_of(target: Target) -> Entry:
     """One-hot for few levels and for letters; many levels enter as numbers in [-1, 1], reals compressed."""
     levels = target.space.levels
     if levels is None:
-        return Compressed()
-    return OneHot(levels) if levels <= FEW or target.space.kind == "text" else Scaled((levels - 1) / 2, (levels - 1) / 2)
+        return CompressedInput()
+    return OneHot(levels) if levels <= FEW or target.space.kind == "text" else ScaledInput((levels - 1) / 2, (levels - 1) / 2)
 
 
 def causal(
-    target: Target, head: Head, first: CausalLayer, layers: Sequence[nn.Module], places: Places, tokens: Tokens
+    target: Target, head: Head, first: CausalLayer, layers: Sequence[nn.Module], places: PositionalEmbedding, tokens: Tokens
 ) -> nn.Module:
     """A causal network over the data as they are; given the label where the places are."""
     shape, context = target.space.shape, places.context_shapes

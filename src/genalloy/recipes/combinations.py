@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Conditional
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
-from genalloy.networks.masked import Hidden
+from genalloy.networks.mlp import Hidden
 from genalloy.objectives.adversarial import Adversarial
 from genalloy.objectives.bounds import ELBO
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.objectives.ports import Encode, Prior
 from genalloy.objectives.reconstruction import Reconstruction
-from genalloy.part import From
+from genalloy.objectives.sources import Encode, Prior
 from genalloy.recipes.adversarial import aae_critic, flow_critic
 from genalloy.recipes.composition import Composition, Encoded, Phase, Target
 from genalloy.recipes.diffusion import latent_diffusion_prior
@@ -28,7 +28,7 @@ from genalloy.transforms.univariate import Affine
 
 def iaf_posterior(target: Target, latent: int, hidden: int, dropout: float, layers: int) -> Flow:
     """An amortised Gaussian, then inverted MAF layers: drawing with its density is one parallel pass."""
-    base: From = posterior(target, latent, hidden, dropout)
+    base: Conditional = posterior(target, latent, hidden, dropout)
     steps = [Inverse(masked(latent, Hidden((hidden // 2,)), order(latent, i), univariate=Affine(2.0))) for i in range(layers)]
     return Flow(base, steps, (latent,), (target.space.shape,))
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch, reach
+from genalloy.core.capabilities import Batch, reach
+from genalloy.core.moments import RESOLUTION, mean_and_scale
+from genalloy.core.schedules import Cosine
+from genalloy.core.spec import Module, Value
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
-from genalloy.moments import RESOLUTION, mean_and_scale
 from genalloy.objectives.objective import Objective
-from genalloy.schedules import Cosine
-from genalloy.spec import Module, Value
 from genalloy.training.options import Training
 
 

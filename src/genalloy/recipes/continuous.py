@@ -6,18 +6,18 @@ from typing import Any
 
 from torch import nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
-from genalloy.networks.denoiser import ResidualMLP
-from genalloy.networks.squash import Squash
+from genalloy.networks.concat_squash import ConcatSquash
+from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.matching import FlowMatching, Independent, JacobianNorm, KineticEnergy, OptimalTransport, Reflow
 from genalloy.objectives.objective import Objective
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.flows import TASKS, seen
 from genalloy.recipes.registry import recipe
-from genalloy.solvers.divergence import ExactTrace, Hutchinson, Trace
+from genalloy.solvers.divergence import ExactTrace, Hutchinson, TraceEstimator
 from genalloy.solvers.ode import Steps
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.ode import Continuous
@@ -28,7 +28,7 @@ SMALL = 10
 
 def continuous_flow(dims: int, field: nn.Module, steps: Steps) -> Flow:
     """One continuous layer on N(0, I): the exact trace of few dimensions, otherwise random probes."""
-    trace: Trace = ExactTrace() if dims <= SMALL else Hutchinson()
+    trace: TraceEstimator = ExactTrace() if dims <= SMALL else Hutchinson()
     return Flow(StandardNormal((dims,)), [Continuous(field, (dims,), steps=steps, trace=trace)], (dims,))
 
 
@@ -48,7 +48,7 @@ def ffjord(
     """
     dims, reals = target.space.dims, target.space.levels is None
     width = width or (64 if dims <= SMALL else 128)
-    flow = continuous_flow(dims, Squash(((dims,), ()), (width,) * 3), Steps(solves, 4 * solves, jitter=1.0))
+    flow = continuous_flow(dims, ConcatSquash(((dims,), ()), (width,) * 3), Steps(solves, 4 * solves, jitter=1.0))
     objective: Objective = MaximumLikelihood() + kinetic * KineticEnergy() + jacobian * JacobianNorm()
     options = Training(Adam(1e-3), ema=0.995, clip=10.0)
     return Composition(seen(target, flow), [Phase(objective, options, batch=256)], steps or (1500 if reals else 600))
@@ -67,7 +67,7 @@ def flow_matching(
     pairings = {"independent": Independent(), "optimal-transport": OptimalTransport()}
     if coupling not in pairings:
         raise ValueError(f"flow-matching has no coupling {coupling!r}; choose one of: {', '.join(pairings)}")
-    field: Any = Squash(((dims,), ()), (width or 64,) * 3) if reals else ResidualMLP(((dims,), ()), 1, width or 256, 3, 0.1)
+    field: Any = ConcatSquash(((dims,), ()), (width or 64,) * 3) if reals else DenoiserMLP(((dims,), ()), 1, width or 256, 3, 0.1)
     flow = continuous_flow(dims, field, Steps(8, 16))
     options, rows = Training(Adam(5e-3 if reals else 2e-3), ema=0.998, clip=10.0), 256 if reals else 128
     first = Phase(FlowMatching(pairings[coupling]), options, share=0.6 if reflow else 1.0, batch=rows, select=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.models.flow import Preprocessed
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.diffusion import ddpm as parts

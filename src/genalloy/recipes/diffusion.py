@@ -6,15 +6,17 @@ import math
 
 from torch import Tensor, nn
 
-from genalloy.distribution import Shape
+from genalloy.core.distribution import Shape
+from genalloy.diffusion.parameterisations import Edm, Levels, Parameterisation, Velocity
+from genalloy.diffusion.times import UniformLambda, UniformTime
+from genalloy.diffusion.weights import Tilted, Unit
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
 from genalloy.estimators.variational_bound import VariationalBound
-from genalloy.models.diffusion import Diffusion, Grid, Real
-from genalloy.networks.denoiser import ResidualMLP
+from genalloy.models.diffusion import ContinuousData, Diffusion, DiscretisedData
+from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.unet import UNet
 from genalloy.objectives.objective import Objective
 from genalloy.objectives.score import DenoisingScoreMatching
-from genalloy.paths import Edm, Levels, Parameterisation, Tilted, UniformLambda, UniformTime, Unit, Velocity
 from genalloy.samplers.diffusion import Ancestral
 
 
@@ -23,7 +25,7 @@ def denoiser(inputs: tuple[Shape, ...], per_element: int, channels: int, width: 
     shape = inputs[0]
     if len(shape) == 3 and min(shape[1:]) >= 4:
         return UNet(inputs, per_element, channels, depth=1 if shape[1] < 16 else 2)
-    return ResidualMLP(inputs, per_element, width, blocks=3)
+    return DenoiserMLP(inputs, per_element, width, blocks=3)
 
 
 def ddpm(
@@ -38,12 +40,12 @@ def ddpm(
         head: Parameterisation = Levels(levels) if levels <= 32 else Edm(0.5)
         network = denoiser((shape, ()), head.width, channels, 256)
         model = Diffusion(
-            network, shape, Grid(levels), parameterisation=head, sampler=Ancestral(100), estimator=VariationalBound(32)
+            network, shape, DiscretisedData(levels), parameterisation=head, sampler=Ancestral(100), estimator=VariationalBound(32)
         )
         return model, DenoisingScoreMatching(Tilted(gain=8.0), UniformLambda())
     estimator = ProbabilityFlowLikelihood() if math.prod(shape) <= 64 else VariationalBound(32)
     network = denoiser((shape, ()), 1, channels, 128)
-    observed = Real(standardise=mean is None or scale is None)
+    observed = ContinuousData(standardise=mean is None or scale is None)
     model = Diffusion(network, shape, observed, parameterisation=Velocity(), estimator=estimator)
     if mean is not None and scale is not None:
         model.shift.copy_(mean)
@@ -55,6 +57,6 @@ def latent_diffusion_prior(
     dims: int, context_shapes: tuple[Shape, ...] = (), width: int = 128, blocks: int = 3
 ) -> tuple[Diffusion, Objective]:
     """A diffusion over codes (dims,), standardised from the first batch that `initialise` sees; its density is a bound."""
-    network = ResidualMLP(((dims,), (), *context_shapes), 1, width, blocks)
-    model = Diffusion(network, (dims,), Real(high=4.0), parameterisation=Velocity(), estimator=VariationalBound(16))
+    network = DenoiserMLP(((dims,), (), *context_shapes), 1, width, blocks)
+    model = Diffusion(network, (dims,), ContinuousData(high=4.0), parameterisation=Velocity(), estimator=VariationalBound(16))
     return model, DenoisingScoreMatching(Unit(), UniformTime())

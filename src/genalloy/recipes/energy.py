@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Langevin
@@ -21,7 +21,7 @@ from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.pieces import dequantised, moments
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.observation import Affine
+from genalloy.transforms.observation import Standardise
 
 OPTIONS = Training(Adam(3e-3, (0.0, 0.99)), ema=0.99)
 NCE_OPTIONS = Training(Adam(2e-3, (0.9, 0.99)), ema=0.99)
@@ -29,7 +29,7 @@ NCE_OPTIONS = Training(Adam(2e-3, (0.9, 0.99)), ema=0.99)
 
 def whitened(target: Target, part: nn.Module) -> Preprocessed:
     """`part` over reals of unit scale entry by entry; on a grid the dequantisation noise counts as scale (1/12)."""
-    return Preprocessed(part, [*dequantised(target), Affine(*moments(target))], target.space.shape)
+    return Preprocessed(part, [*dequantised(target), Standardise(*moments(target))], target.space.shape)
 
 
 def energy_network(shape: tuple[int, ...], dims: int, width: int | None = None) -> MLP:

@@ -7,14 +7,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.flow import Flow, Preprocessed
+from genalloy.networks.causal.made import MADE
 from genalloy.networks.convolution import Filters
-from genalloy.networks.entry import Compressed
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.networks.input_embedding import CompressedInput
+from genalloy.networks.mlp import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.multiscale import RealNVP, image_flow, pixels, possible
@@ -140,7 +141,7 @@ def maf(
     base: nn.Module = StandardNormal((dims,))
     if components > 1:
         head = GaussianMixture(components)
-        base = Autoregressive(MADE((dims,), head.width, hidden, entry=Compressed()), head, (dims,))
+        base = Autoregressive(MADE((dims,), head.width, hidden, entry=CompressedInput()), head, (dims,))
     flow = Flow(base, [*steps_, *normalised((dims,))], (dims,))
     return Composition(seen(target, flow), [Phase(MaximumLikelihood(), ON_GRID)], steps or worth(target, 2500 if reals else 800))
 

@@ -7,24 +7,23 @@ from collections.abc import Callable
 
 from torch import nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Conditional
 from genalloy.heads.discrete import Categorical
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.hybrid import Hybrid
 from genalloy.networks.convolution import ConvNet, Filters
-from genalloy.networks.dense import Dense
 from genalloy.networks.lipschitz import ConcatenatedLipSwish, LipschitzConv, LipschitzMLP
-from genalloy.networks.masked import Hidden
+from genalloy.networks.mlp import Dense, Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.objectives.ports import At
-from genalloy.part import From
+from genalloy.objectives.sources import At
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.multiscale import possible
 from genalloy.recipes.pieces import Step, dequantised, scarce, sized, standardised, worth
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.coupling import EDGE, ByChannel, ByMask, Coupling, Parting, alternating
+from genalloy.transforms.coupling import EDGE, ChannelMask, Coupling, CouplingMask, FixedMask, alternating
 from genalloy.transforms.image import InvertibleConvolution, Squeeze
 from genalloy.transforms.linear import PLU, ActNorm
 from genalloy.transforms.observation import Flatten, Logit
@@ -65,7 +64,7 @@ def hybrid_flow(
         raise ValueError("hybrid-flow needs at least two entries to couple; found one; try --set kind=residual")
     pictures = possible(target.space.shape, SCALES) > 0
     flow = _pictures(target, kind, (blocks or 4, width or 32), dense) if pictures else _vectors(target, kind, blocks or 4, width)
-    classifier = From(Categorical(labels.classes), nn.Linear(dims, labels.classes), (), ((dims,),))
+    classifier = Conditional(Categorical(labels.classes), nn.Linear(dims, labels.classes), (), ((dims,),))
     objective = (1 / dims if lam is None else lam) * MaximumLikelihood() + MaximumLikelihood(of=At("label_given_x"))
     # the last averaged weights are kept: the best density is not the best of both, but of few reals the last are absurd
     options, few = Training(Adam(1e-2), ema=0.995, clip=10.0), scarce(target)
@@ -119,10 +118,10 @@ def _coupling(shape: Shape, width: int, odd: bool) -> list[Step]:
     """ActNorm and an affine coupling by halves of the channels, or of a vector's entries in turn."""
     norm = ActNorm(shape, per_channel=len(shape) == 3)
     if len(shape) == 3:
-        parting: Parting = ByChannel(shape, odd)
+        parting: CouplingMask = ChannelMask(shape, odd)
         network: nn.Module = ConvNet((parting.still_shape,), 2 * parting.moved_shape[0], Filters(width), zero=True)
     else:
-        parting = ByMask(alternating(shape[0], odd))
+        parting = FixedMask(alternating(shape[0], odd))
         network = Dense((parting.still_shape,), 2 * math.prod(parting.moved_shape), Hidden((width, width)), zero=True)
     return [norm, Coupling(parting, network, limit=EDGE)]
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow, Preprocessed
 from genalloy.networks.convolution import Filters
-from genalloy.networks.masked import Hidden
+from genalloy.networks.mlp import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, bounded, conditioner, halves, seen
-from genalloy.recipes.multiscale import Glow, Nice, Steps, few, image_flow, pixels, possible
+from genalloy.recipes.multiscale import FlowSteps, Glow, Nice, few, image_flow, pixels, possible
 from genalloy.recipes.pieces import sized, worth
 from genalloy.recipes.registry import recipe
 from genalloy.transforms.coupling import coupling
@@ -34,7 +34,7 @@ def fitted(target: Target, model: Preprocessed, steps: int | None) -> Compositio
     return Composition(model, [phase], steps or worth(target, 4000 if reals else 1000))
 
 
-def on_scales(target: Target, kind: Steps, count: int, steps: int | None) -> Composition:
+def on_scales(target: Target, kind: FlowSteps, count: int, steps: int | None) -> Composition:
     """Convolutional couplings at `count` scales."""
     return fitted(target, pixels(target, image_flow(target.space.shape, kind, count)), steps)
 

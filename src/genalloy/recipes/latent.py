@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Conditional
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
-from genalloy.part import From
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.pieces import likelihood_head, observed
 from genalloy.recipes.registry import recipe
@@ -17,19 +17,19 @@ TASKS = ("sample", "score", "encode", "reconstruct")
 OPTIONS = Training(Adam(2e-3), clip=100.0, ema=0.995)
 
 
-def likelihood(target: Target, latent: int, hidden: int, dropout: float = 0.0) -> From:
+def likelihood(target: Target, latent: int, hidden: int, dropout: float = 0.0) -> Conditional:
     """Decoder: z (latent,) to factorised elements of x."""
     head = likelihood_head(target)
     network = MLP(((latent,),), target.space.dims * head.width, (hidden, hidden), dropout=dropout)
-    return From(head, network, target.space.shape, ((latent,),))
+    return Conditional(head, network, target.space.shape, ((latent,),))
 
 
-def posterior(target: Target, latent: int, hidden: int, dropout: float = 0.0) -> From:
+def posterior(target: Target, latent: int, hidden: int, dropout: float = 0.0) -> Conditional:
     """Encoder: x to a diagonal Gaussian over z; grids enter scaled to about unit size."""
     levels = target.space.levels
     shift, scale = (0.0, 1.0) if levels is None else ((levels - 1) / 2, (levels - 1) / 4)
     network = MLP((target.space.shape,), 2 * latent, (hidden, hidden), shift=shift, scale=scale, dropout=dropout)
-    return From(Gaussian(), network, (latent,), (target.space.shape,))
+    return Conditional(Gaussian(), network, (latent,), (target.space.shape,))
 
 
 def default_latent(target: Target, latent: int | None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from inspect import Parameter
 
-from genalloy.bounds import Bounds, Choice, Maybe, Number, Switch, Text, Whole
+from genalloy.core.bounds import Bounds, Choice, Maybe, Number, Switch, Text, Whole
 
 UNITS = Whole(1, 1024)
 MANY_UNITS = Whole(1, 4096)

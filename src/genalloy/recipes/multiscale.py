@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from genalloy.core.part import Conditional
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.split import Split, halves
 from genalloy.networks.convolution import ConvNet, Elements, Filters
-from genalloy.part import From
 from genalloy.recipes.composition import Target
 from genalloy.recipes.pieces import dequantised, standardised
-from genalloy.transforms.coupling import EDGE, ByChannel, Coupling
+from genalloy.transforms.coupling import EDGE, ChannelMask, Coupling
 from genalloy.transforms.image import Haar, InvertibleConvolution, Shuffle, Squeeze
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import ActNorm
@@ -39,7 +39,7 @@ COLOURS = (0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
-class Steps(ABC):
+class FlowSteps(ABC):
     """A scale's transforms. couplings: of a scale. filters: of their networks. context_shapes: of what they are given."""
 
     couplings: int
@@ -60,7 +60,7 @@ class Steps(ABC):
 
     def by_channel(self, shape: Shape, univariate: Univariate, second: bool) -> Coupling:
         """A coupling with a convolutional network that starts at the identity; second: which half of the channels stays."""
-        parting = ByChannel(shape, second)
+        parting = ChannelMask(shape, second)
         inputs = (parting.still_shape, *self.context_shapes)
         network = ConvNet(inputs, univariate.width * parting.moved_shape[0], self.filters, zero=True)
         return Coupling(parting, network, univariate, self.context_shapes, EDGE)
@@ -68,11 +68,11 @@ class Steps(ABC):
     def gaussian(self, left: Shape, deep: Shape) -> nn.Module:
         """N(m, s^2) of a convolution of what goes on; starts at N(0, 1)."""
         inputs = (deep, *self.context_shapes)
-        return From(Gaussian(), Elements(ConvNet(inputs, 2 * left[0], self.filters, zero=True), 2), left, inputs)
+        return Conditional(Gaussian(), Elements(ConvNet(inputs, 2 * left[0], self.filters, zero=True), 2), left, inputs)
 
 
 @dataclass(frozen=True)
-class Nice(Steps):
+class Nice(FlowSteps):
     """Volume is kept everywhere, and what is split off is N(0, I): temperature is exact."""
 
     def scale(self, shape: Shape) -> list[Transform]:
@@ -90,7 +90,7 @@ class Nice(Steps):
 
 
 @dataclass(frozen=True)
-class RealNVP(Steps):
+class RealNVP(FlowSteps):
     """Half of the couplings by checkerboard, half by channel.
 
     A checkerboard's squares of one colour are two of the four pixels that squeezing makes channels of: its couplings run there,
@@ -135,7 +135,7 @@ class Glow(RealNVP):
         return [*super().before(shape), InvertibleConvolution(shape[0], "identity")]
 
 
-def image_flow(shape: Shape, steps: Steps, scales: int) -> Flow:
+def image_flow(shape: Shape, steps: FlowSteps, scales: int) -> Flow:
     """A flow of `scales` scales over images (C, H, W), a scale and shift of every entry of the last one, N(0, I).
 
     Raises ValueError where a side is odd before the last scale; see :func:`possible`.

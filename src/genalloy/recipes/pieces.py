@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from genalloy.core.part import Embedded
 from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
 from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.head import Head
 from genalloy.models.flow import Preprocessed
 from genalloy.networks.labels import LabelEmbedding
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import Embedded
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.training.options import Training
 from genalloy.transforms.layer import Layer, Transform
-from genalloy.transforms.observation import Affine, Dequantise, Flatten
+from genalloy.transforms.observation import Dequantise, Flatten, Standardise
 
 Step = Layer | Transform
 LABEL = 16
@@ -55,13 +55,13 @@ def standardised(target: Target, part: nn.Module, flat: bool = False) -> Preproc
     return Preprocessed(part, steps, target.space.shape, getattr(part, "context_shapes", ()))
 
 
-def scaling(target: Target) -> Affine:
+def scaling(target: Target) -> Standardise:
     """Zero mean and unit scale: per entry for reals and mixed tables, one pair for grids such as images."""
     shift, scale = moments(target)
     if target.space.levels is None:
-        return Affine(shift, scale)
+        return Standardise(shift, scale)
     spread = (scale.square().mean() + shift.var(correction=0)).sqrt()
-    return Affine(shift.mean().expand(shift.shape).clone(), spread.expand(shift.shape).clone())
+    return Standardise(shift.mean().expand(shift.shape).clone(), spread.expand(shift.shape).clone())
 
 
 def likelihood_head(target: Target, components: int = 5) -> Head:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from genalloy.evidence import Kind
-from genalloy.networks.causal import CausalLayer, Pixels
-from genalloy.networks.pixel_rnn import DiagonalBiLSTM, RowLSTM
-from genalloy.networks.places import Places
-from genalloy.networks.plain_pixel import MaskedStart, ResidualBlock
-from genalloy.networks.snail import Snail, SnailBlocks
+from genalloy.core.evidence import Kind
+from genalloy.networks.causal.network import CausalLayer, Pixels
+from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
+from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock
+from genalloy.networks.causal.pixelsnail import Snail, SnailBlocks
+from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.recipes.autoregressive import TASKS, causal, head_of
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes
@@ -31,7 +31,7 @@ def _dropout(target: Target, dropout: float | None) -> float:
 
 def _model(target: Target, start: MaskedStart, layers: list[CausalLayer], labels: bool) -> nn.Module:
     """The pixels in raster order, their channels in turn; `labels`: given their class."""
-    places = Places(start.size, start.width, label_shapes(labels))
+    places = PositionalEmbedding(start.size, start.width, label_shapes(labels))
     return causal(target, head_of(target, COMPONENTS), start, layers, places, Pixels())
 
 

@@ -6,24 +6,23 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Conditional, Embedded, Part
+from genalloy.core.schedules import Linear
 from genalloy.data.energies import ENERGIES
-from genalloy.evidence import Kind
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
-from genalloy.networks.masked import Hidden
-from genalloy.networks.mlp import MLP
+from genalloy.networks.mlp import MLP, Hidden
 from genalloy.objectives.bounds import ELBO
 from genalloy.objectives.divergences import ReverseKL
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import Embedded, From, Part
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.flows import ON_GRID, ON_REALS, TASKS, seen
 from genalloy.recipes.latent import OPTIONS, default_latent, likelihood
 from genalloy.recipes.latent import TASKS as LATENT_TASKS
 from genalloy.recipes.pieces import observed
 from genalloy.recipes.registry import recipe
-from genalloy.schedules import Linear
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.layer import Inverse, Transform
 from genalloy.transforms.linear import ActNorm
@@ -99,7 +98,7 @@ def posterior(target: Target, size: int, hidden: int, dropout: float, transforms
     """Encoder features of x that a Gaussian and every transform read."""
     levels, shape = target.space.levels, target.space.shape
     shift, scale = (0.0, 1.0) if levels is None else ((levels - 1) / 2, (levels - 1) / 4)
-    base = From(Gaussian(), MLP(((hidden,),), 2 * size, ()), (size,), ((hidden,),))
+    base = Conditional(Gaussian(), MLP(((hidden,),), 2 * size, ()), (size,), ((hidden,),))
     flow = Flow(base, [Inverse(t) for t in transforms], (size,), ((hidden,),))
     encoder = MLP((shape,), hidden, (hidden,), shift=shift, scale=scale, dropout=dropout)
     return Embedded(flow, nn.Sequential(encoder, nn.SiLU()), (shape,))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from genalloy.distribution import Shape
-from genalloy.evidence import Kind
+from genalloy.core.distribution import Shape
+from genalloy.core.evidence import Kind
 from genalloy.heads.discrete import Bernoulli, LogisticMixture
 from genalloy.heads.logistic import ContinuousLogisticMixture
 from genalloy.models.autoregressive import Autoregressive
-from genalloy.networks.channels import LinearLogits, SharedMixture, logits_width, mixture_width
-from genalloy.networks.entry import Scaled
-from genalloy.networks.plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.causal.pixel_channels import LinearLogits, SharedMixture, logits_width, mixture_width
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.input_embedding import ScaledInput
 from genalloy.recipes.autoregressive import TASKS, entry_of
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes, labelled, observed
@@ -53,7 +53,7 @@ def _part(target: Target, streams: Streams, contexts: tuple[Shape, ...]) -> Auto
     if levels == 2:
         bits = PixelCNNPlusPlus(shape, logits_width(channels), streams, contexts, entry)
         return Autoregressive(LinearLogits(bits), Bernoulli(), shape, contexts)
-    half = Scaled() if levels is None else Scaled((levels - 1) / 2, (levels - 1) / 2)
+    half = ScaledInput() if levels is None else ScaledInput((levels - 1) / 2, (levels - 1) / 2)
     head = ContinuousLogisticMixture(COMPONENTS) if levels is None else LogisticMixture(levels, COMPONENTS, spread=1.0)
     pixels = PixelCNNPlusPlus(shape, mixture_width(channels, COMPONENTS), streams, contexts, entry)
     return Autoregressive(SharedMixture(pixels, head, half), head, shape, contexts)

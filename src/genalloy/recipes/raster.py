@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.discrete import Categorical, LogisticMixture
 from genalloy.heads.head import Head
 from genalloy.models.linear_prediction import EvenGrid, LinearPrediction, MuLawGrid
-from genalloy.networks.causal import CausalLayer, Frames, Pixels, Shift, Singles
-from genalloy.networks.dilated import CausalConvolution, WaveNet, doubling
-from genalloy.networks.places import Places
-from genalloy.networks.recurrent import GRU, LSTM, Recurrent
+from genalloy.networks.causal.network import CausalLayer, Frames, Pixels, Shift, Singles
+from genalloy.networks.causal.positions import PositionalEmbedding
+from genalloy.networks.causal.recurrent import GRU, LSTM, Recurrent
+from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet, doubling
 from genalloy.recipes.autoregressive import TASKS, causal, head_of
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.pieces import by_likelihood, label_shapes
@@ -96,7 +96,7 @@ def wavenet(
     levels, make = target.space.levels, _named(HEADS, head, "head")
     ends = head_of(target, COMPONENTS) if levels is None or levels == 2 else make(levels)
     layer = WaveNet(width, dilations, conditioned=conditional)
-    places = Places(grid, width, label_shapes(conditional), positions=False, spread=False)
+    places = PositionalEmbedding(grid, width, label_shapes(conditional), positions=False, spread=False)
     model = causal(target, ends, Shift(width), [layer], places, tokens)
     return _composition(target, "wavenet", model, conditional, steps)
 
@@ -127,7 +127,7 @@ def _tokens(target: Target) -> Singles | Pixels:
 def _raster(target: Target, name: str, width: int, layers: list[CausalLayer], conditional: bool, steps: int) -> Composition:
     """One element after another, whatever their shape; the label's features are the same at every place."""
     tokens = Singles()
-    places = Places(tokens.cut(target.space.shape).grid, width, label_shapes(conditional), spread=False)
+    places = PositionalEmbedding(tokens.cut(target.space.shape).grid, width, label_shapes(conditional), spread=False)
     model = causal(target, head_of(target, COMPONENTS), Shift(width), layers, places, tokens)
     return _composition(target, name, model, conditional, steps)
 

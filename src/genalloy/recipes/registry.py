@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from genalloy.bounds import Bounds, shown
-from genalloy.evidence import Kind
+from genalloy.core.bounds import Bounds, shown
+from genalloy.core.evidence import Kind
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.limits import limits_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.networks.lipschitz import Activation, Elu, LipschitzMLP, LipSwish

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from genalloy.evidence import Kind
+from genalloy.core.evidence import Kind
+from genalloy.core.part import Embedded
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
-from genalloy.networks.attention import AttentionNet, Attentive, Blocks
-from genalloy.networks.masked import Hidden
+from genalloy.networks.attention import AttentionConfig, AttentionNet, Blocks
+from genalloy.networks.mlp import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.part import Embedded
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.flows import TASKS, conditioner, halves, masked_layers, order, seen
 from genalloy.recipes.multiscale import possible
@@ -21,11 +21,11 @@ from genalloy.recipes.pieces import FEW_DROPOUT, dequantised, grid, scarce, size
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import masked
-from genalloy.transforms.coupling import EDGE, ByChannel, Coupling, coupling
+from genalloy.transforms.coupling import EDGE, ChannelMask, Coupling, coupling
 from genalloy.transforms.image import InvertibleConvolution, Squeeze
 from genalloy.transforms.layer import Layer, Transform
 from genalloy.transforms.linear import PLU, ActNorm
-from genalloy.transforms.observation import Affine, Dequantise, Flatten, Logit
+from genalloy.transforms.observation import Dequantise, Flatten, Logit, Standardise
 from genalloy.transforms.sigmoidal import DeepSigmoid
 from genalloy.transforms.surjection import augment
 from genalloy.transforms.tails import normalised
@@ -51,18 +51,18 @@ def squeezes(shape: Shape) -> list[Squeeze]:
 
 
 def attentive(
-    shape: Shape, layers: int, univariate: Univariate, blocks: Attentive, seen: tuple[Shape, ...] = ()
+    shape: Shape, layers: int, univariate: Univariate, blocks: AttentionConfig, seen: tuple[Shape, ...] = ()
 ) -> list[Transform]:
     """Couplings by halves of the channels with attention networks, between ActNorm and invertible 1x1 convolutions."""
     found: list[Transform] = []
     for _ in range(layers):
-        parting = ByChannel(shape)
+        parting = ChannelMask(shape)
         network = AttentionNet((parting.still_shape, *seen), univariate.width * parting.moved_shape[0], blocks, zero=True)
         found += [InvertibleConvolution(shape[0]), Coupling(parting, network, univariate, seen, EDGE)]
     return found
 
 
-def image_flow(shape: Shape, layers: int, univariate: Univariate, blocks: Attentive) -> Flow:
+def image_flow(shape: Shape, layers: int, univariate: Univariate, blocks: AttentionConfig) -> Flow:
     """Squeezes, then ActNorm, 1x1 convolution and coupling in turn, on N(0, I)."""
     before = squeezes(shape)
     small = before[-1].out_shape(before[-1].shape)
@@ -70,7 +70,7 @@ def image_flow(shape: Shape, layers: int, univariate: Univariate, blocks: Attent
     return Flow(StandardNormal(small), [*before, *steps, *normalised(small)], shape)
 
 
-def image_noise(shape: Shape, layers: int, blocks: Attentive) -> Embedded:
+def image_noise(shape: Shape, layers: int, blocks: AttentionConfig) -> Embedded:
     """q(u | x) on (0, 1) by affine couplings that see x; starts next to uniform."""
     before = squeezes(shape)
     small = before[-1].out_shape(before[-1].shape)
@@ -93,7 +93,7 @@ def vector_noise(shape: Shape, count: int, layers: int, hidden: Hidden) -> Flow:
 
 
 def _unit(shape: Shape) -> list[Transform]:
-    return [Logit(1.0, 0.0, len(shape)), Affine(torch.zeros(shape), torch.full(shape, LOGISTIC))]
+    return [Logit(1.0, 0.0, len(shape)), Standardise(torch.zeros(shape), torch.full(shape, LOGISTIC))]
 
 
 def learned_noise(target: Target, noise: nn.Module | None) -> list[Layer | Transform]:
@@ -126,7 +126,7 @@ def flow_plus_plus(
     if dims < 2:
         raise ValueError("flow++ needs at least two entries to couple; found one; try naf")
     if not reals and possible(shape, 1):
-        blocks = Attentive(channels, 1)
+        blocks = AttentionConfig(channels, 1)
         flow = image_flow(shape, layers, univariate, blocks)
         noise = image_noise(shape, 4, blocks) if variational else None
         model = Flow(flow, [*learned_noise(target, noise), Logit(float(space.levels or 0), 0.01, len(shape))], shape)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from genalloy.distribution import Shape
-from genalloy.evidence import Kind
+from genalloy.core.distribution import Shape
+from genalloy.core.evidence import Kind
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
-from genalloy.networks.transformer import CausalTransformer
+from genalloy.networks.causal.transformer import CausalTransformer
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.flows import TASKS

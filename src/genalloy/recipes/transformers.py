@@ -6,13 +6,13 @@ import math
 
 from torch import nn
 
+from genalloy.core.evidence import Kind
 from genalloy.data.space import Space
-from genalloy.evidence import Kind
-from genalloy.networks.causal import CausalLayer, Frames, Pixels, Shift, Singles, Tokens
-from genalloy.networks.patterns import Dense, Fixed, LocalPatches, Pattern, Strided, side
-from genalloy.networks.places import Places
-from genalloy.networks.plain_pixel import MaskedStart
-from genalloy.networks.transformer import Attention, blocks
+from genalloy.networks.causal.network import CausalLayer, Frames, Pixels, Shift, Singles, Tokens
+from genalloy.networks.causal.pixelcnn import MaskedStart
+from genalloy.networks.causal.positions import PositionalEmbedding
+from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided, side
+from genalloy.networks.causal.transformer import Attention, blocks
 from genalloy.recipes.autoregressive import TASKS, causal, head_of
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.pieces import by_likelihood, image_size, label_shapes
@@ -30,7 +30,7 @@ def transformer(
 ) -> nn.Module:
     """A causal transformer over the data as they are, as wide as its first layer; `labels`: given their class."""
     width, grid = first.width, tokens.cut(target.space.shape).grid
-    places = Places(grid, width, label_shapes(labels), positions=not attention.rotary, spread=False)
+    places = PositionalEmbedding(grid, width, label_shapes(labels), positions=not attention.rotary, spread=False)
     stack = blocks(width, math.prod(grid), layers, attention)
     return causal(target, head_of(target, COMPONENTS), first, stack, places, tokens)
 
@@ -71,7 +71,7 @@ def image_transformer(
     conditional: on the label. steps None: 1400. Raises ValueError where the data are not images.
     """
     size = image_size(target, "image-transformer", "transformer-lm")
-    pattern: Pattern = LocalPatches(size[1], (block, block), (block // 2, block // 2)) if block else Dense()
+    pattern: Pattern = LocalPatches(size[1], (block, block), (block // 2, block // 2)) if block else DenseAttention()
     first = MaskedStart(width, size, near) if near else Shift(width)
     model = transformer(target, first, layers, Attention(HEADS, pattern), Pixels(), conditional)
     return _composition(target, "image-transformer", model, steps, conditional)

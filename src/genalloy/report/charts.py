@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from genalloy.report.cells import relation
 from genalloy.report.comparison import Cell, Column, Published, Row, column_from, published_from, row_from
 from genalloy.report.scales import Scale, kept, linear_ticks, number, scale
 from genalloy.report.svg import Frame, axes, figure, line, marker, text
 from genalloy.report.table import NEUTRAL, family_slot
+from genalloy.report.table_cells import relation
 
 # --- loss curves
 

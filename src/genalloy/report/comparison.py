@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from genalloy.core.evidence import Kind
 from genalloy.evaluation.metric import Metric
 from genalloy.evaluation.ranking import Entry
-from genalloy.evidence import Kind
 
 T = TypeVar("T")
 KINDS = {"": Kind.EXACT, **{kind.value: kind for kind in Kind}}

@@ -15,13 +15,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from genalloy.report import charts, lenses, plots, summary
-from genalloy.report.cards import card, find_lens, real_data
-from genalloy.report.cells import BADGES, DEFAULT_LABELS, Shown, show
+from genalloy.report import charts, plots, renderers, summary
 from genalloy.report.comparison import OUTCOMES, Column, Comparison, Published, Row, read_comparison
+from genalloy.report.model_sections import find_lens, model_section, real_data
 from genalloy.report.scales import number
 from genalloy.report.svg import marker
 from genalloy.report.table import Line, blocks, column_groups, family_slot, shown_columns
+from genalloy.report.table_cells import BADGES, DEFAULT_LABELS, Shown, show
 
 KINDS = {"reproduce": "experiment", "sweep": "sweep"}
 
@@ -74,12 +74,12 @@ def beside(comparison: Comparison) -> list[Beside]:
 def context(directory: Path) -> dict[str, Any]:
     """All that the template reads."""
     comparison = read_comparison(directory)
-    reference, _ = lenses.read_arrays(directory / "reference.npz")
+    reference, _ = renderers.read_arrays(directory / "reference.npz")
     lens = find_lens(directory, comparison, reference)
     table = blocks(comparison)
     columns, main = shown_columns(comparison), summary.main_columns(comparison)
     cards = [
-        card(line, directory, lens, comparison) for block in table for line in block.lines if _has_card(line)
+        model_section(line, directory, lens, comparison) for block in table for line in block.lines if _has_card(line)
     ]
     return {
         "it": comparison,

@@ -16,8 +16,8 @@ import numpy as np
 from genalloy.data.audio import wave_bytes
 from genalloy.data.signals import PCM, SIGNALS
 from genalloy.report import pictures
-from genalloy.report.lenses import Arrays, Passage, Picture
 from genalloy.report.pictures import Floats
+from genalloy.report.renderers import Arrays, Passage, Picture
 
 SHOWN_STEPS = 256
 """Steps of a roll that are drawn; longer ones are cut."""
@@ -147,7 +147,7 @@ def drawing(style: str, values: Floats, lengths: Any) -> bytes:
 
 
 @dataclass(frozen=True)
-class SequenceLens:
+class SequenceRenderer:
     """Sequences of one style; sound has players at `rate` samples a second."""
 
     style: str

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genalloy.evaluation.ranking import better_than, separated
-from genalloy.report.cells import Shown, leaders, show
 from genalloy.report.comparison import Column, Comparison, Data, Row
 from genalloy.report.scales import number
+from genalloy.report.table_cells import Shown, leaders, show
 
 NOUNS = {
     "image": "images",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from genalloy.report.cells import Shown, mark_of, ranks, show
 from genalloy.report.comparison import Column, Comparison, Row
+from genalloy.report.table_cells import Shown, mark_of, ranks, show
 
 FAMILIES = ("autoregressive", "latent", "flow", "energy", "diffusion", "adversarial", "combination")
 ALIASES = {"implicit": 5, "gan": 5, "score": 4, "alloy": 6, "hybrid": 6}

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
 from genalloy.data.dataset import Dataset
 from genalloy.recipes.composition import Composition, View
 from genalloy.training.seeding import Stream, mix, seed_all
 
 
-class Order:
+class BatchOrder:
     """Row indices of each step: every epoch a fresh permutation, the last batch smaller rather than dropped."""
 
     def __init__(self, rows: int, batch: int, seed: int) -> None:
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
         return Batch(self.x[index], None if self.labels is None else self.labels[index], index)
 
 
-def batches(rows: Rows, order: Order, start: int, stop: int, view: View | None, model: nn.Module) -> Iterator[Batch]:
+def batches(rows: Rows, order: BatchOrder, start: int, stop: int, view: View | None, model: nn.Module) -> Iterator[Batch]:
     """Batches of steps start..stop-1, through the phase's view, whose randomness is seeded by the step."""
     for step in range(start, stop):
         batch = rows.batch(order.indices(step))

@@ -6,9 +6,9 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from genalloy.core.evidence import Evidence, Kind
 from genalloy.data.space import Space
 from genalloy.evaluation.metric import Metric, Missing
-from genalloy.evidence import Evidence, Kind
 
 RELATION = {Kind.EXACT: "", Kind.LOWER: "\u2264 ", Kind.UPPER: "\u2265 ", Kind.ESTIMATE: "\u2248 ", Kind.UNBIASED: "\u2248 "}
 """Signs of bits/dim: a LOWER bound of log p bounds bits/dim from above."""

@@ -9,7 +9,7 @@ from genalloy.data.load import load
 from genalloy.laws.run import Finding, check_part
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import find
-from genalloy.runs.start import RunData, trained_model
+from genalloy.runs.create import RunData, trained_model
 
 
 def check_thing(thing: str, data: str) -> bool:

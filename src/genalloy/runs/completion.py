@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genalloy.core.evidence import Unavailable
 from genalloy.data import bpe, limits
-from genalloy.data.form import spell
-from genalloy.evidence import Unavailable
+from genalloy.data.form import tokenise
 from genalloy.heads.filtered import Filter, Filtered, Temperature, TopK, TopP
 from genalloy.models.completion import Completed, Completion, Enumerated, ImportanceResampled
-from genalloy.runs.start import RunData
+from genalloy.runs.create import RunData
 
 
 def filters_of(temperature: float | None, top_k: int | None, top_p: float | None) -> tuple[Filter, ...]:
@@ -55,7 +55,7 @@ def beginning(facts: RunData, prompt: str) -> tuple[Tensor, Tensor]:
         raise ValueError("the prompt is empty; expected at least one character, or leave it out")
     form, window = facts.form, facts.space.shape[0]
     alphabet = facts.space.columns[0].categories
-    codes = bpe.encode(form.vocabulary, prompt) if form.vocabulary else spell(prompt, alphabet, len(prompt))
+    codes = bpe.encode(form.vocabulary, prompt) if form.vocabulary else tokenise(prompt, alphabet, len(prompt))
     symbols = torch.from_numpy(np.ravel(codes).astype(np.float32))
     if len(symbols) >= window:
         raise ValueError(f"the prompt has {len(symbols)} symbols; expected fewer than the window's {window}; shorten it")

@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genalloy.core.distribution import Masked
+from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.data import bpe
 from genalloy.data.audio import write_wave
 from genalloy.data.form import BETWEEN
 from genalloy.data.labels import words
 from genalloy.data.load import rows
 from genalloy.data.signals import SIGNALS
-from genalloy.distribution import Masked
 from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.evidence import Evidence, Kind, Unavailable
 from genalloy.models.completion import Completion, law_of
 from genalloy.runs.completion import told
+from genalloy.runs.create import RunData, trained_model
 from genalloy.runs.labels import conditional, cycled
 from genalloy.runs.score import complete, completions, encode, sample, score
 from genalloy.runs.sequences import TOKENS, per_step
-from genalloy.runs.start import RunData, trained_model
 from genalloy.training.devices import CPU
 
 Given = tuple[Tensor, Tensor] | None

@@ -19,7 +19,7 @@ from genalloy.training.checkpoint import write_text
 FIELDS = ("step", "seconds", "name", "value")
 
 
-class Point(NamedTuple):
+class LogPoint(NamedTuple):
     """One number of one step. wall: the clock's seconds, which only TensorBoard shows."""
 
     step: int
@@ -29,10 +29,10 @@ class Point(NamedTuple):
     wall: float = 0.0
 
     @staticmethod
-    def read(cells: list[str]) -> Point:
+    def read(cells: list[str]) -> LogPoint:
         """From a line of log.csv. Raises ValueError where it is none."""
         step, seconds, name, value = cells
-        return Point(int(step), float(seconds), name, float(value))
+        return LogPoint(int(step), float(seconds), name, float(value))
 
     def cells(self) -> list[str]:
         return [str(self.step), f"{self.seconds:.3f}", self.name, f"{self.value:.8g}"]
@@ -47,7 +47,7 @@ class Log:
 
     def write(self, step: int, figures: dict[str, float], seconds: float) -> None:
         """Log figures of a step, at so many seconds of training."""
-        points = [Point(step, seconds, name, value, time.time()) for name, value in figures.items()]
+        points = [LogPoint(step, seconds, name, value, time.time()) for name, value in figures.items()]
         for sink in self.sinks:
             sink.add(points)
 
@@ -73,12 +73,12 @@ class Log:
 class Sink:
     """A file that points are appended to. What cannot be written waits for the next time."""
 
-    def __init__(self, path: Path, render: Callable[[list[Point], bool], bytes], tell: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, render: Callable[[list[LogPoint], bool], bytes], tell: Callable[[str], None]) -> None:
         self.path, self.render, self.tell = path, render, tell
-        self._waiting: list[Point] = []
+        self._waiting: list[LogPoint] = []
         self._failed = False
 
-    def add(self, points: list[Point]) -> None:
+    def add(self, points: list[LogPoint]) -> None:
         self._waiting += points
         try:
             self._append()
@@ -103,7 +103,7 @@ class Sink:
                 raise
 
 
-def written(points: list[Point], fresh: bool) -> bytes:
+def written(points: list[LogPoint], fresh: bool) -> bytes:
     """Lines of log.csv; fresh: with its heading."""
     text = io.StringIO()
     lines = [point.cells() for point in points]
@@ -116,7 +116,7 @@ def events_file(folder: Path) -> Path:
     return folder / "tensorboard" / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
 
 
-def events(points: list[Point], fresh: bool) -> bytes:
+def events(points: list[LogPoint], fresh: bool) -> bytes:
     """TensorBoard's records of scalars. Its own writer has a thread, which loses events of a killed process."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -132,14 +132,14 @@ def events(points: list[Point], fresh: bool) -> bytes:
     return content.getvalue()
 
 
-def read_points(path: Path) -> tuple[list[Point], int]:
+def read_points(path: Path) -> tuple[list[LogPoint], int]:
     """The points of a log.csv, and how many lines are none."""
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         lines = [line.replace("\0", "") for line in file]
     good, bad = [], 0
     for line in lines[1:] if lines and lines[0].strip() == ",".join(FIELDS) else lines:
         try:
-            good.append(Point.read(next(csv.reader([line]), [])))
+            good.append(LogPoint.read(next(csv.reader([line]), [])))
         except (ValueError, csv.Error):
             bad += 1
     return good, bad

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from genalloy.core.errors import Diverged
 from genalloy.data.dataset import Dataset
-from genalloy.errors import Diverged
 from genalloy.recipes.composition import Composition
-from genalloy.runs.batches import Order, Rows, batches
+from genalloy.runs.batches import BatchOrder, Rows, batches
 from genalloy.runs.labels import context_of
 from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings
@@ -41,7 +41,7 @@ LEAST = 20
 """Steps of a run, at least, however short the budget."""
 
 
-class Plan(NamedTuple):
+class TrainingPlan(NamedTuple):
     """Settings with the steps of each phase, and in words how minutes became steps (empty without minutes)."""
 
     settings: RunSettings
@@ -69,7 +69,7 @@ class Watch:
     def _steps(self) -> Iterator[None]:
         model = self.composition.model if self.phase.model is None else self.phase.model
         rows = Rows.of(self.composition, self.dataset).to(self.device)
-        order, steps = Order(len(rows.x), self.phase.batch, 0), 10**6
+        order, steps = BatchOrder(len(rows.x), self.phase.batch, 0), 10**6
         stream = batches(rows, order, 0, steps, self.phase.view, self.composition.model)
         try:
             for _ in fit(model, self.phase.objective, stream, training=self.phase.planned(steps, 0), fabric=self.fabric):
@@ -108,7 +108,9 @@ def validation_seconds(composition: Composition, dataset: Dataset, device: torch
     return (time.perf_counter() - began) * rows / few
 
 
-def plan(composition: Composition, dataset: Dataset, settings: RunSettings, cap: bool = False, fabric: Any = None) -> Plan:
+def plan(
+    composition: Composition, dataset: Dataset, settings: RunSettings, cap: bool = False, fabric: Any = None
+) -> TrainingPlan:
     """Settings with the number of steps of each phase. Minutes are turned into steps once, after timing.
 
     cap: minutes limit the recipe's own number of steps instead of replacing it.
@@ -116,7 +118,7 @@ def plan(composition: Composition, dataset: Dataset, settings: RunSettings, cap:
     shares = [phase.share for phase in composition.each()]
     total = settings.steps or composition.steps
     if settings.minutes is None:
-        return Plan(settings.with_plan(divided(total, shares)), "")
+        return TrainingPlan(settings.with_plan(divided(total, shares)), "")
     budget = settings.minutes * 60
     device = fabric.device if fabric else resolve_device(settings.device)
     timed = measure(composition, dataset, budget, total if cap else None, device, fabric)
@@ -127,7 +129,7 @@ def plan(composition: Composition, dataset: Dataset, settings: RunSettings, cap:
         f"{total:,} steps planned for {settings.minutes:g} minutes: {1000 * timed.step:.3g} ms a step, "
         f"{timed.checking:.2g} s of validation; timed for {timed.spent:.2g} s"
     )
-    return Plan(settings.with_plan(divided(total, shares)), words)
+    return TrainingPlan(settings.with_plan(divided(total, shares)), words)
 
 
 class Timing(NamedTuple):
@@ -179,4 +181,3 @@ def divided(total: int, shares: list[float]) -> tuple[int, ...]:
         steps[steps.index(max(steps))] -= 1
         steps[steps.index(0)] += 1
     return tuple(max(1, n) for n in steps)
-

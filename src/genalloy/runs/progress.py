@@ -13,7 +13,7 @@ EVERY = 5.0
 """Seconds between two lines of a log."""
 
 
-class Shown(Protocol):
+class ProgressDisplay(Protocol):
     """Draws steps as they come."""
 
     def step(self, step: Progress) -> None: ...
@@ -61,7 +61,7 @@ class Bar:
 
 
 @contextmanager
-def shown(console: Any, name: str, total: int) -> Iterator[Shown]:
+def shown(console: Any, name: str, total: int) -> Iterator[ProgressDisplay]:
     """A bar where the console is a terminal, lines elsewhere."""
     if not console.is_terminal:
         yield Lines(console)

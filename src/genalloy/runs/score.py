@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.capabilities import Context, reach, tree_map
+from genalloy.core.capabilities import Context, reach, tree_map
+from genalloy.core.distribution import Masked, density
+from genalloy.core.evidence import Evidence, Kind, join_words
 from genalloy.data.dataset import padded_to
-from genalloy.distribution import Masked, density
-from genalloy.evidence import Evidence, Kind, join_words
 from genalloy.models.completion import Completed, Completion, completer
 from genalloy.training.devices import device_of
 from genalloy.training.finite import not_finite

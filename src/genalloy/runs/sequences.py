@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genalloy.core.distribution import Masked
+from genalloy.core.evidence import Evidence, Kind
 from genalloy.data.dataset import Dataset
-from genalloy.distribution import Masked
-from genalloy.evidence import Evidence, Kind
 from genalloy.runs.cells import RELATION, Cell, absent
 from genalloy.runs.score import score
 

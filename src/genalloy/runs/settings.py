@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from genalloy.bounds import Bounds, Choice, Maybe, Number, Text, Whole, shown
+from genalloy.core.bounds import Bounds, Choice, Maybe, Number, Text, Whole, shown
 from genalloy.training.records import of_record, read_record
 
 FORMAT = 1

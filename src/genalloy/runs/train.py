@@ -17,22 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genalloy.core.evidence import Evidence, Kind
+from genalloy.core.spec import to_spec
 from genalloy.data.dataset import Dataset
 from genalloy.data.split import thin
-from genalloy.evidence import Evidence, Kind
 from genalloy.recipes.composition import Composition
-from genalloy.runs.batches import Order, Rows, batches
+from genalloy.runs.batches import BatchOrder, Rows, batches
 from genalloy.runs.labels import context_of
 from genalloy.runs.logs import Log
 from genalloy.runs.memory import peak_megabytes
 from genalloy.runs.planning import CHECKED_ROWS, CHECKS
 from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings
-from genalloy.spec import to_spec
 from genalloy.training.checkpoint import FORMAT, read_run, save, write_tensors
 from genalloy.training.devices import World, resolve_device
 from genalloy.training.fit import Step, fit
-from genalloy.training.interrupt import STOPS, stop, whole_steps
+from genalloy.training.interrupt import STOPS, deferred_interrupt, stop
 from genalloy.training.records import of_record, sound
 from genalloy.training.seeding import mix
 from genalloy.training.state import State
@@ -44,7 +44,7 @@ SAVING = 0.02
 
 
 @dataclass
-class Memory:
+class RunState:
     """What a run remembers between checkpoints, besides tensors: where it is, its curves, and its best weights."""
 
     phase: int = 0
@@ -86,7 +86,7 @@ class Trainer:
         self.composition, self.dataset, self.settings, self.folder = composition, dataset, settings, folder
         self.fabric, self.world = fabric, World(fabric)
         self.tell: Callable[[str], None] = warn
-        self.memory, self.state = Memory(), State()
+        self.memory, self.state = RunState(), State()
         self.best: dict[str, Tensor] = {}
         self.log = Log(folder if self._first else None, lambda words: self.tell(words))
         self.device = fabric.device if fabric else resolve_device(settings.device)
@@ -113,7 +113,7 @@ class Trainer:
         self.composition.to(self.device)
         rows = Rows.of(self.composition, self.dataset).to(self.device)
         # processes that stop at different steps would wait for each other: their signals are held, and agreed on after each step
-        together: AbstractContextManager[list[int]] = whole_steps() if self.world.size > 1 else nullcontext([])
+        together: AbstractContextManager[list[int]] = deferred_interrupt() if self.world.size > 1 else nullcontext([])
         with together as self._caught:
             try:
                 yield from self._phases(rows)
@@ -122,13 +122,13 @@ class Trainer:
                 raise
             self.composition.cpu()
             if self.folder is not None and self._first:
-                with whole_steps():
+                with deferred_interrupt():
                     save(self.model, self.folder / "model.safetensors")
 
     def _phases(self, rows: Rows) -> Iterator[Progress]:
         while self.memory.phase < len(self.settings.planned):
             yield from self._phase(self.composition.phases[self.memory.phase], rows)
-            with whole_steps():
+            with deferred_interrupt():
                 self._take_best()
                 self.memory.phase, self.memory.step, self.state = self.memory.phase + 1, 0, State()
                 self.memory.best, self.memory.stale, self.best = -float("inf"), 0, {}
@@ -143,14 +143,14 @@ class Trainer:
     def _phase(self, phase: Any, rows: Rows) -> Iterator[Progress]:
         index, steps = self.memory.phase, self.settings.planned[self.memory.phase]
         options = phase.planned(steps, mix(self.settings.seed, index))
-        order = Order(len(rows.x), phase.batch, mix(self.settings.seed, index, 1))
+        order = BatchOrder(len(rows.x), phase.batch, mix(self.settings.seed, index, 1))
         stream = batches(rows, order, self.memory.step, steps, phase.view, self.model)
         model = self.model if phase.model is None else phase.model
         before = sum(self.settings.planned[:index])
         began = time.monotonic() - self.memory.seconds
         steps_taken = fit(model, phase.objective, stream, training=options, state=self.state, fabric=self.fabric)
         while not self._stale:
-            with whole_steps():
+            with deferred_interrupt():
                 step = next(steps_taken, None)
                 if step is None:
                     return
@@ -236,7 +236,7 @@ class Trainer:
         """Everything that the next step needs, in one file, atomically: a signal that arrives meanwhile waits. Raises OSError."""
         if self.folder is None or not self._first:
             return
-        with whole_steps():
+        with deferred_interrupt():
             self._write(self.folder / "checkpoint.safetensors")
             self.saved = self.done
 
@@ -252,7 +252,7 @@ class Trainer:
         file = folder / "checkpoint.safetensors"
         stored = read_run(file)
         trainer = Trainer(stored.composition, dataset, settings, folder, fabric)
-        trainer.memory = sound(file, lambda: of_record(Memory, stored.memory))
+        trainer.memory = sound(file, lambda: of_record(RunState, stored.memory))
         trainer.state = sound(file, lambda: State.from_tensors(trainer.memory.step, stored.state))
         trainer.best = stored.best
         trainer.saved = trainer.done

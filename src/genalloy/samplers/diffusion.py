@@ -22,9 +22,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from genalloy.paths import Denoiser, Path, even
+from genalloy.core.spec import Value
+from genalloy.diffusion.paths import Denoiser, Path, even
 from genalloy.solvers.ode import Field, Heun, Solver, State
-from genalloy.spec import Value
 
 Span = tuple[float, float]
 """Times at which sampling starts and ends; lambda is finite at both for ProbabilityFlow."""
@@ -135,7 +135,7 @@ class ProbabilityFlow(Sampler):
 
 
 def flow_field(denoise: Denoiser, path: Path, like: Tensor) -> Field:
-    """(lambda, (w,)) -> (dw/dlambda,), see :mod:`genalloy.paths`."""
+    """(lambda, (w,)) -> (dw/dlambda,), see :mod:`genalloy.diffusion.paths`."""
 
     def slope(lam: float, state: State) -> State:
         level = torch.tensor(lam, dtype=torch.float64)

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from genalloy.core.spec import Value
 from genalloy.solvers.ode import Field, Solver, State
-from genalloy.spec import Value
 
 
 class Gradient(Value):

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context, both
-from genalloy.distribution import sum_event
-from genalloy.spec import Value
+from genalloy.core.capabilities import Context, both
+from genalloy.core.distribution import sum_event
+from genalloy.core.spec import Value
 
 
-class Noise(Value):
+class Probes(Value):
     """Law of the probes: zero mean, unit covariance."""
 
     def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Noise(Value):
 
 
 @dataclass(frozen=True)
-class Rademacher(Noise):
+class Rademacher(Probes):
     """Random signs: the least variance of all laws with independent entries."""
 
     def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -38,14 +38,14 @@ class Rademacher(Noise):
 
 
 @dataclass(frozen=True)
-class Gaussian(Noise):
+class GaussianProbes(Probes):
     """Unit normal."""
 
     def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         return torch.randn(shape, dtype=like.dtype, device=like.device)
 
 
-class Trace(Value):
+class TraceEstimator(Value):
     """Which vectors a trajectory carries, and what their products say.
 
     exact: whether the vectors are a basis, to be summed, rather than probes, to be averaged.
@@ -63,7 +63,7 @@ class Trace(Value):
 
 
 @dataclass(frozen=True)
-class ExactTrace(Trace):
+class ExactTrace(TraceEstimator):
     """All D diagonal entries: D products a step, no noise."""
 
     def vectors(self, x: Tensor, event_dims: int, training: bool) -> Tensor:
@@ -77,7 +77,7 @@ class ExactTrace(Trace):
 
 
 @dataclass(frozen=True)
-class Hutchinson(Trace):
+class Hutchinson(TraceEstimator):
     """Random probes; their spread gives the standard error, so `evaluation` should be at least 2.
 
     training, evaluation: probes a trajectory in the two modes of a module. noise: their law.
@@ -85,7 +85,7 @@ class Hutchinson(Trace):
 
     training: int = 1
     evaluation: int = 8
-    noise: Noise = field(default_factory=Rademacher)
+    noise: Probes = field(default_factory=Rademacher)
 
     exact = False
 

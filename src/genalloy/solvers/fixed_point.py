@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genalloy.core.spec import Value
 from genalloy.solvers.roots import NotConverged
-from genalloy.spec import Value
 
 
 @dataclass(frozen=True)

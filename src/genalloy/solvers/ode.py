@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from genalloy.spec import Value
+from genalloy.core.spec import Value
 
 State = tuple[Tensor, ...]
 Field = Callable[[float, State], State]

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.spec import Value
+from genalloy.core.spec import Value
 
 Increasing = Callable[[Tensor], tuple[Tensor, Tensor]]
 """x -> (f(x), f'(x)), elementwise."""

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from genalloy.spec import Module, from_spec, to_spec
+from genalloy.core.spec import Module, from_spec, to_spec
 from genalloy.training.finite import not_finite
 from genalloy.training.records import in_words, parse_json
 
-FORMAT = 2
+FORMAT = 3
 """2: classes by public name, floating types announced. 1, by the file that defines the class, is read."""
 HEADER = 8 * 2**20
 """Bytes of a header, of files below 64 MB; parsing takes up to twenty times as many. An eighth of larger files."""
@@ -161,10 +161,15 @@ def _facts(raw: dict[str, Any]) -> dict[str, Any]:
     facts = parse_json(text, lambda name: constants.append(name) or float(name))  # type: ignore[func-returns-value]
     number = facts.get("format")
     if type(number) is not int or number < 1:
-        raise ValueError(f"it has format {str(number)[:40]!r}, expected a whole number from 1 to {FORMAT}")
+        raise ValueError(f"it has format {str(number)[:40]!r}, expected {FORMAT}")
+    if number < FORMAT:
+        raise ValueError(
+            f"it has format {number} of an earlier genalloy, whose classes had other names; this "
+            f"version reads format {FORMAT}: train again"
+        )
     if number > FORMAT:
-        raise ValueError(f"it has format {number}, this version reads up to {FORMAT}; install a newer genalloy")
-    if number > 1 and constants:
+        raise ValueError(f"it has format {number}, this version reads format {FORMAT}; install a newer genalloy")
+    if constants:
         raise ValueError(f"it holds {constants[0]}, which is no JSON number")
     return {name: fact if name == "spec" else _heard(fact) for name, fact in facts.items()}
 
@@ -232,7 +237,7 @@ def load(path: str | Path, trust: Iterable[str] = ()) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredModel:
     """What a run's checkpoint holds. memory: the run's own record; state: optimisers and averages; best: weights of the model."""
 
     composition: Any
@@ -242,17 +247,17 @@ class Stored:
     best: dict[str, Tensor]
 
 
-def read_run(path: Path, trust: Iterable[str] = ()) -> Stored:
+def read_run(path: Path, trust: Iterable[str] = ()) -> StoredModel:
     """A run's checkpoint. Raises ValueError naming the file, as :func:`load` does, and where a part is missing or misfit."""
     header = read_header(path)
     memory, formula = run_facts(path, header)
 
-    def use(tensors: Mapping[str, Tensor]) -> Stored:
+    def use(tensors: Mapping[str, Tensor]) -> StoredModel:
         state, best = ({n[len(kind) :]: tensors[n] for n in tensors if n.startswith(kind)} for kind in ("state/", "best/"))
         own = {n: t for n, t in header.tensors.items() if not n.startswith(("state/", "best/"))}
         composition: Any = from_spec(header.facts.get("spec"), tensors, trust, own)
         _same_places(best, getattr(composition, "model", nn.Module()).state_dict())
-        return Stored(composition, memory, formula, state, best)
+        return StoredModel(composition, memory, formula, state, best)
 
     return _with_tensors(path, use)
 

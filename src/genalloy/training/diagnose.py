@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch
+from genalloy.core.capabilities import Batch
 from genalloy.objectives.objective import Play
 from genalloy.training.finite import not_finite
-from genalloy.training.players import Player
 from genalloy.training.seeding import seed_all
+from genalloy.training.slots import Slot
 
 
-def diagnose(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
+def diagnose(player: Slot, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
     """What became non-finite first: a weight before the step, else by replaying it the term and the gradient."""
     weight = not_finite(model) or not_finite(_owner(player))
     if weight is not None:
@@ -29,7 +29,7 @@ def diagnose(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...
     )
 
 
-def _term(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
+def _term(player: Slot, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
     owner = _owner(player)
     for term in getattr(owner, "terms", (owner,)):
         seed_all(*key, 0)
@@ -40,7 +40,7 @@ def _term(player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...]) 
     return f"the gradient of {owner!r}"
 
 
-def _parameter(player: Player, model: nn.Module) -> str:
+def _parameter(player: Slot, model: nn.Module) -> str:
     owner = _owner(player)
     names = {id(p): f"{player.name}'s {n}" for n, p in owner.named_parameters()}
     names |= {id(p): n for n, p in model.named_parameters()}
@@ -50,7 +50,7 @@ def _parameter(player: Player, model: nn.Module) -> str:
     return "none (the loss alone)"
 
 
-def _owner(player: Player) -> Any:
+def _owner(player: Slot) -> Any:
     """The objective or rival whose loss the player minimises."""
     return getattr(player.loss, "__self__", player.loss)
 

@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Batch
-from genalloy.errors import Diverged
+from genalloy.core.capabilities import Batch
+from genalloy.core.errors import Diverged
+from genalloy.core.schedules import number
 from genalloy.objectives.objective import Objective, Play
-from genalloy.schedules import number
 from genalloy.training.devices import World
 from genalloy.training.diagnose import diagnose
-from genalloy.training.opening import open_game
 from genalloy.training.options import Training
-from genalloy.training.players import Player, restore, snapshot
+from genalloy.training.preparation import prepare
 from genalloy.training.seeding import Stream, seed_all
+from genalloy.training.slots import Slot, put_back, snapshot
 from genalloy.training.state import State
 
 
@@ -54,18 +54,18 @@ def fit(
     has two owners or the model lacks what the objective needs, and :class:`Diverged` at the first non-finite number.
     """
     state, world, stream = state or State(), World(fabric), Stream(model)
-    team: list[Player] = []
+    team: list[Slot] = []
     for batch in map(Batch.of, batches):
         stream.enter()
         try:
-            team = team or open_game(model, objective, batch, training, state, world)
+            team = team or prepare(model, objective, batch, training, state, world)
             step = _round(team, model, batch, training, state, world)
         finally:
             stream.leave()
         yield step
 
 
-def _round(team: list[Player], model: nn.Module, batch: Batch, training: Training, state: State, world: World) -> Step:
+def _round(team: list[Slot], model: nn.Module, batch: Batch, training: Training, state: State, world: World) -> Step:
     """Every player's turns, then the average; buffers of the others stand still."""
     losses, norms, terms = dict[str, float](), dict[str, float](), dict[str, Tensor]()
     state.set_rate(number(training.rate, state.step))
@@ -74,7 +74,7 @@ def _round(team: list[Player], model: nn.Module, batch: Batch, training: Trainin
             still = snapshot(player.others)
             key = (training.seed, state.step, order, turn)
             losses[player.name], norms[player.name], terms = _turn(player, model, batch, key, training, state, world)
-            restore(player.others, still)
+            put_back(player.others, still)
     state.step += 1
     if training.ema is not None:
         state.update_average(training.ema)
@@ -82,7 +82,7 @@ def _round(team: list[Player], model: nn.Module, batch: Batch, training: Trainin
 
 
 def _turn(
-    player: Player, model: nn.Module, batch: Batch, key: tuple[int, ...], training: Training, state: State, world: World
+    player: Slot, model: nn.Module, batch: Batch, key: tuple[int, ...], training: Training, state: State, world: World
 ) -> tuple[float, float, dict[str, Tensor]]:
     """One optimiser step of one player, its gradients summed over shards and processes, weighted by rows."""
     shards = max(training.shards, world.size)

@@ -39,7 +39,7 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def whole_steps() -> Iterator[list[int]]:
+def deferred_interrupt() -> Iterator[list[int]]:
     """A signal that arrives inside is delivered at the end, to whatever handler was there before; yields those that have arrived.
 
     Outside the main thread, where signals do not arrive, nothing is done.

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from genalloy.schedules import Number
-from genalloy.spec import Value
+from genalloy.core.schedules import Number
+from genalloy.core.spec import Value
 
 
 @dataclass(frozen=True)

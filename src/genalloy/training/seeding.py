@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from genalloy.bounds import shown
-from genalloy.isolation import Stream
+from genalloy.core.bounds import shown
+from genalloy.core.isolation import Stream
 
 __all__ = ["Stream", "mix", "seed_all", "seed_of"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genalloy.training.options import Training
-from genalloy.training.players import Player
+from genalloy.training.slots import Slot
 
 
 @dataclass
@@ -26,7 +26,7 @@ class State:
     averaged: tuple[nn.Parameter, ...] = ()
     stored: dict[str, Tensor] = field(default_factory=dict)
 
-    def prepare(self, players: list[Player], training: Training) -> None:
+    def prepare(self, players: list[Slot], training: Training) -> None:
         """Build what a fresh state lacks, and fill it with stored tensors where there are some."""
         for player in players:
             if player.name not in self.optimizers:

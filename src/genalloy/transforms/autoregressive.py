@@ -14,9 +14,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context
-from genalloy.networks.entry import Compressed
-from genalloy.networks.masked import MADE, Hidden
+from genalloy.core.capabilities import Context
+from genalloy.networks.causal.made import MADE
+from genalloy.networks.input_embedding import CompressedInput
+from genalloy.networks.mlp import Hidden
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.univariate import Affine, Univariate
 
@@ -27,7 +28,7 @@ class AutoregressiveTransform(Transform):
     r"""See the module's text. `Inverse(...)` of it draws in one pass and is what a posterior wants.
 
     network: x (\*B, \*E), context -> raw parameters (\*B, \*E, univariate.width), with `init_state`, `step`, `split(z)` (the
-    variables in the order of generation) and `merge(variables)`; see :class:`genalloy.networks.masked.MADE`.
+    variables in the order of generation) and `merge(variables)`; see :class:`genalloy.networks.causal.made.MADE`.
     """
 
     def __init__(self, network: nn.Module, univariate: Univariate = Affine(), context_shapes: tuple[Shape, ...] = ()) -> None:
@@ -67,5 +68,5 @@ def masked(
     order: permutation of 0..D-1 in which variables are conditioned, None for the natural one. The network sees the logarithm of
     values beyond five: samples of hundreds of variables would otherwise run away, each value feeding the next.
     """
-    network = MADE((dims,), univariate.width, hidden, order, context_shapes, Compressed()).zero_output()
+    network = MADE((dims,), univariate.width, hidden, order, context_shapes, CompressedInput()).zero_output()
     return AutoregressiveTransform(network, univariate, context_shapes)

@@ -15,11 +15,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context, both
-from genalloy.networks.dense import Dense
-from genalloy.networks.entry import compress
-from genalloy.networks.masked import Hidden
-from genalloy.spec import Module
+from genalloy.core.capabilities import Context, both
+from genalloy.core.spec import Module
+from genalloy.networks.input_embedding import compress
+from genalloy.networks.mlp import Dense, Hidden
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.univariate import Affine, Univariate
 
@@ -28,7 +27,7 @@ EDGE = 5.0
 """Deviations within which nearly all data lie: the `limit` of recipes' couplings."""
 
 
-class Parting(Module, ABC):
+class CouplingMask(Module, ABC):
     """Which variables stay and which move.
 
     event_dims: axes of an event. still_shape: of what stays, as the network sees it. moved_shape: of what moves.
@@ -51,7 +50,7 @@ class Parting(Module, ABC):
         r"""The network's output as raw parameters (\*B, \*moved_shape, width)."""
 
 
-class ByMask(Parting):
+class FixedMask(CouplingMask):
     """By a fixed mask on events of any shape, flattened: True entries stay.
 
     mask: bool tensor of the event shape; see :func:`alternating`, :func:`checkerboard`, :func:`channelwise`.
@@ -84,7 +83,7 @@ class ByMask(Parting):
         return features.unflatten(-1, (width, -1)).transpose(-1, -2)
 
 
-class ByChannel(Parting):
+class ChannelMask(CouplingMask):
     """The first half of the channels of an image (C, H, W) stays, or the second; the network sees and gives images."""
 
     def __init__(self, shape: Shape, second: bool = False) -> None:
@@ -108,7 +107,7 @@ class ByChannel(Parting):
         return features.unflatten(-self.event_dims, (width, -1)).movedim(-self.event_dims - 1, -1)
 
 
-class ByBoard(Parting):
+class CheckerboardMask(CouplingMask):
     """The squares of one colour stay; the network sees the image with the others at zero, and gives images.
 
     shape: (C, H, W). odd: whether the odd squares stay.
@@ -137,12 +136,13 @@ class Coupling(Transform):
 
     network: (still, \*context) -> features with `univariate.width` numbers for each moved entry. It starts at the identity
     where its last layer starts at zero. limit: beyond it the network sees the logarithm of what stays
-    (:func:`genalloy.networks.entry.compress`), so that far from the data the map is what it is at their edge; None for no limit.
+    (:func:`genalloy.networks.input_embedding.compress`), so that far from the data the map is what it is at their edge;
+    None for no limit.
     """
 
     def __init__(
         self,
-        parting: Parting,
+        parting: CouplingMask,
         network: nn.Module,
         univariate: Univariate = Affine(),
         context_shapes: tuple[Shape, ...] = (),
@@ -174,7 +174,7 @@ def coupling(
     mask: Tensor, hidden: Hidden = Hidden(), context_shapes: tuple[Shape, ...] = (), univariate: Univariate = Affine()
 ) -> Coupling:
     """A coupling with a dense network, by a mask; starts at the identity; its network sees values up to :data:`EDGE`."""
-    parting = ByMask(mask)
+    parting = FixedMask(mask)
     inputs = (parting.still_shape, *context_shapes)
     network = Dense(inputs, univariate.width * math.prod(parting.moved_shape), hidden, zero=True)
     return Coupling(parting, network, univariate, context_shapes, EDGE)

@@ -15,9 +15,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from genalloy.capabilities import Context
-from genalloy.evidence import Evidence, Measure
-from genalloy.spec import Module
+from genalloy.core.capabilities import Context
+from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.spec import Module
 
 
 class Layer(Module, ABC):

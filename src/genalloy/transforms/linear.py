@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context
-from genalloy.distribution import sum_event
-from genalloy.moments import mean_and_scale
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import sum_event
+from genalloy.core.moments import mean_and_scale
 from genalloy.transforms.layer import Transform
 
 Shape = tuple[int, ...]

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context, both
-from genalloy.distribution import density, draw, sum_event
-from genalloy.evidence import Evidence, Kind, Measure
+from genalloy.core.capabilities import Context, both
+from genalloy.core.distribution import density, draw, sum_event
+from genalloy.core.evidence import Evidence, Kind, Measure
 from genalloy.transforms.layer import Layer, Transform
 
 
@@ -88,7 +88,7 @@ class Dequantise(Layer):
         return replace(evidence, measure=self.measure)
 
 
-class Affine(Transform):
+class Standardise(Transform):
     """z = (x - shift) / scale with fixed tensors of the event shape (standardisation in the user's own units)."""
 
     constant = True

@@ -19,16 +19,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genalloy.capabilities import Context, batch_of
-from genalloy.distribution import Shape, leading, sum_event
-from genalloy.evidence import Evidence
+from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.distribution import Shape, leading, sum_event
+from genalloy.core.evidence import Evidence
 from genalloy.solvers.adjoint import Backpropagated, Gradient
-from genalloy.solvers.divergence import ExactTrace, Trace, rates, velocity
+from genalloy.solvers.divergence import ExactTrace, TraceEstimator, rates, velocity
 from genalloy.solvers.ode import Field, RungeKutta4, Solver, State, Steps
 from genalloy.transforms.layer import Layer
 
 
-class Journey(NamedTuple):
+class ODESolution(NamedTuple):
     r"""One solve. end (\*B, \*E); ladj (n, \*B), log |det d end / d start| by each probe, n = 1 where the trace is exact.
 
     kinetic, frobenius (\*B): integrals of |f|^2 and of |df/dx|_F^2, zero outside training. evaluations: of the field. words: how.
@@ -68,7 +68,7 @@ class Continuous(Layer):
         event_shape: Shape,
         solver: Solver = RungeKutta4(),  # noqa: B008
         steps: Steps = Steps(),  # noqa: B008
-        trace: Trace = ExactTrace(),  # noqa: B008
+        trace: TraceEstimator = ExactTrace(),  # noqa: B008
         gradient: Gradient = Backpropagated(),  # noqa: B008
     ) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Continuous(Layer):
         journey = self.journey(z, context, backwards=True)
         return journey.end, journey.ladj.mean(0)
 
-    def journey(self, x: Tensor, context: Context = None, backwards: bool = False) -> Journey:
+    def journey(self, x: Tensor, context: Context = None, backwards: bool = False) -> ODESolution:
         """One solve with all its integrals."""
         context = self._own(context)
         x = self._broadcast(x, context)
@@ -115,7 +115,7 @@ class Continuous(Layer):
         end = self._solve(self._rates(context, vectors, count), start, context, backwards)
         kinetic, frobenius = (v.abs() for v in end[2:]) if self.training else (zero, zero)
         words = f"{self._name()}, {count.calls} evaluations, {self.trace.words(len(vectors))}"
-        return Journey(end[0], end[1], kinetic, frobenius, count.calls, words)
+        return ODESolution(end[0], end[1], kinetic, frobenius, count.calls, words)
 
     def carry(self, x: Tensor, context: Context = None, backwards: bool = False) -> Tensor:
         """The trajectory's end alone, at one evaluation of the network a stage."""

@@ -29,11 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context
-from genalloy.networks.dense import Dense
-from genalloy.networks.masked import Hidden
+from genalloy.core.capabilities import Context
+from genalloy.core.spec import Module
+from genalloy.networks.mlp import Dense, Hidden
 from genalloy.solvers.roots import Bracketed
-from genalloy.spec import Module
 from genalloy.transforms.layer import Transform
 
 Shape = tuple[int, ...]

@@ -30,12 +30,12 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context, batch_of
-from genalloy.evidence import Evidence, Kind
+from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.evidence import Evidence, Kind
+from genalloy.core.spec import Module, Value
 from genalloy.networks.lipschitz import Tangent
-from genalloy.solvers.divergence import Noise, Rademacher
+from genalloy.solvers.divergence import Probes, Rademacher
 from genalloy.solvers.fixed_point import FixedPoint
-from genalloy.spec import Module, Value
 from genalloy.transforms.layer import Layer, Transform
 
 Shape = tuple[int, ...]
@@ -96,7 +96,7 @@ def _log_det(matrix: Tensor) -> Tensor:
     return (a * d - b * c).abs().log()
 
 
-class Series(LogDet):
+class PowerSeries(LogDet):
     """Common to the two series: `coefficients` says which terms are kept, and with what weight.
 
     probes: v a row; at least two give a standard error. noise: their law. unrolled: differentiate the series itself, which
@@ -104,7 +104,7 @@ class Series(LogDet):
     """
 
     probes: int
-    noise: Noise
+    noise: Probes
     unrolled: bool
 
     @abstractmethod
@@ -179,7 +179,7 @@ def refuse_second_derivatives(what: str, remedy: str) -> None:
 
 
 @dataclass(frozen=True)
-class Truncated(Series):
+class Truncated(PowerSeries):
     """The first `terms` of the series: an ESTIMATE, wrong by the rest of it.
 
     probes 0: traces of the whole Jacobian's powers, without noise and differentiable to any order, for few entries.
@@ -187,7 +187,7 @@ class Truncated(Series):
 
     terms: int = 8
     probes: int = 1
-    noise: Noise = Rademacher()  # noqa: RUF009
+    noise: Probes = Rademacher()  # noqa: RUF009
     unrolled: bool = False
 
     def at(self, network: Any, rows: Tensor, bound: Bound) -> tuple[Tensor, Evidence]:
@@ -210,7 +210,7 @@ class Truncated(Series):
 
 
 @dataclass(frozen=True)
-class Roulette(Series):
+class Roulette(PowerSeries):
     """`exact` terms always, then as many more as a geometric variable with success probability p says: UNBIASED.
 
     shared: one depth a probe and batch (cheap; the rows' errors are then correlated), otherwise every row draws its own (errors
@@ -222,7 +222,7 @@ class Roulette(Series):
     exact: int = 2
     probes: int = 1
     shared: bool = False
-    noise: Noise = Rademacher()  # noqa: RUF009
+    noise: Probes = Rademacher()  # noqa: RUF009
     unrolled: bool = False
 
     def __post_init__(self) -> None:

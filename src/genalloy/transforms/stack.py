@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from genalloy.capabilities import Context, tree_map
-from genalloy.spec import Value
+from genalloy.core.capabilities import Context, tree_map
+from genalloy.core.spec import Value
 from genalloy.transforms.layer import Inverse, Transform
 
 

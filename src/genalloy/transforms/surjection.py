@@ -34,17 +34,17 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context, both
-from genalloy.distribution import density, draw, needs_gradient
-from genalloy.evidence import Evidence, Measure
+from genalloy.core.capabilities import Context, both
+from genalloy.core.distribution import density, draw, needs_gradient
+from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.spec import Module
 from genalloy.heads.gaussian import StandardNormal
-from genalloy.spec import Module
 from genalloy.transforms.layer import Layer, Transform
 
 Shape = tuple[int, ...]
 
 
-class Fold(Module, ABC):
+class SurjectionMap(Module, ABC):
     r"""y (\*B, \*whole) <-> core (\*B, \*core_shape) and rest (\*B, \*rest_shape), volume kept.
 
     coordinates: of the rest that are real. Choices (signs, orders) have none: they are a part of the core's own numbers.
@@ -74,7 +74,7 @@ class Fold(Module, ABC):
         raise NotImplementedError
 
 
-class Slices(Fold):
+class Slices(SurjectionMap):
     """Core: the first `kept` of the first axis (entries of a vector, channels of an image); rest: the others.
 
     Raises ValueError unless 0 < kept < the axis' size.
@@ -97,7 +97,7 @@ class Slices(Fold):
         return torch.cat([core, rest], -len(self.whole))
 
 
-class Signs(Fold):
+class Signs(SurjectionMap):
     """Core: absolute values; rest: 1.0 where y >= 0, else 0.0."""
 
     def __init__(self, whole: Shape) -> None:
@@ -118,7 +118,7 @@ class Signs(Fold):
         return torch.randint_like(core, 2)
 
 
-class Order(Fold):
+class Sort(SurjectionMap):
     """Core: a vector's entries in increasing order; rest: the place of each in y, a permutation of 0..D-1 as floats."""
 
     def __init__(self, whole: Shape) -> None:
@@ -149,7 +149,7 @@ class Surjection(Layer, ABC):
     Raises ValueError where that is asked of a rest of real numbers.
     """
 
-    def __init__(self, fold: Fold, part: nn.Module | None = None) -> None:
+    def __init__(self, fold: SurjectionMap, part: nn.Module | None = None) -> None:
         super().__init__()
         self.fold: Any = fold
         self.part: Any = part
@@ -191,7 +191,7 @@ class Reduce(Surjection):
     Raises ValueError where an own sample's core is none (negative, not in order): the base does not live there.
     """
 
-    def __init__(self, fold: Fold, part: nn.Module | None = None) -> None:
+    def __init__(self, fold: SurjectionMap, part: nn.Module | None = None) -> None:
         super().__init__(fold, part)
         self.measure = Measure(fold.coordinates)
         # a choice that depends on parameters carries no gradient to them
@@ -222,7 +222,7 @@ class Reduce(Surjection):
 class Extend(Surjection):
     """x -> (x, e) with e from q(e | x), and outwards the core alone; see the module's text. -inf where x is no core."""
 
-    def __init__(self, fold: Fold, part: nn.Module | None = None) -> None:
+    def __init__(self, fold: SurjectionMap, part: nn.Module | None = None) -> None:
         super().__init__(fold, part)
         self.measure = Measure(-fold.coordinates)
 
@@ -248,7 +248,7 @@ def augment(shape: Shape, extra: int, part: nn.Module | None = None) -> Extend:
 
 def shuffle(dims: int) -> list[Layer]:
     """The stochastic permutation of vectors: an even order each way; LOWER inwards, UPPER outwards, both proper."""
-    return [Reduce(Order((dims,))), Extend(Order((dims,)))]
+    return [Reduce(Sort((dims,))), Extend(Sort((dims,)))]
 
 
 class Positive(Transform):

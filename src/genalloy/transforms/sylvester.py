@@ -25,10 +25,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genalloy.capabilities import Context
-from genalloy.networks.masked import Hidden
+from genalloy.core.capabilities import Context
+from genalloy.core.spec import Value
+from genalloy.networks.mlp import Hidden
 from genalloy.solvers.roots import Bracketed, NotConverged
-from genalloy.spec import Value
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.planar import SLOPE, Coefficients, squash
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.capabilities import Context
-from genalloy.distribution import sum_event
-from genalloy.networks.entry import compress
+from genalloy.core.capabilities import Context
+from genalloy.core.distribution import sum_event
+from genalloy.networks.input_embedding import compress
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import ActNorm
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genalloy.spec import Value
+from genalloy.core.spec import Value
 
 
 class Univariate(Value, ABC):

@@ -1,0 +1,154 @@
+"""Part, the only type that nests, and the small wrappers.
+
+A Part is a module that, given a context, returns a distribution: parameters live in modules, probability lives in
+values, conditioning is a function call. Whatever wants a distribution (a prior, a likelihood, a posterior, a flow's
+base) takes any Part, and any torch module of the same shape, such as zuko's lazy distributions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributions import Distribution as TorchDistribution
+
+from genalloy.core.capabilities import Context, ordered
+from genalloy.core.distribution import Distribution, Shape, draw, leading, measure_of
+from genalloy.core.evidence import Evidence, Unavailable
+from genalloy.core.spec import Module
+
+
+class Part(Module, ABC):
+    """A conditional distribution p(x | c) with parameters.
+
+    context_shapes: event shapes of the context's parts, () where the part takes none (it then ignores any context).
+    """
+
+    context_shapes: tuple[Shape, ...] = ()
+
+    @abstractmethod
+    def forward(self, context: Context = None) -> TorchDistribution:
+        r"""context: parts of shape (\*B, \*C), or None. Returns a distribution with batch_shape B (or ())."""
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        """One data-dependent pass without gradients before step 0 (ActNorm, codebooks); nothing by default."""
+
+
+class Conditional(Part):
+    """p(x | c) = head(network(c)): a network's features turned into a simple distribution.
+
+    network: context -> (\\*B, \\*E, head.width); head: features -> distribution with events of shape E.
+    """
+
+    def __init__(self, head: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: tuple[Shape, ...]) -> None:
+        super().__init__()
+        self.head, self.network = head, network
+        self.event_shape, self.context_shapes = tuple(event_shape), tuple(tuple(s) for s in context_shapes)
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        features = self.network(context)
+        return self.head(features.unflatten(-1, (*self.event_shape, -1)), len(self.event_shape))
+
+
+class Embedded(Part):
+    r"""p(x | network(c)): any context as features that are learned with the part.
+
+    part: Part whose context is what the network returns. network: context -> features (\*B, ...), called once in a forward.
+    context_shapes: event shapes of the parts of c. names: of the parts, where c is a record; the network then gets a tuple in
+    this order. Raises ValueError where a record has other names, or shapes and names differ in number.
+    """
+
+    def __init__(
+        self, part: nn.Module, network: nn.Module, context_shapes: tuple[Shape, ...], names: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.part, self.network, self.names = part, network, tuple(names)
+        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        if names and len(self.names) != len(self.context_shapes):
+            raise ValueError(f"found {len(names)} names for {len(self.context_shapes)} context shapes; name every part or none")
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        return self.part(self.network(ordered(context, self.names)))
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        if hasattr(self.part, "initialise"):
+            self.part.initialise(x, self.network(ordered(context, self.names)))  # type: ignore[operator]
+
+
+class Estimated(Part):
+    """The same weights under another estimator: density(x) becomes estimator(distribution, x), with its label."""
+
+    def __init__(self, part: nn.Module, estimator: Callable[[TorchDistribution, Tensor], Evidence]) -> None:
+        super().__init__()
+        self.part, self.estimator = part, estimator
+        self.context_shapes = getattr(part, "context_shapes", ())
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        return EstimatedDistribution(self.part(context), self.estimator)
+
+
+class EstimatedDistribution(Distribution):
+    """See :class:`Estimated`; every other capability is the inner distribution's, through ``unwrap``."""
+
+    def __init__(self, inner: Any, estimator: Callable[[TorchDistribution, Tensor], Evidence]) -> None:
+        super().__init__(inner.batch_shape, inner.event_shape, measure_of(inner))
+        self.inner, self.estimator = inner, estimator
+        self.has_rsample = inner.has_rsample
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        return self.inner.rsample(sample_shape)
+
+    def density(self, x: Tensor) -> Evidence:
+        return self.estimator(self.inner, x)
+
+    def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        return draw(self.inner, sample_shape)
+
+    def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence]:
+        return self.inner, x, Evidence.exact(x.new_zeros(leading(x, self.event_shape)))
+
+
+class Tempered(Part):
+    r"""p(x)^(1/T) / Z (Kingma & Dhariwal, 2018; Ackley, Hinton & Sejnowski, 1985): variance times T for a Gaussian.
+
+    A flow tempers its base: EXACT where its log-determinant does not depend on x, as then :math:`p(x)^{1/T} \propto
+    p_{base}(z)^{1/T}`. Elsewhere its samples are a heuristic and the density is NONE. Other distributions without a
+    normalised p^(1/T) raise Unavailable. Raises ValueError where T is not above 0.
+    """
+
+    def __init__(self, part: nn.Module, temperature: float) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"found temperature {temperature}, expected one above 0; for the most probable point take the mean")
+        self.part, self.temperature = part, temperature
+        self.context_shapes = getattr(part, "context_shapes", ())
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        return tempered(self.part(context), self.temperature)
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        if hasattr(self.part, "initialise"):
+            self.part.initialise(x, context)  # type: ignore[operator]
+
+
+def tempered(distribution: Any, temperature: float) -> TorchDistribution:
+    """`distribution.tempered(temperature)`, itself at 1. Raises Unavailable where there is none."""
+    if temperature == 1:
+        return distribution
+    if not hasattr(distribution, "tempered"):
+        name = type(distribution).__name__
+        raise Unavailable(f"{name} has no normalised p^(1/T); temper its base or its Gaussian parts")
+    return distribution.tempered(temperature)
+
+
+class Unconditional(Part):
+    """Drops the context on purpose: p(z) in a model whose other parts are conditional."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, context: Context = None) -> TorchDistribution:
+        return self.part(None)

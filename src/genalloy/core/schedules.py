@@ -1,0 +1,51 @@
+"""Numbers that may change with the step: `float | Schedule`. Frozen values, so that a run can be stored and resumed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from genalloy.core.spec import Value
+
+
+class Schedule(Value):
+    """step -> float."""
+
+    def __call__(self, step: int) -> float:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """From `start` to `end` over `steps`, constant afterwards (KL annealing: Bowman et al., 2016)."""
+
+    start: float
+    end: float
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        return self.start + (self.end - self.start) * min(step / max(self.steps, 1), 1.0)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Linear warm-up over `warmup` steps, then half a cosine from `start` to `end` (Loshchilov & Hutter, 2017)."""
+
+    start: float
+    end: float
+    steps: int
+    warmup: int = 0
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return self.start * (step + 1) / self.warmup
+        part = min((step - self.warmup) / max(self.steps - self.warmup, 1), 1.0)
+        return self.end + (self.start - self.end) * 0.5 * (1.0 + math.cos(math.pi * part))
+
+
+Number = float | Schedule
+
+
+def number(value: Number, step: int) -> float:
+    """The value at a step."""
+    return value(step) if callable(value) else float(value)

@@ -1,0 +1,1 @@
+"""genalloy.diffusion"""

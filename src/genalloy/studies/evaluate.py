@@ -1,0 +1,199 @@
+"""One row of the table: everything a finished run can say, and `n/a (reason)` where it cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genalloy.data.dataset import Dataset
+from genalloy.data.encoded import Known
+from genalloy.data.load import load
+from genalloy.evaluation.features import Features, default_features
+from genalloy.evaluation.sequence_features import RandomConvolutions
+from genalloy.experiments.declare import Change
+from genalloy.runs.cells import Cell
+from genalloy.runs.create import data_of, trained_model
+from genalloy.runs.identity import Identity, repeated, rows_of
+from genalloy.runs.sequences import strided
+from genalloy.runs.settings import RunSettings
+from genalloy.studies.columns import columns
+from genalloy.studies.figures import write_pictures
+from genalloy.studies.panels import DEFAULT, PANELS, Cells, Evaluation, EvaluationSettings, run_panels
+from genalloy.training.checkpoint import run_facts, write_text
+from genalloy.training.devices import CPU, resolve_device
+
+Told = Callable[[str], None]
+
+
+def silent(words: str) -> None:
+    """Nobody listens."""
+
+
+def evaluate_run(
+    folder: Path,
+    data: str | None = None,
+    asked: EvaluationSettings = EvaluationSettings(),  # noqa: B008
+    told: Told = silent,
+    stride: int | None = None,
+    device: torch.device = CPU,
+) -> dict[str, Any]:
+    """The row of a finished run, also written to row.json: the run's own where all is measured on its own data, else below it.
+
+    data: other rows of the same space to evaluate on; a note counts those that the run was trained on. Raises OtherData where
+    the run's own data are not those that it was trained on.
+    stride: of overlapping windows of text, for one more number in the density panel; see `genalloy.runs.sequences`.
+    device: where densities, samples and codes are computed.
+    """
+    settings = RunSettings.read(folder)
+    own = data_of(folder)
+    dataset = own if data is None else _other(own, data, settings)
+    identity = Identity.of(dataset)
+    place = folder if data is None and _whole(asked) else folder / measured(identity.rows, asked)
+    row = _evaluate(folder, settings, dataset, asked, None, place, told, device)
+    if data is not None:
+        row["notes"] = trained_on(dataset, data)
+        write_text(place / "row.json", json.dumps(row))
+    if stride is not None:
+        told("measuring overlapping windows")
+        cell = strided(trained_model(folder), dataset, stride, settings.seed).to_json()
+        row["panels"].setdefault(PANELS["density"].title, {})[f"bits per character, windows every {stride}"] = cell
+        write_text(place / "row.json", json.dumps(row))
+    return row
+
+
+def _whole(asked: EvaluationSettings) -> bool:
+    """Whether all that a table shows is asked for, so that the row may stand in a table."""
+    return set(asked.panels) >= set(DEFAULT) and replace(asked, panels=DEFAULT) == EvaluationSettings()
+
+
+def measured(what: str, asked: EvaluationSettings) -> str:
+    """The name of the folder, below the run's, for a measurement that is not the run's usual one."""
+    return "measured-" + hashlib.sha256(json.dumps([what, asdict(asked)]).encode()).hexdigest()[:8]
+
+
+def trained_on(dataset: Dataset, data: str) -> list[str]:
+    """In a sentence, how many of the rows that were given to be measured on the model has been trained on."""
+    count = repeated(dataset.test, dataset.train)
+    words = f"{count:,} of the {len(dataset.test):,} rows of {data} are also among the rows that the model was trained on"
+    return [f"{words}: what is measured on them flatters it"] if count else []
+
+
+def evaluate_entry(
+    folder: Path, asked: EvaluationSettings, after: Change | None, place: Path, told: Told = silent
+) -> dict[str, Any]:
+    """The row of a finished run's model, changed by `after`; row.json and pictures.npz are written to `place`."""
+    settings = RunSettings.read(folder)
+    device = resolve_device(settings.device)
+    return _evaluate(folder, settings, data_of(folder), asked, after, place, told, device)
+
+
+def _evaluate(
+    folder: Path,
+    settings: RunSettings,
+    dataset: Dataset,
+    asked: EvaluationSettings,
+    after: Change | None,
+    place: Path,
+    told: Told,
+    device: torch.device,
+) -> dict[str, Any]:
+    model = trained_model(folder)
+    model = model if after is None else after(model, dataset)
+    memory, formula = run_facts(folder / "checkpoint.safetensors")
+    it = Evaluation(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, asked, device)
+    panels = run_panels(it, told)
+    model.cpu()
+    panels.setdefault("cost", {}).update(_training_cost(memory))
+    row = row_of(panels, dataset) | {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "composition": repr(model),
+        "recipe": settings.recipe,
+        "formula": formula,
+        "command": settings.command(),
+        "steps": sum(settings.planned),
+        "seed": settings.seed,
+        "curves": _curves(memory, dataset.space.shape[0] if dataset.lengths else 1),
+        "columns": columns(dataset.space),
+        "notes": [memory["plan"]] if memory.get("plan") else [],
+        "identity": Identity.of(dataset).to_json(),
+    }
+    place.mkdir(parents=True, exist_ok=True)
+    write_pictures(model, dataset, it.drawn, place, settings.seed)
+    write_text(place / "row.json", json.dumps(row))
+    return row
+
+
+def row_of(panels: dict[str, Cells], dataset: Dataset) -> dict[str, Any]:
+    """`cells` that are columns of the table, and all of them under their panels' titles."""
+    known = {c["id"] for c in columns(dataset.space)}
+    cells = {name: cell.to_json() for made in panels.values() for name, cell in made.items() if name in known}
+    titled = {PANELS[name].title: {k: cell.to_json() for k, cell in made.items()} for name, made in panels.items()}
+    return {"cells": cells, "panels": titled}
+
+
+def _training_cost(memory: dict[str, Any]) -> Cells:
+    seconds, megabytes = memory["seconds"], memory["megabytes"]
+    return {
+        "train_seconds": Cell(seconds, None, None, f"{seconds:.0f} s", "training, validation included", None),
+        "memory": Cell(megabytes, None, None, f"{megabytes:.0f} MiB", "peak resident while training", None),
+    }
+
+
+def _curves(memory: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Training loss and validation loss: minus the validation log-density, so that both fall.
+
+    steps: of padded rows, by which the loss of rows of unequal lengths was divided; 1 for others.
+    """
+    validation = [[step, -value / steps] for step, value in memory["validation"]]
+    return {"train": memory["train"], "validation": validation}
+
+
+def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
+    """The run's data set with its test part replaced by all rows of `data`."""
+    known = Known(dataset.space, dataset.form, dataset.label_names)
+    other = load(data, label=settings.label, seed=settings.split_seed, like=known)
+    reason = dataset.space.comparable(other.space)
+    if reason is not None:
+        raise ValueError(f"{data} is another space than the run's: {reason}")
+    rows = torch.cat([other.train, other.validation, other.test])
+    kept = {k: v for k, v in dataset.labels.items() if k != "test"}
+    if other.labels:
+        kept["test"] = torch.cat([other.labels[p] for p in ("train", "validation", "test")])
+    # factors of the run's own test rows say nothing about other rows
+    return replace(dataset, test=rows, labels=kept, factors={})
+
+
+_FITTED: dict[tuple[str, int], Features] = {}
+
+
+def features_of(dataset: Dataset, seed: int) -> Features:
+    """The data set's feature space, fitted once in a process."""
+    # the rows themselves: one file gives others under another label, limit or window
+    key = (rows_of(dataset), seed)
+    if key not in _FITTED:
+        shared = dataset.space.levels is not None
+        steps = RandomConvolutions(seed, shared).fit(dataset.train) if dataset.lengths else None
+        _FITTED[key] = steps or default_features(dataset, seed)
+    return _FITTED[key]
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """The row as one table a panel."""
+    from rich.console import Console
+    from rich.table import Table
+
+    titles = {c["id"]: c["title"] for c in row["columns"]}
+    for panel, cells in row["panels"].items():
+        table = Table("number", "value", "how", title=f"{row['recipe']}: {panel}", title_justify="left")
+        for name, cell in cells.items():
+            label = f" {cell['kind']}" if cell["kind"] else ""
+            table.add_row(titles.get(name, name), f"{cell['text']}{label}", cell["how"])
+        Console().print(table)
+    for note in row["notes"]:
+        Console().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,198 @@
+"""`genalloy reproduce` and `genalloy sweep`: experiments trained, measured, judged, and their results kept.
+
+A workspace holds `runs/` (shared by all experiments) and one folder a table; `results/NAME.json` is the record of an
+experiment: numbers with their labels and every seed's value, the published ones beside them, and the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genalloy.core.bounds import listed
+from genalloy.data.columns import parsed
+from genalloy.data.load import load
+from genalloy.experiments.declare import Experiment, Method
+from genalloy.experiments.verdict import Results, Score, Verdict
+from genalloy.recipes.registry import find
+from genalloy.runs.settings import RunSettings, keep_limits
+from genalloy.studies.panels import EvaluationSettings
+from genalloy.studies.table import BASELINES, Table, TableRun, digest, make_table, versions
+from genalloy.training.checkpoint import write_bytes, write_text
+from genalloy.training.interrupt import stoppable
+
+SIGNS = {"high": 1.0, "low": -1.0}
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How an experiment is run. budget: "quick" or "full". seeds: how many, from 0. minutes: instead of a budget's steps."""
+
+    budget: str = "quick"
+    seeds: int = 3
+    workspace: Path = Path("reproductions")
+    jobs: int = 0
+    command: str = ""
+    limit: int | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    columns: str | None = None
+
+    def __post_init__(self) -> None:
+        keep_limits(self)
+
+    @property
+    def rows(self) -> list[Any]:
+        """What the rows depend on beside the data's name."""
+        return [self.limit, *([] if self.columns is None else [self.columns])]
+
+
+def reproduce(experiment: Experiment, order: RunPlan, results: Path | None) -> tuple[Path, Verdict | None]:
+    """Run an experiment: returns its page and its verdict. `results`: where NAME.json is kept; None keeps none."""
+    from genalloy.report.page import write_page
+
+    dataset = load(experiment.data, limit=order.limit, columns=parsed(order.columns or ""))
+    table = table_of(experiment, order)
+    with stoppable():
+        record = make_table(table, dataset)
+    verdict = None if experiment.verdict is None else experiment.verdict(scores_of(record))
+    if verdict is not None:
+        record["verdict"] = {"outcome": verdict.outcome.value, "words": verdict.words}
+    text = json.dumps(record, indent=1)
+    write_text(table.folder / "comparison.json", text)
+    page = write_page(table.folder)
+    if results is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        record["sheets"] = write_sheet(table, record, results / f"{experiment.name}.png")
+        write_text(results / f"{experiment.name}.json", json.dumps(kept(record, experiment), indent=1))
+    return page, verdict
+
+
+def table_of(experiment: Experiment, order: RunPlan) -> Table:
+    """The table that an experiment asks for. Raises ValueError on a budget that it does not know, or fewer than one seed."""
+    if experiment.minutes and order.budget not in experiment.minutes:
+        raise ValueError(f"{experiment.name} has no budget {order.budget!r}; expected one of {', '.join(experiment.minutes)}")
+    if order.seeds < 1:
+        raise ValueError(f"{order.seeds} seeds were asked for; expected at least 1, and 3 for a verdict")
+    asked = EvaluationSettings(experiment.panels, experiment.samples, experiment.importance, experiment.outliers)
+    runs = order.workspace / "runs"
+    seeds = range(order.seeds)
+    entries = [_entry(experiment, contender, seed, order, runs, asked) for seed in seeds for contender in experiment.contenders]
+    question = {"experiment": experiment.name, **{k: getattr(order, k) for k in ("budget", "limit", "minutes", "steps")}}
+    question |= {} if order.columns is None else {"columns": order.columns}
+    facts: dict[str, Any] = {
+        "kind": "reproduce" if experiment.verdict else "sweep",
+        "command": order.command,
+        "claim": experiment.claim,
+        "published": [asdict(p) for p in experiment.published],
+        "budget": order.budget,
+        "seeds": list(range(order.seeds)),
+        "headline": list(experiment.headline),
+    }
+    if experiment.verdict is None:
+        facts["sweep"] = list(dict.fromkeys(name for c in experiment.contenders for name in c.settings))
+    title = f"{experiment.title}, on {experiment.data}"
+    place = runs / f"{BASELINES}-{digest([experiment.data, *order.rows, asdict(asked), versions()['genalloy']])}"
+    name = experiment.name if order.budget == "quick" else f"{experiment.name}-{order.budget}"
+    return Table(title, order.workspace / name, tuple(entries), place, question, facts, order.jobs)
+
+
+def _entry(
+    experiment: Experiment, contender: Method, seed: int, order: RunPlan, runs: Path, asked: EvaluationSettings
+) -> TableRun:
+    steps = order.steps or contender.steps.get(order.budget)
+    settings = RunSettings(
+        contender.recipe, experiment.data, None, order.limit, dict(contender.settings), None if order.minutes else steps,
+        order.minutes, seed, device="cpu", split=0, columns=order.columns,
+    )  # fmt: skip
+    # the seed and the data stand in the name for people, the hash for everything else that the run depends on
+    identity = digest([asdict(settings), versions()["genalloy"]])
+    folder = runs / f"{contender.recipe}-{Path(experiment.data).stem}-{seed}-{identity}"
+    return TableRun(contender, settings, folder, asked)
+
+
+SHOWN = 16
+
+
+def write_sheet(table: Table, record: Mapping[str, Any], file: Path) -> dict[str, str]:
+    """A picture with a row of real data and a row of each contender's samples (first seed): {file name: what the rows are}.
+
+    Nothing is written for data that are no pictures.
+    """
+    from genalloy.report import pictures
+    from genalloy.report.renderers import read_arrays
+
+    shape = tuple(record["data"]["shape"])
+    rows = {"real": read_arrays(table.folder / "reference.npz")[0].get("data")}
+    for row in record["rows"]:
+        if row["kind"] == "model" and row["folder"]:
+            rows[row["recipe"]] = read_arrays(table.folder / row["folder"] / "pictures.npz")[0].get("samples")
+    known = {name: x[:SHOWN].reshape(-1, *shape) for name, x in rows.items() if x is not None and len(x) >= SHOWN}
+    if record["data"]["kind"] != "image" or "real" not in known:
+        return {}
+    sheet = pictures.grid(np.stack(list(known.values())), pictures.span_of(known["real"]), lead=1)
+    write_bytes(file, sheet)
+    return {file.name: f"Rows from above: {', '.join(known)}"}
+
+
+# -- what a verdict reads ------------------------------------------------------------------------------------------
+
+
+def scores_of(record: Mapping[str, Any]) -> Results:
+    """Every number of the record by row and column; a panel's further numbers under their own names.
+
+    A baseline and a floor may share a name (a Gaussian has a density, its draws have a distance): their numbers are joined.
+    """
+    signs = {c["id"]: SIGNS.get(c["better"], 0.0) for c in record["columns"]}
+    result: dict[str, dict[str, Score]] = {}
+    for row in record["rows"]:
+        found = result.setdefault(row["recipe"], {})
+        panels = row.get("panels", {}).values()
+        for cells in (*panels, row["cells"]):
+            found |= {k: _score(cell, row, signs.get(k, 1.0)) for k, cell in cells.items() if cell["value"] is not None}
+    return result
+
+
+def _score(cell: Mapping[str, Any], row: Mapping[str, Any], sign: float) -> Score:
+    trained = row["kind"] == "model"
+    each = tuple(v for v in cell.get("seeds") or [cell["value"]] if v is not None)
+    return Score(cell["value"], cell["stderr"], len(each) if trained else 0, sign, cell["kind"], each, tuple(row.get("runs", ())))
+
+
+def kept(record: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """The record without curves and compositions, which belong to the runs: what `results/` keeps."""
+    dropped = ("curves", "composition", "folder", "columns", "runs")
+    rows = [{k: v for k, v in row.items() if k not in dropped} for row in record["rows"]]
+    return {"name": experiment.name, "family": experiment.family, **record, "rows": rows}
+
+
+# -- sweeps --------------------------------------------------------------------------------------------------------
+
+
+def sweep_of(recipe: str, data: str, over: Sequence[str], panels: tuple[str, ...], read: Any) -> Experiment:
+    """An experiment without a claim: every combination of the values given as NAME=A,B,C.
+
+    read: (recipe, name, text) -> value, as `--set` reads it. Raises ValueError on a malformed or unknown setting.
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in over:
+        name, equals, values = text.partition("=")
+        if not equals or not values:
+            raise ValueError(f"--over {text!r} is not NAME=A,B,C; NAME is one of {', '.join(find(recipe).settings())}")
+        if name in axes:
+            raise ValueError(f"--over {name} was given twice; put all its values into one: {name}=A,B,C")
+        axes[name] = [read(recipe, name, value) for value in listed(f"--over {name}", values)]
+    contenders = []
+    for chosen in product(*axes.values()):
+        settings = dict(zip(axes, chosen, strict=True))
+        label = ", ".join(f"{name}={value}" for name, value in settings.items())
+        contenders.append(Method(label, recipe, {}, settings))
+    name, title = f"{recipe}-{Path(data).stem}-" + "-".join(axes), f"{recipe} over {' and '.join(axes)}"
+    headline = ("density", "kernel_distance")
+    return Experiment(name, find(recipe).family, title, "", data, tuple(contenders), panels, headline, None, {})

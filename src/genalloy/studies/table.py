@@ -1,0 +1,369 @@
+"""A table: contenders at one or several seeds on one data set, trained and measured in worker processes.
+
+What `compare`, `reproduce` and `sweep` have in common. Every run has a folder of its own and every measurement a file in it, so
+whatever is finished is kept: the same question asked again continues, and two tables that ask for the same run share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genalloy.data.dataset import Dataset
+from genalloy.experiments.declare import Method
+from genalloy.recipes.registry import find
+from genalloy.runs.agreement import agreed
+from genalloy.runs.create import RunData
+from genalloy.runs.identity import Identity
+from genalloy.runs.lock import locked
+from genalloy.runs.progress import figures
+from genalloy.runs.settings import RunSettings
+from genalloy.studies.columns import LABELS, columns
+from genalloy.studies.figures import write_reference
+from genalloy.studies.panels import EvaluationSettings
+from genalloy.studies.pool import Job, run_jobs, say
+from genalloy.studies.seeds import merge_rows
+from genalloy.training.checkpoint import write_text
+from genalloy.training.interrupt import STOPS
+from genalloy.training.records import read_json
+
+BASELINES = "baselines"
+ROW = ("cells", "panels", "curves")
+"""What a row's record must hold."""
+OWN = ("columns", "identity")
+"""What stays in a row's own record: the table says it once for all rows, and without the place of the data on one machine."""
+UNFINISHED = "not finished: run the same command again"
+QUESTION = ("recipe", "label", "limit", "settings", "steps", "minutes", "seed", "patience", "precision")
+"""What a run in a table's place must have been asked for."""
+
+
+@dataclass(frozen=True)
+class TableRun:
+    """A contender at one seed: its run's folder and what is measured of it. cap: minutes limit the recipe's own steps."""
+
+    contender: Method
+    settings: RunSettings
+    run: Path
+    asked: EvaluationSettings
+    cap: bool = False
+
+    @property
+    def place(self) -> Path:
+        """Where row.json and pictures.npz go: the run's folder, below it where something else is asked of the same run."""
+        if self.contender.after is None and self.asked == EvaluationSettings():
+            return self.run
+        return self.run / ("measured-" + digest([repr(self.contender.after), asdict(self.asked)]))
+
+    @property
+    def row(self) -> Path:
+        return self.place / "row.json"
+
+
+@dataclass(frozen=True)
+class Table:
+    """entries: rows at each seed. folder: of the table. question: what its rows answer; another one may not share the folder.
+
+    baselines: folder of the rows that learn nothing. facts: further keys of comparison.json. jobs: runs at once, 0 one a core.
+    """
+
+    title: str
+    folder: Path
+    entries: tuple[TableRun, ...]
+    baselines: Path
+    question: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    jobs: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """The rows' names, in order."""
+        return list(dict.fromkeys(entry.contender.name for entry in self.entries))
+
+
+def digest(value: Any) -> str:
+    """Eight hex digits that identify a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def make_table(table: Table, dataset: Dataset) -> dict[str, Any]:
+    """Train and measure what is missing; return the record.
+
+    comparison.json and the page are written at the start, after every row that ends, and at the end, interrupted or not.
+    Raises ValueError where the folder, or a run or a measurement that it would take over, answers another question or is of
+    other data, and where another process works in the folder.
+    """
+    began, identity = time.monotonic(), Identity.of(dataset)
+    with locked(table.folder, print):
+        _same_question(table, identity)
+        _same_runs(table, identity)
+        write_reference(dataset, table.folder)
+        publish(table, dataset, began)
+        try:
+            _work(table, identity, lambda: publish(table, dataset, began))
+        except STOPS:
+            print("stopped; all rows are saved: run the same command again to continue")
+            raise
+        finally:
+            record = publish(table, dataset, began)
+    return record
+
+
+def publish(table: Table, dataset: Dataset, began: float) -> dict[str, Any]:
+    """Write comparison.json and the page of what is there; the record. A disk that is full now may not be at the next row."""
+    from genalloy.report.page import write_page
+
+    record = collect(table, dataset, (time.monotonic() - began) / 60)
+    try:
+        write_text(table.folder / "comparison.json", json.dumps(record, indent=1))
+        write_page(table.folder)
+    except OSError as error:
+        print(f"warning: {error}; the rows are kept in folders of their own")
+    return record
+
+
+def _same_question(table: Table, identity: Identity) -> None:
+    """Rows of another question, or of other data, must not end up in one table."""
+    file = table.folder / "question.json"
+    asked = json.loads(json.dumps(table.question))
+    if file.exists():
+        before = read_json(file, "choose another --out, or delete it if its rows are of the same question")
+        # the place of the data is no question where their identity is known
+        names = [k for k in asked if k in before and not (k == "data" and "identity" in before)]
+        words = [f"{k} {before[k]} there, {asked[k]} asked for" for k in names if before[k] != asked[k]]
+        if words:
+            raise ValueError(f"{table.folder} holds rows of another comparison: {'; '.join(words)}; choose another --out")
+        Identity.from_json(before.get("identity", {})).require(identity, f"the comparison {table.folder}")
+        asked["identity"] = before.get("identity", identity.to_json())
+    write_text(file, json.dumps({"identity": identity.to_json(), **asked}))
+
+
+def _same_runs(table: Table, identity: Identity) -> None:
+    """Runs and measurements that are there already must be of these data, and runs of these settings."""
+    for entry in table.entries:
+        if (entry.run / "run.json").exists():
+            recorded = RunSettings.read(entry.run)
+            agreed(recorded, entry.settings, QUESTION, entry.run, exact=True)
+            RunData.read(entry.run).identity.require(identity, f"the run {entry.run}")
+        _require(kept(entry.row, ROW), identity, entry.row)
+    _require(kept(table.baselines / "row.json", ("rows",)), identity, table.baselines)
+
+
+def _require(record: dict[str, Any] | None, identity: Identity, place: Path) -> None:
+    Identity.from_json((record or {}).get("identity", {})).require(identity, f"what was measured in {place}")
+
+
+def kept(file: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
+    """A measurement's record with these parts; None where there is none, or none that can be read: it is measured again."""
+    try:
+        if not file.exists():
+            return None
+        record = read_json(file, "it is measured again")
+        if all(record.get(part) is not None for part in parts):
+            return record
+        words = f"{file} has not all of {', '.join(parts)}: it is measured again"
+    except ValueError as error:
+        words = str(error)
+    print(f"warning: {words}")
+    file.unlink(missing_ok=True)
+    return None
+
+
+# -- the work ------------------------------------------------------------------------------------------------------
+
+
+def _work(table: Table, identity: Identity, publish: Callable[[], object]) -> None:
+    """One job a run, however many rows are measured of it."""
+    runs: dict[Path, list[TableRun]] = {}
+    for entry in table.entries:
+        runs.setdefault(entry.run, []).append(entry)
+    first = table.entries[0]
+    jobs = [Job(BASELINES, table.baselines, make_baselines, (table.baselines, first.settings, first.asked, identity))]
+    jobs += [Job(run.name, run, make_entries, (entries, identity)) for run, entries in runs.items()]
+    todo = [job for job in jobs if not _finished(job)]
+    for job in todo:
+        (job.folder / "error.txt").unlink(missing_ok=True)
+    run_jobs(todo, table.jobs, len(jobs) - len(todo), partial(_ended, publish=publish))
+
+
+def _ended(job: Job, words: str, publish: Callable[[], object]) -> None:
+    """A job is over; words: why its process died."""
+    if words:
+        note_error(job.folder, words)
+    publish()
+
+
+def note_error(folder: Path, words: str) -> None:
+    """error.txt stands in place of a row."""
+    try:
+        write_text(folder / "error.txt", words)
+    except OSError as error:
+        print(f"warning: {folder}: {words}; {error}", file=sys.stderr)
+
+
+def _finished(job: Job) -> bool:
+    if job.name == BASELINES:
+        return (job.folder / "row.json").exists()
+    entries, _ = job.argument
+    return all(entry.row.exists() for entry in entries)
+
+
+def make_baselines(what: tuple[Path, RunSettings, EvaluationSettings, Identity]) -> None:
+    """Rows that learn nothing, in a worker. An error becomes the row's text."""
+    from genalloy.runs.create import dataset_of
+    from genalloy.studies.baselines import baseline_rows
+
+    folder, settings, asked, identity = what
+    torch.set_num_threads(1)
+    try:
+        with locked(folder, print):
+            dataset = dataset_of(settings)
+            identity.require(Identity.of(dataset), "the comparison")
+            rows = baseline_rows(dataset, settings.split_seed, asked)
+            write_text(folder / "row.json", json.dumps({"identity": identity.to_json(), "rows": rows}))
+    except Exception as error:  # a bad baseline must not cost the models' rows
+        note_error(folder, f"{type(error).__name__}: {error}")
+
+
+def make_entries(what: tuple[list[TableRun], Identity]) -> None:
+    """Train one run and measure all that is asked of it, in a worker. An error becomes the rows' text."""
+    from genalloy.studies.evaluate import evaluate_entry
+
+    entries, identity = what
+    torch.set_num_threads(1)
+    folder = entries[0].run
+    try:
+        with locked(folder, print):
+            (folder / "error.txt").unlink(missing_ok=True)
+            if not (folder / "model.safetensors").exists():
+                _train(entries[0], identity)
+            for entry in entries:
+                if not entry.row.exists():
+                    evaluate_entry(folder, entry.asked, entry.contender.after, entry.place, partial(_tell, entry))
+    except Exception as error:  # one bad row must not cost the others
+        note_error(folder, f"{type(error).__name__}: {error}")
+
+
+def _tell(entry: TableRun, words: str) -> None:
+    say(entry.run, say=f"{entry.contender.name}: {words}")
+
+
+def _train(entry: TableRun, identity: Identity) -> None:
+    from genalloy.runs.create import create_run, dataset_of, resume_run
+    from genalloy.runs.memory import reset_peak
+
+    reset_peak()
+    folder = entry.run
+    if (folder / "run.json").exists():
+        trainer = resume_run(folder)
+    else:
+        dataset = dataset_of(entry.settings)
+        identity.require(Identity.of(dataset), "the comparison")
+        trainer = create_run(entry.settings, folder, dataset, cap=entry.cap)
+    told = 0.0
+    with closing(trainer.run()) as steps:
+        for step in steps:
+            if time.monotonic() - told > 1.0:
+                told = time.monotonic()
+                say(folder, step.done, step.total, figures(step))
+
+
+# -- the record ----------------------------------------------------------------------------------------------------
+
+
+def collect(table: Table, dataset: Dataset, minutes: float) -> dict[str, Any]:
+    """The record of comparison.json from the rows that exist."""
+    rows = [_row(table, name) for name in table.names] + list(_baseline_rows(table.baselines))
+    return {
+        "format": 1,
+        "title": table.title,
+        "seed": table.entries[0].settings.seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "machine": f"{torch.multiprocessing.cpu_count()} CPU cores, one thread a row",
+        "minutes": minutes,
+        "data": describe(dataset),
+        "columns": columns(dataset.space),
+        "rows": rows,
+        "labels": LABELS,
+        **table.facts,
+    }
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """The data's paragraph on the page."""
+    source = dataset.source
+    return {
+        "sha256": source.get("sha256", ""),
+        "split": source.get("split", ""),
+        "split_seed": source.get("seed"),
+        "limit": source.get("limit"),
+        "name": dataset.name,
+        "kind": dataset.space.kind,
+        "shape": list(dataset.space.shape),
+        "measure": dataset.space.measure_text,
+        "train": len(dataset.train),
+        "validation": len(dataset.validation),
+        "test": len(dataset.test),
+        "notes": list(dataset.notes),
+        "optimum": dataset.entropy_optimum,
+        "style": dataset.form.style if dataset.space.kind == "sequence" else "",
+        "rate": dataset.form.rate,
+        "alphabet": list(dataset.space.columns[0].categories) if dataset.space.kind == "text" else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions that numbers depend on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("genalloy", "torch", "numpy", "scikit-learn")}
+
+
+def _row(table: Table, name: str) -> dict[str, Any]:
+    """A contender's row: the mean over its seeds, the pictures of the first."""
+    entries = [e for e in table.entries if e.contender.name == name]
+    recipe = find(entries[0].contender.recipe)
+    row: dict[str, Any] = {"recipe": name, "family": recipe.family, "kind": "model", "reference": recipe.reference}
+    row |= {"folder": None, "error": None, "cells": {}, "curves": {"train": [], "validation": []}, "notes": []}
+    row["settings"], row["runs"] = dict(entries[0].contender.settings), [entry.run.name for entry in entries]
+    records = [(e, kept(e.row, ROW)) for e in entries]
+    made = [(e, record) for e, record in records if record is not None]
+    if not made:
+        errors = [e.run / "error.txt" for e in entries if (e.run / "error.txt").exists()]
+        row["error"] = errors[0].read_text(encoding="utf-8", errors="replace") if errors else UNFINISHED
+        return row
+    first, _ = made[0]
+    merged = merge_rows([(e.settings.seed, r) for e, r in made], [e.settings.seed for e in entries])
+    row |= {k: v for k, v in merged.items() if k not in OWN}
+    row["recipe"] = name
+    return row | {"folder": _pictures_folder(table, name, first)}
+
+
+def _pictures_folder(table: Table, name: str, entry: TableRun) -> str | None:
+    """A folder below the table's that holds the row's pictures: the run's own, or a copy of a shared run's."""
+    if entry.place.parent == table.folder:
+        return entry.place.name
+    if not (entry.place / "pictures.npz").exists():
+        return None
+    folder = name.replace("/", "-")
+    (table.folder / folder).mkdir(exist_ok=True)
+    shutil.copyfile(entry.place / "pictures.npz", table.folder / folder / "pictures.npz")
+    return folder
+
+
+def _baseline_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    record = kept(folder / "row.json", ("rows",))
+    if record is not None:
+        yield from record["rows"]
