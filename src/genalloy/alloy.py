@@ -22,8 +22,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from torch import Tensor, nn
 
 from genalloy.core.bounds import shown
-from genalloy.core.distribution import Masked
 from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.observations import Masked
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load, rows

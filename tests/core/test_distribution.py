@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from genalloy.core.capabilities import Batch, batch_of, both, has, join, offered, reach, tree_map
-from genalloy.core.distribution import density, draw, leading, sum_event
+from genalloy.core.distribution import density, draw, sum_event
 from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.observations import leading
 from genalloy.core.part import Conditional, Estimated, Tempered, Unconditional
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.heads.discrete import BernoulliDistribution

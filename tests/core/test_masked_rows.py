@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from genalloy.core.capabilities import Batch
-from genalloy.core.distribution import Masked, density
+from genalloy.core.distribution import density
 from genalloy.core.evidence import Unavailable
+from genalloy.core.observations import Masked
 from genalloy.heads.discrete import Bernoulli
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.fitted import FittedGaussian

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.core.distribution import Masked
+from genalloy.core.observations import Masked
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.audio import mu_law_decode, mu_law_encode
 from genalloy.laws.stepwise import cached_equals_naive

@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 import torch
 
-from genalloy.core.distribution import Masked
 from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.observations import Masked
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.models.ngram import NGram
 

@@ -10,8 +10,8 @@ import torch
 from torch.distributions import Beta, Independent
 
 from genalloy.core.capabilities import Batch
-from genalloy.core.distribution import Masked
 from genalloy.core.evidence import Kind
+from genalloy.core.observations import Masked
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
 from genalloy.estimators.importance_weighted import ImportanceWeighted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from genalloy.core.distribution import Masked
+from genalloy.core.observations import Masked
 from genalloy.runs.score import placed
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from genalloy.core.distribution import Masked, density
+from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.observations import Masked
 from genalloy.data.audio import read_wave, write_wave
 from genalloy.data.load import load
 from genalloy.evaluation.ngram_baselines import counted

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.capabilities import Context, ordered
-from genalloy.core.distribution import Distribution, Shape, draw, leading, measure_of
+from genalloy.core.distribution import Distribution, Shape, draw, measure_of
 from genalloy.core.evidence import Evidence, Unavailable
+from genalloy.core.observations import leading
 from genalloy.core.spec import Module
 
 

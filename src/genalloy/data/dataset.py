@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.distribution import Masked
+from genalloy.core.observations import Masked
 from genalloy.data.form import Form
 from genalloy.data.space import Space
 

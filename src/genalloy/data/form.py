@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genalloy.core.distribution import Masked
+from genalloy.core.observations import Masked
 from genalloy.data import bpe, precision, tables
 from genalloy.data.errors import BadData
 from genalloy.data.memory import finite, numeric

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.capabilities import has, offered, reach
-from genalloy.core.distribution import density, leading, measure_of
+from genalloy.core.distribution import density, measure_of
 from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.observations import leading
 from genalloy.core.spec import Value
 from genalloy.estimators.annealing import AnnealingPath, LogMean, forward, log_mean, temperatures, tuned
 from genalloy.mcmc.langevin import Kernel

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from genalloy.core.distribution import leading, sum_event
+from genalloy.core.distribution import sum_event
 from genalloy.core.evidence import Evidence, Kind
+from genalloy.core.observations import leading
 from genalloy.core.spec import Value
 from genalloy.diffusion.paths import Diffuses, expand_time
 from genalloy.diffusion.times import Times, UniformLambda

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import torch
 
-from genalloy.core.distribution import Masked, density
+from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence
+from genalloy.core.observations import Masked
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.independent_marginals import log_frequencies, log_normal
 from genalloy.models.ngram import LARGEST, NGram

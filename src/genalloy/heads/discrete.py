@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.core.distribution import Shape, leading
+from genalloy.core.distribution import Shape
 from genalloy.core.evidence import Evidence
+from genalloy.core.observations import leading
 from genalloy.heads.head import Factorised, Head, chosen, collapsed, component, spread_out, uniform
 
 

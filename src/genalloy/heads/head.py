@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.core.distribution import Distribution, Shape, leading, sum_event
+from genalloy.core.distribution import Distribution, Shape, sum_event
 from genalloy.core.evidence import Evidence, Measure, Unavailable
+from genalloy.core.observations import leading
 from genalloy.core.spec import Module
 
 RAW_ONE = 0.5413248546

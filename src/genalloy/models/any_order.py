@@ -37,8 +37,9 @@ import torch
 from torch import Tensor
 
 from genalloy.core.capabilities import Context, batch_of
-from genalloy.core.distribution import Distribution, Shape, leading
+from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Kind, Measure, log_mean_exp
+from genalloy.core.observations import leading
 from genalloy.core.part import Part
 from genalloy.core.spec import Value
 from genalloy.heads.head import Factorised, Head

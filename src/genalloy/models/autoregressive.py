@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from genalloy.core.capabilities import Context, batch_of
-from genalloy.core.distribution import Distribution, Masked, Shape, leading
+from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Measure, Unavailable
+from genalloy.core.observations import Masked, leading
 from genalloy.core.part import Part
 from genalloy.heads.head import Head
 

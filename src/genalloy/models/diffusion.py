@@ -6,8 +6,8 @@ Maheswaranathan & Ganguli, 2015; Ho, Jain & Abbeel, 2020; Song et al., 2021). Th
 :math:`D(x_t, t) \approx E[y|x_t]` by the parameterisation. Sampler and estimator are carried along as values, so that a nested
 density() is never ambiguous.
 
-An observation says what data are. ``ContinuousData``: coordinates of unit variance, Lebesgue. ``DiscretisedData``: integers 0..K-1 as K
-even
+An observation says what data are. ``ContinuousData``: coordinates of unit variance, Lebesgue. ``DiscretisedData``:
+integers 0..K-1 as K even
 levels of [-1, 1], counting measure, with the exact categorical
 :math:`p(x_i | x_{t_0}) \propto p_k \exp(-(x_{t_0,i} - \alpha_0 l_k)^2 / 2\sigma_0^2)` at the edge (Kingma et al., 2021).
 """
@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.core.capabilities import Context, batch_of, both
-from genalloy.core.distribution import Distribution, Shape, leading, sum_event
+from genalloy.core.distribution import Distribution, Shape, sum_event
 from genalloy.core.evidence import Evidence, Measure, counting, lebesgue
 from genalloy.core.moments import mean_and_scale
+from genalloy.core.observations import leading
 from genalloy.core.part import Part
 from genalloy.core.spec import Value
 from genalloy.diffusion.parameterisations import Edm, Parameterisation, level_log_probs

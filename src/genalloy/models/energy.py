@@ -15,8 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from genalloy.core.capabilities import Context, batch_of, both
-from genalloy.core.distribution import Distribution, Shape, density, leading, measure_of
+from genalloy.core.distribution import Distribution, Shape, density, measure_of
 from genalloy.core.evidence import Evidence
+from genalloy.core.observations import leading
 from genalloy.core.part import Part
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Kernel, Langevin, slope

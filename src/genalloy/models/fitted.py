@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from genalloy.core.capabilities import Context
-from genalloy.core.distribution import Distribution, Shape, leading
+from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, counting, lebesgue
 from genalloy.core.moments import RESOLUTION, mean_and_scale
+from genalloy.core.observations import leading
 from genalloy.core.part import Part
 
 

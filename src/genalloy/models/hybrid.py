@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.capabilities import Context
-from genalloy.core.distribution import Distribution, Shape, density, draw, leading, measure_of
+from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence
+from genalloy.core.observations import leading
 from genalloy.core.part import Part
 
 

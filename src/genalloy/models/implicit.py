@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from genalloy.core.capabilities import Context, batch_of, both
-from genalloy.core.distribution import Distribution, Shape, leading, needs_gradient
+from genalloy.core.distribution import Distribution, Shape, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.observations import leading
 from genalloy.core.part import Part
 
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.capabilities import Context, Term, Trace, batch_of, both
-from genalloy.core.distribution import Distribution, Shape, density, draw, leading, measure_of, needs_gradient
+from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.observations import leading
 from genalloy.core.part import Part
 
 

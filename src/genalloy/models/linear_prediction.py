@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.capabilities import Context, both
-from genalloy.core.distribution import Masked, Shape
+from genalloy.core.distribution import Shape
+from genalloy.core.observations import Masked
 from genalloy.core.part import Part
 from genalloy.core.spec import Module, Value
 from genalloy.heads.audio import mu_law_decode, mu_law_encode

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from genalloy.core.capabilities import Context
-from genalloy.core.distribution import Distribution, Masked, Shape, leading
+from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Unavailable, counting
+from genalloy.core.observations import Masked, leading
 from genalloy.core.part import Part
 
 LARGEST = 2**62

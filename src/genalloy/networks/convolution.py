@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.capabilities import Context, both, join
-from genalloy.core.distribution import leading
+from genalloy.core.observations import leading
 from genalloy.core.spec import Module, Value
 
 Shape = tuple[int, ...]

@@ -41,6 +41,11 @@ class Play:
             self.store[key] = make()
         return self.store[key]
 
+    def note(self, name: str, value: Tensor) -> None:
+        """A number for a person, under its name; the second of a name is "name 2"."""
+        taken = sum(known == name or known.rpartition(" ")[0] == name for known in self.terms)
+        self.terms[f"{name} {taken + 1}" if taken else name] = value.detach()
+
     @property
     def distribution(self) -> TorchDistribution:
         """model(context), once."""
@@ -115,7 +120,8 @@ class Sum(Objective):
 
     def forward(self, play: Play) -> Tensor:
         values = [term(play) for term in self.terms]
-        play.terms |= {name: value.detach() for name, value in zip(self.names, values, strict=True)}
+        for name, value in zip(self.names, values, strict=True):
+            play.note(name, value)
         return torch.stack(values).sum()
 
     def check(self, play: Play) -> None:

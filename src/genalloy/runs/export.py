@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genalloy.core.distribution import Masked
 from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.observations import Masked
 from genalloy.data import bpe
 from genalloy.data.audio import write_wave
 from genalloy.data.form import BETWEEN

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.capabilities import Context, reach, tree_map
-from genalloy.core.distribution import Masked, density
+from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, join_words
+from genalloy.core.observations import Masked
 from genalloy.data.dataset import padded_to
 from genalloy.models.completion import Completed, Completion, completer
 from genalloy.training.devices import device_of

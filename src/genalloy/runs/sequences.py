@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.distribution import Masked
 from genalloy.core.evidence import Evidence, Kind
+from genalloy.core.observations import Masked
 from genalloy.data.dataset import Dataset
 from genalloy.runs.cells import RELATION, Cell, absent
 from genalloy.runs.score import score

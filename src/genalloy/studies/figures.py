@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.core.capabilities import reach
-from genalloy.core.distribution import Masked
 from genalloy.core.evidence import Kind, Unavailable
+from genalloy.core.observations import Masked
 from genalloy.core.part import tempered
 from genalloy.data.dataset import Dataset
 from genalloy.runs.labels import cycled

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.distribution import Masked
 from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.observations import Masked
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load
 from genalloy.estimators.importance_weighted import ImportanceWeighted, importance_curve

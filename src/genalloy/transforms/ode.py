@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.core.capabilities import Context, batch_of
-from genalloy.core.distribution import Shape, leading, sum_event
+from genalloy.core.distribution import Shape, sum_event
 from genalloy.core.evidence import Evidence
+from genalloy.core.observations import leading
 from genalloy.solvers.adjoint import Backpropagated, Gradient
 from genalloy.solvers.divergence import ExactTrace, TraceEstimator, rates, velocity
 from genalloy.solvers.ode import Field, RungeKutta4, Solver, State, Steps

@@ -333,8 +333,8 @@ class PlusState(NamedTuple):
 class PixelCNNPlusPlus(Module):
     r"""Pixel network: x (\*B, C, H, W), context -> (\*B, H, W, width), seeing the pixels before in raster order.
 
-    width: parameters a pixel; see :mod:`genalloy.networks.causal.pixel_channels` for what they mean and how elements come of them.
-    The
+    width: parameters a pixel; see :mod:`genalloy.networks.causal.pixel_channels` for what they mean and how elements come
+    of them. The
     context (parts of shapes `context_shapes`) enters every block as a map. entry: how elements enter, OneHot or Scaled.
     Raises ValueError where there are more resolutions than the image can be halved.
     """
