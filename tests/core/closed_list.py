@@ -11,6 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from genalloy.training.checkpoint import FORMAT
+
 
 def node(cls: Any, arguments: Any = None, tensors: Any = None, children: Any = None) -> dict[str, Any]:
     return {"class": cls, "arguments": arguments or {}, "tensors": tensors or {}, "children": children or {}}
@@ -20,7 +22,7 @@ def spec(*nodes: dict[str, Any], root: int = 0) -> dict[str, Any]:
     return {"root": {"$module": root}, "nodes": list(nodes), "frozen": []}
 
 
-def write(path: Path, content: Any, tensors: dict[str, torch.Tensor] | None = None, number: Any = 2, **facts: Any) -> Path:
+def write(path: Path, content: Any, tensors: dict[str, torch.Tensor] | None = None, number: Any = FORMAT, **facts: Any) -> Path:
     text = json.dumps({"format": number, "spec": content, **facts})
     save_file(tensors or {}, str(path), metadata={"genalloy": text})
     return path

@@ -143,4 +143,4 @@ def test_models_read_as_compositions() -> None:
     model = Mixture([StandardNormal((2,)), Flow(StandardNormal((2,)), [Standardise(torch.zeros(2), torch.ones(2))], (2,))])
     text = repr(model)
     assert "Mixture(" in text and "Flow(" in text and "base=StandardNormal(event_shape=(2,))" in text
-    assert "Affine(shift=tensor(2,), scale=tensor(2,))" in text
+    assert "Standardise(shift=tensor(2,), scale=tensor(2,))" in text
