@@ -19,7 +19,7 @@ from torch import Tensor
 
 from genalloy.core.capabilities import Batch
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.models.any_order import Parallel, RandomStep, bound, even, schedule
 from genalloy.recipes.any_order import ardm
 from genalloy.recipes.composition import Composition, Target
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    dataset = load(options.data)
+    dataset = load_data(options.data)
     part: Any = trained(dataset, options.steps) if options.run is None else trained_model(Path(options.run))
     part.eval()
     validation, test = dataset.validation[: options.rows], dataset.test[torch.randperm(len(dataset.test))[: options.rows]]

@@ -17,22 +17,22 @@ from dataclasses import dataclass
 import torch
 
 from genalloy.core.distribution import Shape
-from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
-from genalloy.models.autoregressive import Autoregressive, AutoregressiveDistribution, naive_sample
-from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.heads.discrete import (Bernoulli, Categorical, LogisticMixture)
+from genalloy.models.autoregressive import (Autoregressive, AutoregressiveDistribution, naive_sample)
+from genalloy.networks.causal.gated_pixelcnn import (GatedPixelCNN, GatedStack)
 from genalloy.networks.causal.made import MADE
-from genalloy.networks.causal.network import CausalLayer, CausalNet, Pixels, Shift
-from genalloy.networks.causal.pixel_channels import SharedMixture, mixture_width
-from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
-from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock, Size
-from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
-from genalloy.networks.causal.pixelsnail import Snail, SnailBlocks
+from genalloy.networks.causal.network import (CausalLayer, CausalNet, Pixels, Shift)
+from genalloy.networks.causal.pixel_channels import (SharedMixture, mixture_width)
+from genalloy.networks.causal.pixel_rnn import (DiagonalBiLSTM, RowLSTM)
+from genalloy.networks.causal.pixelcnn import (MaskedStart, ResidualBlock, Size)
+from genalloy.networks.causal.pixelcnn_plusplus import (PixelCNNPlusPlus, Streams)
+from genalloy.networks.causal.pixelsnail import (Snail, SnailBlocks)
 from genalloy.networks.causal.positions import PositionalEmbedding
-from genalloy.networks.causal.recurrent import GRU, Recurrent
-from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided
-from genalloy.networks.causal.transformer import Attention, blocks
-from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet, doubling
-from genalloy.networks.input_embedding import OneHot, ScaledInput
+from genalloy.networks.causal.recurrent import (GRU, Recurrent)
+from genalloy.networks.causal.sparse_attention import (DenseAttention, Fixed, LocalPatches, Pattern, Strided)
+from genalloy.networks.causal.transformer import (Attention, blocks)
+from genalloy.networks.causal.wavenet import (CausalConvolution, WaveNet, doubling)
+from genalloy.networks.input_embedding import (OneHot, ScaledInput)
 from genalloy.networks.mlp import Hidden
 
 LEVELS = 256
@@ -80,7 +80,7 @@ def pixels(width: int, *layers: Callable[[int, Size], CausalLayer]) -> Callable[
     return model
 
 
-def gated(stack: Stack) -> Callable[[int], Autoregressive]:
+def gated(stack: GatedStack) -> Callable[[int], Autoregressive]:
     """Bits over side x side pixels."""
     return lambda side: Autoregressive(GatedPixelCNN((1, side, side), 1, stack), Bernoulli(), (1, side, side))
 
@@ -126,7 +126,7 @@ CONTENDERS = {
     "raster GRU, 1 layer": Contender(raster(lambda width: Recurrent(width, GRU())), 1024, 8, 64),
     "PixelCNN, 7x7 and 7 blocks of 64 channels": Contender(pixels(128, *7 * [ResidualBlock])),
     "PixelCNN, 7x7 and 7 blocks of 32 channels": Contender(pixels(64, *7 * [ResidualBlock])),
-    "gated PixelCNN, 8 layers of 64 channels": Contender(gated(Stack(channels=64, layers=8)), check=8),
+    "gated PixelCNN, 8 layers of 64 channels": Contender(gated(GatedStack(channels=64, layers=8)), check=8),
     "PixelSNAIL, 2 blocks, width 64": Contender(pixels(64, lambda width, size: SnailBlocks(width, size, Snail(2, 2)))),
     "Row LSTM, 1 layer, h = 32": Contender(pixels(64, RowLSTM)),
     "Row LSTM, 7 layers, h = 16": Contender(pixels(32, *7 * [RowLSTM])),

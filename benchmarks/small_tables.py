@@ -16,7 +16,7 @@ import torch
 from sklearn import datasets
 
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.evaluation.baselines import independent
 from genalloy.evaluation.metric import Metric
 from genalloy.runs.create import create_run
@@ -32,9 +32,9 @@ ALLOWED = -3.0
 def table(name: str, seed: int) -> Dataset:
     """A table of scikit-learn's, with labels where it has classes, or whatever else is known by the name."""
     if name not in SKLEARN:
-        return load(name, seed=seed)
+        return load_data(name, seed=seed)
     bunch = getattr(datasets, f"load_{name}")()
-    return load(
+    return load_data(
         (bunch.data, bunch.target) if hasattr(bunch, "target_names") and bunch.target.ndim == 1 else bunch.data, seed=seed
     )
 

@@ -11,31 +11,24 @@ import sys
 import torch
 from torch import Tensor
 
-from genalloy import Objective, density, fit
-from genalloy.core.capabilities import Batch
-from genalloy.core.schedules import Cosine
-from genalloy.data.load import load
-from genalloy.heads.gaussian import StandardNormal
-from genalloy.models.flow import Flow
-from genalloy.networks.mlp import ResidualMLP
-from genalloy.objectives.adversarial import Adversarial, Critic
-from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.training.options import Training
-from genalloy.transforms.coupling import alternating, coupling
-from genalloy.transforms.linear import ActNorm
+import genalloy as ga
 
 
-def flow() -> Flow:
-    steps = [ActNorm((2,))]
+def flow() -> ga.Flow:
+    steps = [ga.transforms.ActNorm((2,))]
     for i in range(8):
-        steps += [coupling(alternating(2, i % 2 == 1)), ActNorm((2,))]
-    return Flow(StandardNormal((2,)), steps, (2,))
+        steps += [ga.transforms.coupling(ga.transforms.alternating(2, i % 2 == 1)), ga.transforms.ActNorm((2,))]
+    return ga.Flow(ga.heads.StandardNormal((2,)), steps, (2,))
 
 
-def objectives() -> list[Objective]:
+def objectives() -> list[ga.Objective]:
     """One critic judges one game, so each objective gets its own."""
-    critics = [Critic(ResidualMLP(((2,),))) for _ in range(2)]
-    return [MaximumLikelihood(), Adversarial(critics[0]), MaximumLikelihood() + 0.1 * Adversarial(critics[1])]
+    critics = [ga.objectives.Critic(ga.networks.ResidualMLP(((2,),))) for _ in range(2)]
+    return [
+        ga.objectives.MaximumLikelihood(),
+        ga.objectives.Adversarial(critics[0]),
+        ga.objectives.MaximumLikelihood() + 0.1 * ga.objectives.Adversarial(critics[1]),
+    ]
 
 
 def far(samples: Tensor, modes: Tensor) -> float:
@@ -44,15 +37,15 @@ def far(samples: Tensor, modes: Tensor) -> float:
 
 
 def main(smoke: bool) -> None:
-    data, steps = load("8gaussians"), 10 if smoke else 800
+    data, steps = ga.load_data("8gaussians"), 10 if smoke else 800
     print(f"best possible: {data.entropy_optimum:.4f} nats")
     for index in range(3):
         torch.manual_seed(0)
         model, objective = flow(), objectives()[index]
-        rows = (Batch(data.train[torch.randint(len(data.train), (256,))]) for _ in range(steps))
-        for _ in fit(model, objective, rows, training=Training(rate=Cosine(1.0, 0.01, steps), clip=10.0)):
+        rows = (ga.Batch(data.train[torch.randint(len(data.train), (256,))]) for _ in range(steps))
+        for _ in ga.fit(model, objective, rows, training=ga.Training(rate=ga.schedules.Cosine(1.0, 0.01, steps), clip=10.0)):
             pass
-        print(f"{objective!r}: {density(model(), data.test)}, {far(model().sample((5000,)), data.modes):.1%} off the modes")
+        print(f"{objective!r}: {ga.density(model(), data.test)}, {far(model().sample((5000,)), data.modes):.1%} off the modes")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from genalloy import Alloy
+import genalloy as ga
 from genalloy.evaluation.outliers import complexity
 
 
@@ -21,7 +21,7 @@ def main(smoke: bool) -> None:
     images = load_digits().images.astype(np.uint8)
     train, test = train_test_split(images, test_size=360, random_state=0)
     sets = {"upside down": test[:, ::-1], "mirrored": test[:, :, ::-1], "negatives": 16 - test}
-    model = Alloy("made", steps=20 if smoke else 1000).fit(train)
+    model = ga.Alloy("made", steps=20 if smoke else 1000).fit(train)
 
     inside = -model.score_samples(test)  # MADE's mass function of integers is EXACT
     print(f"test rows: {-inside.mean():.1f} nats; AUROC of test rows against each set:")

@@ -14,18 +14,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from genalloy import density, fit
-from genalloy.core.capabilities import Batch
-from genalloy.data.load import load
-from genalloy.heads.discrete import Categorical
-from genalloy.heads.filtered import Filtered, Temperature
-from genalloy.models.autoregressive import Autoregressive
-from genalloy.models.ngram import NGram
-from genalloy.networks.causal.made import MADE
-from genalloy.networks.input_embedding import OneHot
-from genalloy.networks.mlp import Hidden
-from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.training.options import Adam, Training
+import genalloy as ga
 
 WINDOW = 24
 WORDS = ("cat", "mat", "dog", "hat", "rat", "bat", "cow", "log")
@@ -39,18 +28,22 @@ def story(lines: int) -> str:
 def main(smoke: bool) -> None:
     with TemporaryDirectory() as folder:
         Path(folder, "story.txt").write_text(story(60 if smoke else 600))
-        data = load(f"{folder}/story.txt@window={WINDOW}")
+        data = ga.load_data(f"{folder}/story.txt@window={WINDOW}")
     levels = data.space.levels or 0
     torch.manual_seed(0)
-    model = Autoregressive(MADE((WINDOW,), levels, Hidden((256, 256)), entry=OneHot(levels)), Categorical(levels), (WINDOW,))
-    rows = (Batch(data.train[torch.randint(len(data.train), (64,))]) for _ in range(10 if smoke else 600))
-    for _ in fit(model, MaximumLikelihood(), rows, training=Training(Adam(2e-3))):
+    model = ga.Autoregressive(
+        ga.networks.MADE((WINDOW,), levels, ga.networks.Hidden((256, 256)), entry=ga.networks.OneHot(levels)),
+        ga.heads.Categorical(levels),
+        (WINDOW,),
+    )
+    rows = (ga.Batch(data.train[torch.randint(len(data.train), (64,))]) for _ in range(10 if smoke else 600))
+    for _ in ga.fit(model, ga.objectives.MaximumLikelihood(), rows, training=ga.Training(ga.Adam(2e-3))):
         pass
-    colder = Autoregressive(model.network, Filtered(model.head, (Temperature(0.5),)), (WINDOW,))
-    grams = NGram.of(data.train.flatten()[None], levels, order=5, window=WINDOW)
+    colder = ga.Autoregressive(model.network, ga.heads.Filtered(model.head, (ga.heads.Temperature(0.5),)), (WINDOW,))
+    grams = ga.models.NGram.of(data.train.flatten()[None], levels, order=5, window=WINDOW)
     given = data.admit("the cat s" + " " * (WINDOW - 9))[0]
     for name, part in {"MADE": model, "MADE, colder": colder, "5-grams": grams}.items():
-        evidence = density(part(), data.test)
+        evidence = ga.density(part(), data.test)
         bits = -float(evidence.value.detach().mean()) / WINDOW / math.log(2)
         made = part().complete(given, torch.arange(WINDOW) < 9, (3,))
         print(f"{name}: {bits:.3f} bits a character ({evidence.kind.value}; {evidence.how})", *data.restore(made), sep="\n  ")

@@ -13,12 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy import density, fit
-from genalloy.core.capabilities import Batch
-from genalloy.data.load import load
-from genalloy.models.any_order import Parallel, bound, schedule
+import genalloy as ga
+from genalloy.models.any_order import bound, schedule
 from genalloy.recipes.any_order import ardm
-from genalloy.recipes.composition import Target
 
 SHADES = " .:-=+*#%@"
 
@@ -31,17 +28,17 @@ def picture(*images: Tensor) -> str:
 
 def main(smoke: bool) -> None:
     torch.manual_seed(0)
-    data, steps = load("digits"), 10 if smoke else 1000
-    composition = ardm(Target.of(data))
+    data, steps = ga.load_data("digits"), 10 if smoke else 1000
+    composition = ardm(ga.recipes.Target.of(data))
     model: Any = composition.model
     phase = composition.each()[0]
-    rows = (Batch(data.train[torch.randint(len(data.train), (phase.batch,))]) for _ in range(steps))
-    for _ in fit(model, phase.objective, rows, training=phase.planned(steps, 0)):
+    rows = (ga.Batch(data.train[torch.randint(len(data.train), (phase.batch,))]) for _ in range(steps))
+    for _ in ga.fit(model, phase.objective, rows, training=phase.planned(steps, 0)):
         pass
     model.eval()
     x = data.test[3]
     with torch.no_grad():
-        print(f"test rows: {density(model(), data.test)}")
+        print(f"test rows: {ga.density(model(), data.test)}")
     left = (torch.arange(8) < 4).expand(1, 8, 8)
     masks = {"left half": left, "upper half": left.transpose(1, 2), "a third at random": torch.rand(1, 8, 8) < 1 / 3}
     for name, known in masks.items():
@@ -51,7 +48,7 @@ def main(smoke: bool) -> None:
     losses = model.step_losses(data.validation)
     sizes = schedule(losses, 10)
     print(f"\n64 steps: log p(x) >= {bound(losses):.1f} nats; the best 10 steps {sizes}: >= {bound(losses, sizes):.1f} nats")
-    print(picture(*model.under(Parallel(sizes))().sample((6,))[:, 0]))
+    print(picture(*model.under(ga.models.Parallel(sizes))().sample((6,))[:, 0]))
 
 
 if __name__ == "__main__":

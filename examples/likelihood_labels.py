@@ -9,20 +9,17 @@ import sys
 
 import torch
 
-from genalloy import Alloy, Kind
-from genalloy.core.evidence import Evidence
-from genalloy.data.load import load
-from genalloy.estimators.importance_weighted import ImportanceWeighted
+import genalloy as ga
 
 MEANING = {
-    Kind.EXACT: "this is log p(x)",
-    Kind.LOWER: "log p(x) is at least this",
-    Kind.ESTIMATE: "near log p(x), above or below",
+    ga.Kind.EXACT: "this is log p(x)",
+    ga.Kind.LOWER: "log p(x) is at least this",
+    ga.Kind.ESTIMATE: "near log p(x), above or below",
 }
 
 
-def show(name: str, scores: Evidence) -> None:
-    if scores.kind is Kind.NONE:
+def show(name: str, scores: ga.Evidence) -> None:
+    if scores.kind is ga.Kind.NONE:
         print(f"{name:12} n/a: {scores.how}")
         return
     error = float(scores.value.std()) / len(scores.value) ** 0.5
@@ -30,16 +27,16 @@ def show(name: str, scores: Evidence) -> None:
 
 
 def main(smoke: bool) -> None:
-    data = load("8gaussians", limit=100 if smoke else 10_000)
+    data = ga.load_data("8gaussians", limit=100 if smoke else 10_000)
     train, test = data.train.numpy(), data.test.numpy()
     exact = data.log_density(data.test)
     print(f"{'the truth':12} {float(exact.mean()):.3f} on these test rows, {data.entropy_optimum:.4f} on average")
     for name in ("realnvp", "vae", "ddpm", "r3gan"):
-        model = Alloy(name, steps=15 if smoke else 1500).fit(train)
+        model = ga.Alloy(name, steps=15 if smoke else 1500).fit(train)
         show(name, model.density(test))
         if name == "vae":  # more samples a row tighten the bound; it stays a bound
             for k in (4, 64):
-                show(f"vae, k = {k}", model.density(test, ImportanceWeighted(k)))
+                show(f"vae, k = {k}", model.density(test, ga.estimators.ImportanceWeighted(k)))
 
 
 if __name__ == "__main__":

@@ -9,50 +9,48 @@ import sys
 
 import torch
 
-from genalloy import density, fit
-from genalloy.core.capabilities import Batch
-from genalloy.core.part import Conditional
-from genalloy.core.schedules import Cosine
-from genalloy.data.load import load
-from genalloy.estimators.importance_weighted import ImportanceWeighted
-from genalloy.heads.discrete import Categorical
-from genalloy.heads.gaussian import Gaussian, StandardNormal
-from genalloy.models.flow import Flow
-from genalloy.models.latent import LatentVariable
-from genalloy.networks.mlp import MLP
-from genalloy.objectives.bounds import ELBO
-from genalloy.training.options import Adam, Training
-from genalloy.transforms.autoregressive import masked
-from genalloy.transforms.coupling import alternating, coupling
-from genalloy.transforms.layer import Inverse
+import genalloy as ga
 
 X, Z = (1, 8, 8), (8,)  # event shapes of the observation and of the code
 
 
-def build(nested: bool) -> LatentVariable:
+def build(nested: bool) -> ga.LatentVariable:
     """The same decoder and encoder; with `nested`, both ends of the code are flows."""
-    prior = StandardNormal(Z)
-    likelihood = Conditional(Categorical(17), MLP((Z,), 64 * 17, dropout=0.1), X, (Z,))
-    posterior = Conditional(Gaussian(), MLP((X,), 8 * 2, shift=8.0, scale=4.0, dropout=0.1), Z, (X,))
+    prior = ga.heads.StandardNormal(Z)
+    likelihood = ga.Conditional(ga.heads.Categorical(17), ga.networks.MLP((Z,), 64 * 17, dropout=0.1), X, (Z,))
+    posterior = ga.Conditional(ga.heads.Gaussian(), ga.networks.MLP((X,), 8 * 2, shift=8.0, scale=4.0, dropout=0.1), Z, (X,))
     if nested:
-        prior = Flow(prior, [coupling(alternating(8, odd)) for odd in (False, True) * 2], Z)
-        posterior = Flow(posterior, [Inverse(masked(8)), Inverse(masked(8, order=tuple(range(7, -1, -1))))], Z, (X,))
-    return LatentVariable(prior, likelihood, posterior)
+        prior = ga.Flow(prior, [ga.transforms.coupling(ga.transforms.alternating(8, odd)) for odd in (False, True) * 2], Z)
+        posterior = ga.Flow(
+            posterior,
+            [
+                ga.transforms.Inverse(ga.transforms.masked(8)),
+                ga.transforms.Inverse(ga.transforms.masked(8, order=tuple(range(7, -1, -1)))),
+            ],
+            Z,
+            (X,),
+        )
+    return ga.LatentVariable(prior, likelihood, posterior)
 
 
 def main(smoke: bool) -> None:
-    data, steps = load("digits"), 20 if smoke else 2000
+    data, steps = ga.load_data("digits"), 20 if smoke else 2000
     for nested in (False, True):
         torch.manual_seed(0)
         model = build(nested)
-        rows = (Batch(data.train[torch.randint(len(data.train), (128,))]) for _ in range(steps))
-        for _ in fit(model, ELBO(), rows, training=Training(Adam(2e-3), Cosine(1.0, 0.01, steps), clip=100.0)):
+        rows = (ga.Batch(data.train[torch.randint(len(data.train), (128,))]) for _ in range(steps))
+        for _ in ga.fit(
+            model,
+            ga.objectives.ELBO(),
+            rows,
+            training=ga.Training(ga.Adam(2e-3), ga.schedules.Cosine(1.0, 0.01, steps), clip=100.0),
+        ):
             pass
         model.eval()
         with torch.no_grad():
             print(model if nested else "plain VAE")
-            print(density(model(), data.test))
-            print(ImportanceWeighted(64)(model(), data.test))
+            print(ga.density(model(), data.test))
+            print(ga.estimators.ImportanceWeighted(64)(model(), data.test))
 
 
 if __name__ == "__main__":

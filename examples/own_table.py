@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from genalloy import Alloy
+import genalloy as ga
 
 
 def penguins(rows: int, seed: int = 0) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def penguins(rows: int, seed: int = 0) -> pd.DataFrame:
 
 def main(smoke: bool) -> None:
     table, new = penguins(2000), penguins(500, seed=1)
-    model = Alloy("maf", steps=20 if smoke else 1500).fit(table)
+    model = ga.Alloy("maf", steps=20 if smoke else 1500).fit(table)
     made = model.sample(1000)
 
     print(made.head(4), made.dtypes.astype(str).to_dict(), sep="\n")

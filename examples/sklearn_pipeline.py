@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from genalloy import Alloy, Unavailable
+import genalloy as ga
 
 
 def main(smoke: bool) -> None:
@@ -22,25 +22,25 @@ def main(smoke: bool) -> None:
     X, y = load_iris(return_X_y=True)
 
     # transform() gives the codes, so a VAE is a feature extractor
-    classify = make_pipeline(StandardScaler(), Alloy("vae", settings={"latent": 2}, steps=steps), LogisticRegression())
+    classify = make_pipeline(StandardScaler(), ga.Alloy("vae", settings={"latent": 2}, steps=steps), LogisticRegression())
     print("accuracy from two codes, three folds:", cross_val_score(classify, X, y, cv=3).round(3))
 
     # score() is the mean log-density, so that a search picks the setting that describes held-out rows best
     search = GridSearchCV(
-        Alloy("maf", steps=steps), {"settings": [{"layers": 2}, {"layers": 5}]}, cv=KFold(2, shuffle=True, random_state=0)
+        ga.Alloy("maf", steps=steps), {"settings": [{"layers": 2}, {"layers": 5}]}, cv=KFold(2, shuffle=True, random_state=0)
     )
     print("best setting:", search.fit(X).best_params_, f"{search.best_score_:.3f} nats a row")
 
     fitted, held_out = train_test_split(X, random_state=0)
-    flow = Alloy("maf", steps=steps).fit(fitted)
+    flow = ga.Alloy("maf", steps=steps).fit(fitted)
     print("exact log-densities:", flow.score_samples(held_out[:3]).round(2))
     print("two flowers:", flow.sample(2).round(1).tolist())
 
     # a VAE has no exact log-density: score_samples says so, density gives the bound with its label
-    vae = Alloy("vae", steps=steps).fit(fitted)
+    vae = ga.Alloy("vae", steps=steps).fit(fitted)
     try:
         vae.score_samples(held_out)
-    except Unavailable as reason:
+    except ga.Unavailable as reason:
         print(reason)
     bound = vae.density(held_out)
     print(f"density: {bound.mean():.3f} nats, {bound.kind.value} ({bound.how})")

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import genalloy.alloy as alloy_module
 from genalloy import Alloy, Kind, Unavailable, density
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.runs.create import create_run
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.terminal import train_in_terminal
@@ -448,7 +448,7 @@ def test_sequences_of_unequal_length_are_fitted_with_all_that_stands_beside_them
         alloy_module, "create_run", lambda asked, folder, data: seen.append(data) or create_run(asked, folder, data)
     )
     alloy = Alloy("made", steps=2).fit(rows)
-    whole = load(rows)
+    whole = load_data(rows)
     assert len(seen[0].train) == len(seen[0].lengths["train"]) == len(whole.train) + len(whole.test)
     assert torch.equal(seen[0].lengths["train"][-len(whole.test) :], whole.lengths["test"])
     drawn = alloy.sample(50)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from genalloy.core.evidence import Kind
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.objectives.objective import Objective, Scaled, Sum
 from genalloy.recipes import registry
 from genalloy.recipes.composition import Target
@@ -123,7 +123,7 @@ def test_readme_explains_every_label():
 def test_systems_lists_every_recipe_with_its_labels_and_objective():
     table = rows("docs/systems.md", "## Systems")
     assert list(table) == list(all_recipes())
-    targets = [Target.of(load("moons", limit=100)), Target.of(load("digits", limit=100))]
+    targets = [Target.of(load_data("moons", limit=100)), Target.of(load_data("digits", limit=100))]
     for name, recipe in all_recipes().items():
         composition, objective, label, shown = table[name]
         assert label == " / ".join(dict.fromkeys((recipe.kind.value, recipe.grid_kind.value)))
@@ -159,6 +159,6 @@ def test_comparison_format_names_every_field(tmp_path):
 
     said = text("docs/comparison-format.md")
     names = {f.name for cls in (read.Comparison, read.Data, read.Column, read.Row, read.Cell, Cell) for f in fields(cls)}
-    names |= {column["id"] for column in written.columns(load("moons", limit=50).space)} - {"best"}
+    names |= {column["id"] for column in written.columns(load_data("moons", limit=50).space)} - {"best"}
     missing = sorted(n for n in names if f"`{n}`" not in said)
     assert not missing, f"docs/comparison-format.md does not mention {missing}"

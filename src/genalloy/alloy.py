@@ -26,7 +26,7 @@ from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.observations import Masked
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load, rows
+from genalloy.data.load import load_data, rows
 from genalloy.data.memory import unmasked
 from genalloy.data.space import Space
 from genalloy.evaluation.accuracy import label_log_probs
@@ -137,13 +137,13 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _loaded(self, x: Any, y: Any, settings: RunSettings) -> tuple[Dataset, Array]:
         """The data that are trained on, and the distinct labels as the caller wrote them."""
-        dataset = load(x, seed=settings.seed)
+        dataset = load_data(x, seed=settings.seed)
         if y is not None and _takes_labels(settings, dataset):
             if isinstance(x, (str, Path, tuple)):
                 raise ValueError("y was given beside data that bring their own labels; expected it with rows alone: leave y out")
             check_consistent_length(x, y)
             classes, codes = _distinct(y)
-            return _all_rows(load((x, codes), seed=settings.seed)), classes
+            return _all_rows(load_data((x, codes), seed=settings.seed)), classes
         if y is not None:
             how = "; give settings={'conditional': True} to model X given y" * ("conditional" in find(self.recipe).settings())
             warnings.warn(f"{self.recipe} takes no labels here, so y is not used{how}", stacklevel=4)

@@ -12,7 +12,7 @@ import pytest
 from genalloy.data.columns import parsed
 from genalloy.data.dataset import Dataset
 from genalloy.data.errors import BadData
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 
 pytest.importorskip("pandas", reason="tables are data frames")
 RNG = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def german(value: float) -> str:
 
 def read(folder: Path, text: str | bytes, **asked: Any) -> Dataset:
     (folder / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load(folder / "t.csv", **asked)
+    return load_data(folder / "t.csv", **asked)
 
 
 def names(data: Dataset) -> list[tuple[str, str]]:
@@ -220,16 +220,16 @@ def test_a_file_beside_the_table(tmp_path: Path) -> None:
     data = read(tmp_path, PEOPLE)
     assert names(data) == [("signup", "integer"), ("age", "integer"), ("b", "real")]
     assert any("t.toml" in note for note in data.notes)
-    assert names(load(tmp_path / "t.csv", columns={"age": "drop"})) == [("signup", "integer"), ("b", "real")]
+    assert names(load_data(tmp_path / "t.csv", columns={"age": "drop"})) == [("signup", "integer"), ("b", "real")]
     before = data.source["sha256"]
     (tmp_path / "t.toml").write_text('[columns]\nsignup = "date"\nid = "drop"\nage = "real"\n')
-    assert load(tmp_path / "t.csv").source["sha256"] != before, "other columns are other data"
+    assert load_data(tmp_path / "t.csv").source["sha256"] != before, "other columns are other data"
     (tmp_path / "t.toml").write_text('header = true\nseparator = "x"\n')
     assert [name for name, _ in names(read(tmp_path, table("3x4", lambda i: f"{i % 3 + 5}x{i % 4}")))] == ["3", "4"]
     for content, words in (("headr = 1", "did you mean 'header'"), ("a =", "cannot read"), ("[columns]\na = 1", "no text")):
         (tmp_path / "t.toml").write_text(content)
         with pytest.raises(BadData, match=words):
-            load(tmp_path / "t.csv")
+            load_data(tmp_path / "t.csv")
 
 
 def test_what_the_command_line_says() -> None:
@@ -243,7 +243,7 @@ def test_what_the_command_line_says() -> None:
 def test_columns_are_for_tables() -> None:
     for source in (np.column_stack([A, B]), "8gaussians", "digits"):
         with pytest.raises(BadData, match="no table"):
-            load(source, columns={"a": "drop"})
+            load_data(source, columns={"a": "drop"})
 
 
 def test_zeros_and_bounds_are_noted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genalloy.data.energies import ENERGIES, U1, U2, U3, Energy
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 
 PUBLISHED = {"u1": 1.8775, "u2": 2.0824, "u3": 2.6420, "u4": 2.6850}
 SOFT = {"u1": 1.8775, "u2": 2.1129, "u3": 2.6726, "u4": 2.7247}
@@ -54,7 +54,7 @@ def test_gradients_lead_back_from_far_outside() -> None:
 
 
 def test_as_data_sets() -> None:
-    data = load("u4", limit=200)
+    data = load_data("u4", limit=200)
     assert data.train.shape == (200, 2) and data.log_density is not None and data.entropy_optimum is not None
     assert data.log_density(data.test).isfinite().all()
     assert data.entropy_optimum == pytest.approx(ENERGIES["u4"](0.0).optimum(), abs=1e-5)

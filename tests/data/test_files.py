@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from genalloy.data.errors import BadData
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 
 RNG = np.random.default_rng(1)
 REALS = RNG.normal(size=(40, 3))
@@ -32,16 +32,16 @@ def pictures(folder: Path, arrays: np.ndarray, suffix: str = "png") -> None:
 
 def test_npy_and_npz(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", BYTES)
-    assert load(tmp_path / "a.npy").space.shape == (1, 5, 4)
+    assert load_data(tmp_path / "a.npy").space.shape == (1, 5, 4)
     np.savez(tmp_path / "a.npz", x=BYTES, y=np.arange(40) % 3)
-    data = load(str(tmp_path / "a.npz"))
+    data = load_data(str(tmp_path / "a.npz"))
     assert data.label_names == ("0", "1", "2") and len(data.labels["train"]) == 32
     np.savez(tmp_path / "b.npz", first=REALS, second=BYTES)
-    assert load(f"{tmp_path}/b.npz:first").space.shape == (3,)
+    assert load_data(f"{tmp_path}/b.npz:first").space.shape == (3,)
     with pytest.raises(BadData, match="keys first, second"):
-        load(tmp_path / "b.npz")
+        load_data(tmp_path / "b.npz")
     with pytest.raises(BadData, match="did you mean 'second'"):
-        load(f"{tmp_path}/b.npz:secnd")
+        load_data(f"{tmp_path}/b.npz:secnd")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_npy_and_npz(tmp_path: Path) -> None:
 )
 def test_own_parts_are_kept(tmp_path: Path, names: tuple[str, ...]) -> None:
     np.savez(tmp_path / "p.npz", **dict(zip(names, (REALS[:25], REALS[25:30], REALS[30:]), strict=True)))
-    data = load(tmp_path / "p.npz", seed=5)
+    data = load_data(tmp_path / "p.npz", seed=5)
     np.testing.assert_array_equal(data.train.numpy(), REALS[:25].astype(np.float32))
     np.testing.assert_array_equal(data.validation.numpy(), REALS[25:30].astype(np.float32))
     np.testing.assert_array_equal(data.test.numpy(), REALS[30:].astype(np.float32))
@@ -64,7 +64,7 @@ def test_validation_is_cut_from_train(tmp_path: Path) -> None:
         y_train=np.arange(30) % 2,
         y_test=np.arange(10) % 2,
     )
-    data = load(tmp_path / "p.npz")
+    data = load_data(tmp_path / "p.npz")
     assert [len(p) for p in (data.train, data.validation, data.test)] == [27, 3, 10]
     np.testing.assert_array_equal(data.test[:, 0].numpy(), BYTES[30:])
     together = torch.cat([data.train, data.validation]).flatten(1).numpy()
@@ -75,13 +75,13 @@ def test_validation_is_cut_from_train(tmp_path: Path) -> None:
 def test_npz_refusals(tmp_path: Path) -> None:
     np.savez(tmp_path / "ragged.npz", train=REALS, train_len=np.array([20, 19]))
     with pytest.raises(BadData, match="adds up to 39 steps, train has"):
-        load(tmp_path / "ragged.npz")
+        load_data(tmp_path / "ragged.npz")
     np.savez(tmp_path / "p.npz", train=REALS, test=REALS[:, :2])
     with pytest.raises(BadData, match="expected one shape"):
-        load(tmp_path / "p.npz")
+        load_data(tmp_path / "p.npz")
     np.savez(tmp_path / "o.npz", x=np.array([{}, []], dtype=object))
     with pytest.raises(BadData, match="pickled"):
-        load(tmp_path / "o.npz")
+        load_data(tmp_path / "o.npz")
 
 
 def test_idx_finds_its_siblings(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_idx_finds_its_siblings(tmp_path: Path) -> None:
         idx(tmp_path / f"{part}-images-idx3-ubyte.gz", BYTES[rows])
         idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", (np.arange(40) % 4).astype(np.uint8)[rows])
     for source in (tmp_path, tmp_path / "train-images-idx3-ubyte.gz"):
-        data = load(source)
+        data = load_data(source)
         np.testing.assert_array_equal(data.test[:, 0].numpy(), BYTES[30:])
         assert data.labels["test"].tolist() == [2, 3, 0, 1] * 2 + [2, 3] and len(data.train) == 27
 
@@ -97,7 +97,7 @@ def test_idx_finds_its_siblings(tmp_path: Path) -> None:
 def test_folder_of_pictures(tmp_path: Path) -> None:
     pictures(tmp_path / "cats", BYTES[:20])
     pictures(tmp_path / "dogs", BYTES[20:])
-    data = load(tmp_path)
+    data = load_data(tmp_path)
     assert data.label_names == ("cats", "dogs") and data.space.levels == 256 and data.space.shape == (1, 5, 4)
     cats = {row.tobytes() for row in BYTES[:20]}
     assert [row.tobytes() in cats for row in data.restore(data.train)] == [i == 0 for i in data.labels["train"]]
@@ -108,36 +108,36 @@ def test_folder_with_own_parts_and_colours(tmp_path: Path) -> None:
     for label in ("a", "b"):
         pictures(tmp_path / "train" / label, colour)
         pictures(tmp_path / "test" / label, colour[:3])
-    data = load(tmp_path)
+    data = load_data(tmp_path)
     assert data.space.shape == (3, 5, 4) and len(data.test) == 6 and data.label_names == ("a", "b")
     assert data.restore(data.test).shape == (6, 5, 4, 3)
 
 
 def test_folder_refusals(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no pictures"):
-        load(tmp_path)
+        load_data(tmp_path)
     pictures(tmp_path / "a", BYTES)
     pictures(tmp_path / "b", BYTES[:1, :3])
     with pytest.raises(BadData, match="pictures of 4x5 and of 4x3"):
-        load(tmp_path)
+        load_data(tmp_path)
     (tmp_path / "b" / "000.png").write_bytes(b"not a picture")
     with pytest.raises(BadData, match="cannot read the picture"):
-        load(tmp_path)
+        load_data(tmp_path)
     with pytest.raises(BadData, match="label column"):
-        load(tmp_path / "a", label="y")
+        load_data(tmp_path / "a", label="y")
     with pytest.raises(BadData, match="single picture"):
-        load(tmp_path / "a" / "000.png")
+        load_data(tmp_path / "a" / "000.png")
 
 
 def test_text(tmp_path: Path) -> None:
     text = "the quick brown fox jumps over the lazy dog; " * 60
     (tmp_path / "t.txt").write_text(text)
     (tmp_path / "t.txt.gz").write_bytes(gzip.compress(text.encode()))
-    data = load(tmp_path / "t.txt")
+    data = load_data(tmp_path / "t.txt")
     assert data.space.kind == "text" and data.space.levels == len(set(text)) and data.space.shape == (64,)
     assert text.startswith("".join(data.restore(data.train)))
     assert len(text) - 3 * 64 < 64 * (len(data.train) + len(data.validation) + len(data.test)) <= len(text)
-    assert torch.equal(data.train, load(tmp_path / "t.txt.gz").train)
+    assert torch.equal(data.train, load_data(tmp_path / "t.txt.gz").train)
     assert torch.equal(data.admit(data.restore(data.test)), data.test) and data.admit(text).shape == (
         len(text) // 64,
         64,
@@ -167,5 +167,5 @@ BROKEN = {
 def test_broken_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(BROKEN[name])
     with pytest.raises(BadData, match=name) as error:
-        load(tmp_path / name)
+        load_data(tmp_path / name)
     assert "\n" not in str(error.value) and ";" in str(error.value)

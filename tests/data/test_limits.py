@@ -14,7 +14,7 @@ import pytest
 
 from genalloy.data import limits
 from genalloy.data.errors import BadData
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 
 
 def claiming(shape: tuple[int, ...], dtype: str = "<f8") -> bytes:
@@ -74,7 +74,7 @@ def test_claims_and_bombs(tmp_path: Path, write: Callable[[Path], Path], words: 
     tracemalloc.start()
     try:
         with pytest.raises(BadData, match=words) as error:
-            load(str(path))
+            load_data(str(path))
         assert "\n" not in str(error.value)
         assert tracemalloc.get_traced_memory()[1] < 2.5 * limits.FLOOR
     finally:
@@ -84,6 +84,6 @@ def test_claims_and_bombs(tmp_path: Path, write: Callable[[Path], Path], words: 
 def test_honest_files_pass(tmp_path: Path) -> None:
     for order in ("C", "F"):
         np.save(tmp_path / "a.npy", np.asarray(np.random.default_rng(0).normal(size=(50, 3)), order=order))
-        assert load(tmp_path / "a.npy").space.shape == (3,)
+        assert load_data(tmp_path / "a.npy").space.shape == (3,)
     np.savez_compressed(tmp_path / "z.npz", x=np.pad(np.eye(40, dtype=np.uint8), ((0, 0), (0, 5000))))
-    assert load(tmp_path / "z.npz").space.dims == 5040
+    assert load_data(tmp_path / "z.npz").space.dims == 5040

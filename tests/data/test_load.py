@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from genalloy.data.errors import BadData
-from genalloy.data.load import load, rows
+from genalloy.data.load import load_data, rows
 
 RNG = np.random.default_rng(0)
 REALS = RNG.normal(size=(100, 3))
@@ -19,11 +19,11 @@ BYTES = RNG.integers(0, 256, (60, 6, 5, 3), dtype=np.uint8)
 
 
 def test_toy() -> None:
-    data = load("8gaussians", seed=1, limit=500)
+    data = load_data("8gaussians", seed=1, limit=500)
     assert [len(p) for p in (data.train, data.validation, data.test)] == [500, 500, 500]
     assert data.log_density is not None and data.modes is not None and data.entropy_optimum == pytest.approx(-2.8319, abs=1e-4)
-    assert torch.equal(data.test, load("8gaussians", seed=1, limit=500).test)
-    assert not torch.equal(data.test, load("8gaussians", seed=2, limit=500).test)
+    assert torch.equal(data.test, load_data("8gaussians", seed=1, limit=500).test)
+    assert not torch.equal(data.test, load_data("8gaussians", seed=2, limit=500).test)
     assert not torch.equal(data.test[:9], data.train[:9])
 
 
@@ -31,7 +31,7 @@ def test_digits_are_split_as_scikit_learn_does() -> None:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    data = load("digits")
+    data = load_data("digits")
     x, y = load_digits(return_X_y=True)
     rest, test, _, y_test = train_test_split(x, y, test_size=360, random_state=0)
     np.testing.assert_array_equal(data.test.flatten(1).numpy(), test)
@@ -46,12 +46,12 @@ def test_digits_are_split_as_scikit_learn_does() -> None:
 
 def test_split_is_a_partition_by_the_seed() -> None:
     x = np.arange(200.0).reshape(100, 2) + 0.5
-    data = load(x)
+    data = load_data(x)
     together = torch.cat([data.train, data.validation, data.test])
     assert [len(p) for p in (data.train, data.validation, data.test)] == [80, 10, 10]
     assert sorted(together[:, 0].tolist()) == x[:, 0].tolist()
-    assert torch.equal(data.test, load(x, seed=0).test) and not torch.equal(data.test, load(x, seed=1).test)
-    assert data.source["sha256"] == load(x, seed=1).source["sha256"] != load(x + 1).source["sha256"]
+    assert torch.equal(data.test, load_data(x, seed=0).test) and not torch.equal(data.test, load_data(x, seed=1).test)
+    assert data.source["sha256"] == load_data(x, seed=1).source["sha256"] != load_data(x + 1).source["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_split_is_a_partition_by_the_seed() -> None:
     ],
 )
 def test_how_arrays_are_read_and_given_back(array: Any, levels: int | None, kind: str, shape: tuple[int, ...]) -> None:
-    data = load(array)
+    data = load_data(array)
     assert (data.space.levels, data.space.kind, data.space.shape) == (levels, kind, shape)
     back = data.restore(data.train)
     assert back.dtype == array.dtype and back.shape[1:] == array.shape[1:]
@@ -81,7 +81,7 @@ def test_how_arrays_are_read_and_given_back(array: Any, levels: int | None, kind
 
 
 def test_samples_are_rounded_and_clipped_to_the_grid() -> None:
-    data = load(BYTES[..., 0] // 16)
+    data = load_data(BYTES[..., 0] // 16)
     values = torch.full((1, 1, 6, 5), 3.4)
     values[0, 0, 0, :3] = torch.tensor([-2.0, 99.0, torch.nan])
     assert data.restore(values)[0, 0].tolist() == [0, 15, 0, 3, 3]
@@ -89,7 +89,7 @@ def test_samples_are_rounded_and_clipped_to_the_grid() -> None:
 
 def test_labels_and_limit() -> None:
     names = np.array(["cat", "dog"])[RNG.integers(0, 2, 100)]
-    data = load((REALS, names), limit=20)
+    data = load_data((REALS, names), limit=20)
     assert data.label_names == ("cat", "dog") and [len(v) for v in data.labels.values()] == [20, 10, 10]
     where = {row.tobytes(): name for row, name in zip(REALS.astype(np.float32), names, strict=True)}
     assert [where[row.tobytes()] for row in data.train.numpy()] == [data.label_names[i] for i in data.labels["train"]]
@@ -119,29 +119,29 @@ def test_labels_and_limit() -> None:
 )
 def test_refusals_in_one_line(source: Any, message: str) -> None:
     with pytest.raises(BadData, match=message) as error:
-        load(source)
+        load_data(source)
     assert "\n" not in str(error.value)
 
 
 def test_other_refusals() -> None:
     with pytest.raises(BadData, match="limit"):
-        load(REALS, limit=0)
+        load_data(REALS, limit=0)
     with pytest.raises(BadData, match="label column"):
-        load("moons", label="y")
+        load_data("moons", label="y")
     with pytest.raises(BadData, match="tuple"):
-        load(REALS, label="y")
+        load_data(REALS, label="y")
 
 
 def test_constant_pixels_are_a_note() -> None:
     images = BYTES[..., 0].copy()
     images[:, 0] = 0
-    assert any("5 of 30 entries never change" in note for note in load(images).notes)
+    assert any("5 of 30 entries never change" in note for note in load_data(images).notes)
 
 
 def test_repeats_and_grids_leave_notes() -> None:
-    assert any("test rows also occur" in note for note in load(np.concatenate([REALS, REALS])).notes)
+    assert any("test rows also occur" in note for note in load_data(np.concatenate([REALS, REALS])).notes)
     gridded = np.column_stack([REALS[:, 0], np.arange(100) % 5 / 10])
-    assert any("columns 1 have at most" in note for note in load(gridded).notes)
+    assert any("columns 1 have at most" in note for note in load_data(gridded).notes)
 
 
 @pytest.mark.parametrize(
@@ -156,10 +156,10 @@ def test_repeats_and_grids_leave_notes() -> None:
 )
 def test_new_rows_are_checked(new: Any, message: str) -> None:
     with pytest.raises(BadData, match=message):
-        load(BYTES[..., 0] // 16).admit(new)
+        load_data(BYTES[..., 0] // 16).admit(new)
 
 
 def test_rows_for_scoring(tmp_path: Path) -> None:
     np.save(tmp_path / "new.npy", REALS)
     [(part, values, labels)] = rows(tmp_path / "new.npy")
-    assert part == "all" and labels is None and load(REALS).admit(values).shape == (100, 3)
+    assert part == "all" and labels is None and load_data(REALS).admit(values).shape == (100, 3)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from genalloy.data.errors import BadData
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 
 pandas = pytest.importorskip("pandas", reason="tables are data frames")
 RNG = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def tensors(*parts: np.ndarray) -> list[torch.Tensor]:
     ],
 )
 def test_rows_are_what_they_are(source: Any, labelled: bool) -> None:
-    data = load(source)
+    data = load_data(source)
     together = torch.cat([data.train, data.validation, data.test]).numpy()
     assert {row.tobytes() for row in together} == {row.tobytes() for row in X} and data.source["sha256"]
     assert bool(data.labels) == labelled
@@ -84,22 +84,22 @@ def test_frames_of_other_libraries() -> None:
     polars, pyarrow = (pytest.importorskip(name, reason="read where it is there") for name in ("polars", "pyarrow"))
     columns = {"a": X[:, 0].astype(float), "k": np.arange(60) % 4, "c": ["u", "v", "w"] * 20, "t": np.arange(60).astype("M8[D]")}
     for source in (polars.DataFrame(columns), pyarrow.table(columns), pyarrow.table(columns).to_batches()[0]):
-        data = load(source, label="c")
+        data = load_data(source, label="c")
         assert [c.kind for c in data.space.columns] == ["real", "integer", "integer"] and data.label_names == ("u", "v", "w")
         assert data.source["sha256"] and any("come back as a pandas frame" in note for note in data.notes)
     for source in (polars.DataFrame({**columns, "a": [None, *columns["a"][1:]]}), pyarrow.table({**columns, "a": [None] * 60})):
         with pytest.raises(BadData, match="missing"):
-            load(source)
+            load_data(source)
     with pytest.raises(BadData, match="collect"):
-        load(polars.DataFrame(columns).lazy())
-    assert load(polars.Series("q", columns["a"])).space.columns[0].name == "q"
+        load_data(polars.DataFrame(columns).lazy())
+    assert load_data(polars.Series("q", columns["a"])).space.columns[0].name == "q"
 
 
 def test_series_and_records() -> None:
-    data = load(pandas.Series(X[:, 0], name="q"))
+    data = load_data(pandas.Series(X[:, 0], name="q"))
     assert [c.name for c in data.space.columns] == ["q"]
     records = np.array([(1.5 * i, i % 3) for i in range(40)], dtype=[("a", "f8"), ("k", "i4")])
-    assert [(c.name, c.kind) for c in load(records).space.columns] == [("a", "real"), ("k", "integer")]
+    assert [(c.name, c.kind) for c in load_data(records).space.columns] == [("a", "real"), ("k", "integer")]
 
 
 def hidden(array: np.ndarray, *places: Any) -> Any:
@@ -133,7 +133,7 @@ def hidden(array: np.ndarray, *places: Any) -> Any:
 )
 def test_what_is_hidden_or_absent_is_refused(source: Any, words: str) -> None:
     with pytest.raises(BadData, match=words) as error:
-        load(source)
+        load_data(source)
     assert "\n" not in str(error.value)
 
 
@@ -145,7 +145,7 @@ def test_estimators_see_the_mask_too() -> None:
 
 
 def test_new_rows_with_a_mask_are_refused() -> None:
-    for data in (load(X), load([X[i : i + 4 + i % 2] for i in range(50)])):
+    for data in (load_data(X), load_data([X[i : i + 4 + i % 2] for i in range(50)])):
         with pytest.raises(BadData, match="masked"):
             data.admit(hidden(X, (3, 1)) if not data.lengths else [hidden(X[:4], (3, 1))])
 
@@ -174,5 +174,5 @@ def test_new_rows_with_a_mask_are_refused() -> None:
 )
 def test_what_cannot_be_read_is_refused_in_one_line(source: Any, words: str) -> None:
     with pytest.raises(BadData, match=words) as error:
-        load(source)
+        load_data(source)
     assert "\n" not in str(error.value)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from genalloy.data.errors import BadData
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.pictures import read_pictures
 
 RNG = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def test_a_folder_of_16_bits(tmp_path: Path) -> None:
     folder.mkdir()
     own = RNG.integers(0, 65536, (12, 6, 5)).astype(np.uint16)
     saved(folder, *((one, "png") for one in own))
-    data = load(folder)
+    data = load_data(folder)
     assert data.space.levels == 65536 and any("16 bits" in note for note in data.notes)
     back = data.restore(data.train)
     assert back.dtype == np.uint16 and {row.tobytes() for row in back} <= {row.tobytes() for row in own}
@@ -134,7 +134,7 @@ def png(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes:
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path, width: int, height: int) -> None:
     (tmp_path / "big.png").write_bytes(png(width, height, 8, 0, bytes(100)))
     with pytest.raises(BadData, match=r"big\.png.*pixels") as error:
-        load(tmp_path)
+        load_data(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -143,10 +143,10 @@ def test_too_many_pictures_are_refused_before_they_are_decoded(tmp_path: Path) -
     for i in range(1, 20):
         (tmp_path / f"{i}.png").hardlink_to(tmp_path / "0.png")
     with pytest.raises(BadData, match="GiB as float32"):
-        load(tmp_path)
+        load_data(tmp_path)
 
 
 def test_other_files_are_noted(tmp_path: Path) -> None:
     saved(tmp_path, *((RNG.integers(0, 256, (6, 5), dtype=np.uint8), "png") for _ in range(12)))
     (tmp_path / "notes.doc").write_text("no picture")
-    assert any("1 files that are no pictures" in note for note in load(tmp_path).notes)
+    assert any("1 files that are no pictures" in note for note in load_data(tmp_path).notes)

@@ -11,7 +11,7 @@ import torch
 from genalloy.data import precision
 from genalloy.data.errors import BadData
 from genalloy.data.form import Form
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.space import Space
 
 pandas = pytest.importorskip("pandas", reason="tables are data frames")
@@ -36,7 +36,7 @@ def doors(x: np.ndarray) -> dict[str, Any]:
 @pytest.mark.parametrize("door", ["(N, D)", "(N,)", "frame", "tensor", "sequences"])
 def test_far_from_zero(centre: float, spread: float, door: str) -> None:
     source = doors(centre + spread * G)[door]
-    data = load(source)
+    data = load_data(source)
     assert any("taken off in float64" in note for note in data.notes)
     first = data.train.reshape(-1, data.train.shape[-1])[:, 0] if door != "sequences" else data.train[..., 0].flatten()
     assert first.abs().max() < 6 * spread and len(first.unique()) > 0.9 * min(len(first), 1200)
@@ -57,10 +57,10 @@ NEAR = [(0.0, 1.0), (5.0, 1.0), (2000.0, 10.0), (1e-30, 1e-30), (0.0, 1e30), (-4
 @pytest.mark.parametrize(("centre", "spread"), NEAR)
 def test_ordinary_data_stay_bit_for_bit(centre: float, spread: float) -> None:
     for source in doors(centre + spread * G).values():
-        data = load(source)
+        data = load_data(source)
         assert data.form.shift == () and all(column.shift == 0 for column in data.space.columns)
     x = (centre + spread * np.column_stack([G, G[::-1]])).astype(np.float32)
-    data = load(x)
+    data = load_data(x)
     together = torch.cat([data.train, data.validation, data.test]).numpy()
     assert {row.tobytes() for row in together} == {row.tobytes() for row in x}
 
@@ -68,10 +68,10 @@ def test_ordinary_data_stay_bit_for_bit(centre: float, spread: float) -> None:
 def test_a_few_rows_far_out_do_not_decide() -> None:
     x = 1.7e9 + 60 * G
     x[:3] = 0
-    [shift, _] = [column.shift for column in load(pandas.DataFrame({"t": x, "g": G})).space.columns]
+    [shift, _] = [column.shift for column in load_data(pandas.DataFrame({"t": x, "g": G})).space.columns]
     assert abs(shift - 1.7e9) < 1e3
     x[np.arange(2000) % 3 == 0] = 0
-    data = load(pandas.DataFrame({"t": x, "g": G}))
+    data = load_data(pandas.DataFrame({"t": x, "g": G}))
     assert abs(data.space.columns[0].shift - 1.7e9) < 1e3 and any("are exactly 0" in note for note in data.notes)
 
 
@@ -86,13 +86,13 @@ def test_a_few_rows_far_out_do_not_decide() -> None:
 def test_rows_that_float32_merges_are_refused(values: np.ndarray, words: str) -> None:
     for source in (np.column_stack([values, G]), pandas.DataFrame({"a": values, "g": G})):
         with pytest.raises(BadData, match=words) as error:
-            load(source)
+            load_data(source)
         assert "\n" not in str(error.value)
 
 
 def test_a_part_that_is_coarse_is_noted() -> None:
     values = np.where(RNG.random(2000) < 0.04, 1e5 + 1e-1 * RNG.normal(size=2000), G)
-    data = load(pandas.DataFrame({"a": values, "g": G}))
+    data = load_data(pandas.DataFrame({"a": values, "g": G}))
     assert any("float32 is coarse beside the spread of" in note for note in data.notes)
 
 
@@ -101,12 +101,12 @@ def test_beyond_float32_a_new_row_is_infinite_and_nan_is_refused() -> None:
         (np.column_stack([G, G]), np.array([[1e39, 0.0], [-1e300, 1.0]])),
         (pandas.DataFrame({"a": G, "b": G}), pandas.DataFrame({"a": [1e39, -1e300], "b": [0.0, 1.0]})),
     ):
-        data = load(source)
+        data = load_data(source)
         assert data.admit(row).tolist() == [[np.inf, 0.0], [-np.inf, 1.0]]
         for bad in (np.nan, np.inf):
             with pytest.raises(BadData, match="infinite"):
                 data.admit(row * 0 + bad)
-    far = load(np.column_stack([1.7e9 + 60 * G, G]))
+    far = load_data(np.column_stack([1.7e9 + 60 * G, G]))
     assert far.admit(np.array([[1.7e9, 0.0], [0.0, 0.0]])).isfinite().all()
 
 
@@ -123,7 +123,7 @@ def test_beyond_float32_a_new_row_is_infinite_and_nan_is_refused() -> None:
 )
 def test_large_integers_are_exact(integers: np.ndarray, shift: int | None, step: int) -> None:
     frame = pandas.DataFrame({"k": integers, "g": G})
-    data = load(frame)
+    data = load_data(frame)
     column = data.space.columns[0]
     assert column.kind == "integer" and column.step == step and column.shift == (integers.min() if shift is None else shift)
     restored = Form(**data.form.to_json()).restore(Space.from_json(data.space.to_json()), data.admit(frame))
@@ -135,17 +135,17 @@ def test_large_integers_are_exact(integers: np.ndarray, shift: int | None, step:
 
 def test_integer_arrays_start_at_their_smallest() -> None:
     for integers in (RNG.integers(-5, 5, (200, 3)), RNG.integers(0, 99, (200, 3)) + 2**40, RNG.integers(-9, 99, (60, 4, 4))):
-        data = load(integers)
+        data = load_data(integers)
         assert data.space.levels == integers.max() - integers.min() + 1 and data.form.shift == (integers.min(),)
         np.testing.assert_array_equal(data.restore(data.admit(integers)), integers)
     rows = [RNG.integers(-3, 3, (4 + i % 3, 2)) for i in range(40)]
-    data = load(rows)
+    data = load_data(rows)
     admitted = data.admit(rows[:4])
     assert [row.tolist() for row in data.restore(admitted.x, admitted.lengths)] == [row.tolist() for row in rows[:4]]
 
 
 def test_other_rows_are_stored_as_the_first_were() -> None:
-    first, other = (load(pandas.DataFrame({"t": c + 60 * G, "g": G})) for c in (1.7e9, 1.8e9))
+    first, other = (load_data(pandas.DataFrame({"t": c + 60 * G, "g": G})) for c in (1.7e9, 1.8e9))
     moved = other.stored_as(first.space, first.form)
     assert moved.space.columns[0].shift == first.space.columns[0].shift != other.space.columns[0].shift
     np.testing.assert_allclose(moved.restore(moved.test)["t"], other.restore(other.test)["t"], atol=16)
@@ -167,7 +167,7 @@ def test_a_density_far_from_zero_is_not_above_the_best_possible() -> None:
 
 def test_values_of_few_decimals_are_told_apart_without_a_shift() -> None:
     steady = np.round(np.repeat([1900.0, 2500.0, 3500.0], 700) + RNG.normal(size=2100) * 0.02, 3)
-    data = load(pandas.DataFrame({"a": steady, "g": RNG.normal(size=2100)}))
+    data = load_data(pandas.DataFrame({"a": steady, "g": RNG.normal(size=2100)}))
     assert data.space.columns[0].shift == 0 and not any("coarse" in note for note in data.notes)
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.special import hankel1
 
 from genalloy.data.errors import BadData
-from genalloy.data.load import load, rows
+from genalloy.data.load import load_data, rows
 from genalloy.data.procedural import (
     BOTTOM,
     CENTRES,
@@ -34,7 +34,7 @@ def sprite(*factors: int) -> torch.Tensor:
 
 
 def test_every_combination_of_the_sprites_is_another_picture_and_in_one_part() -> None:
-    data = load("sprites")
+    data = load_data("sprites")
     assert (len(data.train), len(data.validation), len(data.test)) == (14_746, 1_843, 1_843)
     together = torch.cat([data.train, data.validation, data.test])
     assert len(np.unique(together.flatten(1).numpy(), axis=0)) == len(together) == math.prod(SPRITE_FACTORS.values())
@@ -47,9 +47,9 @@ def test_every_combination_of_the_sprites_is_another_picture_and_in_one_part() -
 
 
 def test_the_seed_cuts_and_the_limit_thins() -> None:
-    first, second = load("sprites", seed=1, limit=50), load("sprites", seed=2, limit=50)
+    first, second = load_data("sprites", seed=1, limit=50), load_data("sprites", seed=2, limit=50)
     assert len(first.train) == len(first.factors["train"]) == len(first.labels["train"]) == 50
-    assert torch.equal(first.train, load("sprites", seed=1, limit=50).train) and not torch.equal(first.train, second.train)
+    assert torch.equal(first.train, load_data("sprites", seed=1, limit=50).train) and not torch.equal(first.train, second.train)
 
 
 @pytest.mark.parametrize("shape", range(3))
@@ -108,7 +108,7 @@ def test_images_sum_to_the_normal_modes() -> None:
 
 
 def test_waves_follow_their_density() -> None:
-    data = load("waves", limit=500)
+    data = load_data("waves", limit=500)
     assert data.train.shape == (500, 8, 64) and data.space.kind == "sequence" and data.space.levels is None
     assert torch.equal(data.labels["test"], data.factors["test"][:, 1]) and data.factor_names == ("range", "depth")
     assert data.log_density is not None and data.entropy_optimum is not None
@@ -126,7 +126,7 @@ def test_waves_follow_their_density() -> None:
 
 
 def test_density_of_waves_is_the_mixture_of_all_fields() -> None:
-    data = load("waves", limit=20)
+    data = load_data("waves", limit=20)
     r, z = torch.cartesian_prod(RANGES, DEPTHS).unbind(1)
     fields = field(r, z, RECEIVERS)
     fields = (fields / fields.square().mean().sqrt()).flatten(1)
@@ -140,6 +140,6 @@ def test_density_of_waves_is_the_mixture_of_all_fields() -> None:
 def test_names() -> None:
     assert next((part, len(x), len(y)) for part, x, y in rows("sprites")) == ("train", 14_746, 14_746)
     with pytest.raises(BadData, match="did you mean 'sprites'"):
-        load("sprite")
+        load_data("sprite")
     with pytest.raises(BadData, match="no label column"):
-        load("waves", label="depth")
+        load_data("waves", label="depth")

@@ -15,7 +15,7 @@ import torch
 from genalloy.data.dataset import Dataset
 from genalloy.data.errors import BadData
 from genalloy.data.form import Form
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.space import Space
 
 pandas = pytest.importorskip("pandas", reason="tables are data frames")
@@ -97,7 +97,7 @@ def stored(data: Dataset) -> tuple[Form, Space]:
 
 
 def check(frame: Any) -> Dataset:
-    data = load(frame)
+    data = load_data(frame)
     form, space = stored(data)
     rows = form.admit(space, frame)
     back = form.restore(space, rows)
@@ -118,7 +118,7 @@ def test_all_columns_come_back_and_through_text_too() -> None:
     sample = form.restore(space, data.train + 0.3)
     assert list(sample.dtypes) == list(frame.dtypes)
     plain = frame.drop(columns=["object of mixed", "mixed categories", "date categories"])
-    form, space = stored(load(plain))
+    form, space = stored(load_data(plain))
     read = pandas.read_csv(io.StringIO(plain.to_csv(index=False)), dtype=str, keep_default_na=False)
     assert torch.equal(form.admit(space, read), form.admit(space, plain))
 
@@ -174,7 +174,7 @@ def test_named_indices_come_back() -> None:
 def test_cells_that_no_model_takes(cells: list[Any], words: str) -> None:
     frame = pandas.DataFrame({"a": pandas.Series(cells * N, dtype=object), "g": G})
     with pytest.raises(BadData, match=f"column 'a' holds {words}") as error:
-        load(frame)
+        load_data(frame)
     assert "\n" not in str(error.value)
 
 
@@ -190,9 +190,9 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         }
     )
     with pytest.raises(BadData) as error:
-        load(frame)
+        load_data(frame)
     message = str(error.value)
     assert message.startswith("5 things are wrong") and "\n" not in message
     assert all(repr(name) in message for name in frame.columns[:-1]) and "'fine'" not in message
-    data = load(frame, columns=dict.fromkeys(frame.columns[:-1], "drop"))
+    data = load_data(frame, columns=dict.fromkeys(frame.columns[:-1], "drop"))
     assert [c.name for c in data.space.columns] == ["fine"] and data.admit(frame).shape == (N, 1)

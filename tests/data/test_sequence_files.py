@@ -13,7 +13,7 @@ from genalloy.data import bpe
 from genalloy.data.audio import read_wave, wave_bytes, write_wave
 from genalloy.data.errors import BadData
 from genalloy.data.form import Form
-from genalloy.data.load import finish, load, rows
+from genalloy.data.load import finish, load_data, rows
 from genalloy.data.published import BINARY, FOLDER, PUBLISHED
 from genalloy.data.published_sequences import SEQUENCES
 from genalloy.data.raw import WHOLE, Raw
@@ -37,7 +37,7 @@ def save(path: Path, **parts) -> Path:
 
 
 def test_a_list_of_sequences() -> None:
-    data = load(BITS)
+    data = load_data(BITS)
     assert data.space == Space((7, 3), "sequence", 2, (), True) and not data.space.in_bits
     words = "probability mass on 3 integers 0..1 a step, sequences of at most 7 steps, given their length"
     assert data.space.measure_text == words
@@ -46,33 +46,33 @@ def test_a_list_of_sequences() -> None:
     assert sorted(map(len, back)) == sorted(map(len, BITS)) and back[0].dtype == np.uint8
     assert {row.tobytes() for row in back} == {row.tobytes() for row in BITS}
     assert data.observed("test").lengths.tolist() == data.lengths["test"].tolist()
-    assert data.steps("test")[0] == "time step" and load("digits").steps("test") is None
+    assert data.steps("test")[0] == "time step" and load_data("digits").steps("test") is None
 
 
 def test_a_mass_given_lengths_is_no_mass_of_padded_rows() -> None:
     assert Space((7, 3), "sequence", 2, (), True).comparable(Space((7, 3), "sequence", 2)) is not None
-    space = load(BITS).space
+    space = load_data(BITS).space
     assert Space.from_json(space.to_json()) == space
     record = {key: value for key, value in space.to_json().items() if key != "unequal"}
     assert not Space.from_json(record).unequal, "runs of earlier versions have rows of one shape"
 
 
 def test_an_archive_with_lengths(tmp_path: Path) -> None:
-    data = load(save(tmp_path / "own.npz", train=BITS[:30], valid=BITS[30:35], test=BITS[35:]))
+    data = load_data(save(tmp_path / "own.npz", train=BITS[:30], valid=BITS[30:35], test=BITS[35:]))
     assert (len(data.train), len(data.validation), len(data.test)) == (30, 5, 5) and data.source["split"] == "the source's own"
     np.testing.assert_array_equal(data.restore(data.test, data.lengths["test"])[2], BITS[37])
     labels = np.arange(40) % 2
     path = tmp_path / "whole.npz"
     np.savez(path, x=np.concatenate(BITS), x_len=[len(row) for row in BITS], y=labels)
-    assert {part: len(y) for part, y in load(path).labels.items()} == {"train": 32, "validation": 4, "test": 4}
+    assert {part: len(y) for part, y in load_data(path).labels.items()} == {"train": 32, "validation": 4, "test": 4}
     np.savez(path, x=np.concatenate(BITS), x_len=[3, 4])
     with pytest.raises(BadData, match="adds up to 7 steps"):
-        load(path)
+        load_data(path)
 
 
 def test_pieces_stay_on_their_side_of_the_split() -> None:
     marked = [np.full((n, 1), i, np.uint8) for i, n in enumerate(RNG.integers(5, 30, 50))]
-    data = load((marked, np.arange(50) % 5), reading=Reading(window=4))
+    data = load_data((marked, np.arange(50) % 5), reading=Reading(window=4))
     seen = [set(data.part(part)[:, 0, 0].int().tolist()) for part in ("train", "validation", "test")]
     assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     assert sum(int(lengths.sum()) for lengths in data.lengths.values()) == sum(map(len, marked)), "every step is in one piece"
@@ -101,11 +101,11 @@ def test_one_recording_is_cut_in_order() -> None:
 )
 def test_bad_sequences(source, words: str) -> None:
     with pytest.raises(BadData, match=words):
-        load(source)
+        load_data(source)
 
 
 def test_new_sequences_are_checked() -> None:
-    data = load(BITS)
+    data = load_data(BITS)
     admitted = data.admit(BITS[:3])
     assert admitted.lengths.tolist() == [len(row) for row in BITS[:3]] and admitted.shape == (3, 7, 3)
     for wrong, words in ((np.zeros((9, 3)), "@window=7"), (np.zeros((3, 2)), "steps of shape"), (np.full((3, 3), 5), "grid")):
@@ -114,9 +114,9 @@ def test_new_sequences_are_checked() -> None:
 
 
 def test_lengths_of_samples_are_those_of_training_rows() -> None:
-    data = load(BITS)
+    data = load_data(BITS)
     drawn = data.drawn_lengths(2000, seed=1)
-    assert set(drawn.tolist()) == set(data.lengths["train"].tolist()) and load("digits").drawn_lengths(3) is None
+    assert set(drawn.tolist()) == set(data.lengths["train"].tolist()) and load_data("digits").drawn_lengths(3) is None
     assert abs(float(drawn.float().mean() - data.lengths["train"].float().mean())) < 0.2
     assert torch.equal(drawn, data.drawn_lengths(2000, seed=1)) and not torch.equal(drawn, data.drawn_lengths(2000, seed=2))
 
@@ -161,14 +161,14 @@ def test_wave_files(tmp_path: Path) -> None:
     assert read_wave(tmp_path / "stereo8.wav")[0].tolist() == [256, -128], "8 bit is unsigned; channels are averaged"
     (tmp_path / "bad.wav").write_bytes(b"RIFFnothing")
     with pytest.raises(BadData, match="cannot read"):
-        load(tmp_path / "bad.wav")
+        load_data(tmp_path / "bad.wav")
 
 
 def test_a_folder_of_sound(tmp_path: Path) -> None:
     for i in range(24):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
         write_wave(tmp_path / "ab"[i % 2] / f"{i}.wav", RNG.integers(-9000, 9000, 20 + i).astype(np.int16), 2000)
-    data = load(tmp_path)
+    data = load_data(tmp_path)
     assert data.space == Space((43,), "sequence", 256, (), True) and data.form.rate == 2000 and data.label_names == ("a", "b")
     own = {row.tobytes() for _, part, _ in rows(str(tmp_path)) for row in part}
     back = data.restore(data.test, data.lengths["test"])
@@ -176,7 +176,7 @@ def test_a_folder_of_sound(tmp_path: Path) -> None:
     assert any(np.abs(back[0].astype(int) - np.frombuffer(o, np.int16)).max() < 800 for o in own if len(o) == 2 * len(back[0]))
     write_wave(tmp_path / "a" / "other.wav", np.ones(9, np.int16), 4000)
     with pytest.raises(BadData, match="sample rates"):
-        load(tmp_path)
+        load_data(tmp_path)
 
 
 # -- text ----------------------------------------------------------------------------------------------------------
@@ -184,20 +184,20 @@ def test_a_folder_of_sound(tmp_path: Path) -> None:
 
 def test_windows_cover_every_part(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text(TEXT)
-    data = load(f"{tmp_path / 't.txt'}@window=50")
+    data = load_data(f"{tmp_path / 't.txt'}@window=50")
     assert data.space.shape == (50,) and data.source["split"] == "90/5/5 in order"
     texts = ["".join(data.restore(data.part(part))) for part in ("train", "validation", "test")]
     assert texts[0] == TEXT[:5400] and texts[1] == TEXT[5400:5700] and texts[2] == TEXT[5700:6000]
     assert data.steps("test")[1].tolist() == [50] * 6
     with pytest.raises(BadData, match="less than a window"):
-        load(tmp_path / "t.txt", reading=Reading(window=5000))
+        load_data(tmp_path / "t.txt", reading=Reading(window=5000))
 
 
 def test_byte_pairs_are_learned_from_the_training_part_alone(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers", reason="byte pairs are an extra")
     text = "the cat sat. " * 400 + "\u00e9\u4e2d zzz yyy " * 40
     (tmp_path / "t.txt").write_text(text, encoding="utf-8")
-    data = load(f"{tmp_path / 't.txt'}@window=10,bpe=270")
+    data = load_data(f"{tmp_path / 't.txt'}@window=10,bpe=270")
     tokens = data.space.columns[0].categories
     assert data.form.style == "tokens" and any("cat" in t for t in tokens) and not any("zz" in t for t in tokens)
     for part in ("train", "validation", "test"):
@@ -209,10 +209,10 @@ def test_byte_pairs_are_learned_from_the_training_part_alone(tmp_path: Path) -> 
     joined = bpe.decode(data.form.vocabulary, data.test.flatten()[None].numpy())[0].rstrip("\ufffd")
     assert text[start + round(0.05 * len(text)) :].startswith(joined)
     assert 0 <= data.units["test"].sum().item() - len(joined) <= 1, "a character on two windows counts once"
-    again = load(tmp_path / "t.txt", reading=Reading(window=10, vocabulary=data.form.vocabulary))
+    again = load_data(tmp_path / "t.txt", reading=Reading(window=10, vocabulary=data.form.vocabulary))
     assert torch.equal(again.test, data.test) and data.admit(text[:200]).shape[1] == 10
     with pytest.raises(BadData, match="more than 256"):
-        load(f"{tmp_path / 't.txt'}@bpe=100")
+        load_data(f"{tmp_path / 't.txt'}@bpe=100")
 
 
 def test_what_a_name_asks() -> None:
@@ -221,7 +221,7 @@ def test_what_a_name_asks() -> None:
     wrong = (("x.txt@windo=3", "did you mean 'window'"), ("x.txt@window=1", "at least 2"), ("digits@window=9", "leave it out"))
     for name, words in wrong:
         with pytest.raises(BadData, match=words):
-            load(name)
+            load_data(name)
 
 
 # -- published -----------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_rolls_are_unpacked(folder: Path) -> None:
     rolls = {part: [RNG.integers(0, 2, (n, 88)).astype(np.uint8) for n in lengths] for part in ("train", "valid", "test")}
     packed = {part: [np.packbits(row, axis=1) for row in found] for part, found in rolls.items()}
     save(folder / "music" / "JSB_Chorales.npz", **packed)
-    data = load("jsb-chorales")
+    data = load_data("jsb-chorales")
     assert data.space.shape == (5, 88) and data.form.style == "roll"
     np.testing.assert_array_equal(data.restore(data.test, data.lengths["test"])[1], rolls["test"][1])
 
@@ -249,7 +249,7 @@ def test_speech_keeps_its_own_test_part(folder: Path) -> None:
     sounds, index = [RNG.integers(-999, 999, n).astype(np.int16) for n in range(20, 60)], np.arange(40) % 10
     facts = {"length": [len(s) for s in sounds], "digit": np.arange(40) // 4, "index": index}
     np.savez(folder / "speech" / "fsdd_900.npz", audio=np.concatenate(sounds), **facts)
-    data = load("spoken-digits")
+    data = load_data("spoken-digits")
     assert (len(data.train), len(data.validation), len(data.test)) == (18, 2, 20) and data.form.rate == 8000
     assert data.lengths["test"].tolist() == [len(s) for s, i in zip(sounds, index, strict=True) if i < 5]
 
@@ -257,7 +257,7 @@ def test_speech_keeps_its_own_test_part(folder: Path) -> None:
 def test_bits_by_their_published_parts(folder: Path) -> None:
     parts = {part: RNG.integers(0, 2, (n, 16)).astype(np.uint8) for part, n in (("train", 30), ("valid", 7), ("test", 9))}
     np.savez(folder / "binary-density" / "nltcs.npz", **parts)
-    data = load("nltcs")
+    data = load_data("nltcs")
     assert (len(data.train), len(data.validation), len(data.test)) == (30, 7, 9) and data.space.levels == 2
     assert set(BINARY) <= set(PUBLISHED) and set(SEQUENCES) <= set(PUBLISHED)
 
@@ -266,6 +266,6 @@ def test_pixels_are_pooled_by_their_largest(folder: Path) -> None:
     images = {f"x_{part}": RNG.integers(0, 2, (12, 28, 28)).astype(np.uint8) for part in ("train", "valid", "test")}
     packed = {part: np.packbits(rows.reshape(12, -1), axis=1) for part, rows in images.items()}
     np.savez(folder / "binary-mnist" / "static_binary_mnist.npz", **packed)
-    data = load("static-mnist-14")
+    data = load_data("static-mnist-14")
     pooled = images["x_test"].reshape(12, 14, 2, 14, 2).max((2, 4))
     np.testing.assert_array_equal(data.test[:, 0].numpy(), pooled)

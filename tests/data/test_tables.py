@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from genalloy.data.errors import BadData
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 
 pandas = pytest.importorskip("pandas", reason="tables are data frames")
 
@@ -31,7 +31,7 @@ def frame() -> Any:
 
 def test_columns_and_the_way_back() -> None:
     table = frame()
-    data = load(table, label="species")
+    data = load_data(table, label="species")
     assert [column.kind for column in data.space.columns] == [
         "real",
         "integer",
@@ -50,7 +50,7 @@ def test_columns_and_the_way_back() -> None:
 
 
 def test_samples_are_rounded_and_clipped() -> None:
-    data = load(frame(), label="species")
+    data = load_data(frame(), label="species")
     back = data.restore(torch.tensor([[9.5, -8.0, 0.6, 2.0, -1.0], [0.5, 2.4, 0.4, 0.2, 5.0]]))
     assert back["count"].tolist() == [-3, 2] and back["colour"].tolist() == ["red", "green"]
     assert back["ripe"].tolist() == [True, False] and back["size"].tolist() == ["S", "L"]
@@ -59,17 +59,17 @@ def test_samples_are_rounded_and_clipped() -> None:
 
 def test_csv_and_parquet_agree(tmp_path: Path) -> None:
     frame().to_csv(tmp_path / "t.csv")
-    data = load(tmp_path / "t.csv", label="species")
+    data = load_data(tmp_path / "t.csv", label="species")
     assert [c.name for c in data.space.columns] == ["length", "count", "colour", "ripe", "size"]
     assert any("only counts the rows" in note for note in data.notes)
     pytest.importorskip("pyarrow", reason="parquet files need it")
     frame().to_parquet(tmp_path / "t.parquet")
-    torch.testing.assert_close(load(tmp_path / "t.parquet", label="species").train[:, :4], data.train[:, :4])
+    torch.testing.assert_close(load_data(tmp_path / "t.parquet", label="species").train[:, :4], data.train[:, :4])
 
 
 def test_csv_without_a_header(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "t.csv", np.random.default_rng(0).normal(size=(30, 2)), delimiter=",")
-    data = load(tmp_path / "t.csv")
+    data = load_data(tmp_path / "t.csv")
     assert len(data.train) + len(data.validation) + len(data.test) == 30
     assert [column.name for column in data.space.columns] == ["x0", "x1"] and data.space.discrete is False
 
@@ -89,7 +89,7 @@ def test_csv_without_a_header(tmp_path: Path) -> None:
 )
 def test_refusals(change: Any, message: str) -> None:
     with pytest.raises(BadData, match=message):
-        load(change(frame()), label="species")
+        load_data(change(frame()), label="species")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,6 @@ def test_refusals(change: Any, message: str) -> None:
     ],
 )
 def test_new_rows_are_checked(change: Any, message: str) -> None:
-    data = load(frame(), label="species")
+    data = load_data(frame(), label="species")
     with pytest.raises(BadData, match=message):
         data.admit(change(frame()))

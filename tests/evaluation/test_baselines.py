@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genalloy.core.evidence import Kind
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.evaluation.baselines import Baseline, baselines, independent
 from genalloy.evaluation.metric import Metric, Missing
 
@@ -21,7 +21,7 @@ def by_name(found: list[Baseline]) -> dict[str, Baseline]:
 def test_gaussian_data_score_minus_their_entropy() -> None:
     rng = np.random.default_rng(0)
     mix = np.array([[2.0, 0.0], [1.5, 0.5]])
-    found = by_name(baselines(load(rng.normal(size=(20_000, 2)) @ mix.T)))
+    found = by_name(baselines(load_data(rng.normal(size=(20_000, 2)) @ mix.T)))
     truth = -math.log(2 * math.pi * math.e) - math.log(abs(np.linalg.det(mix)))
     for name in ("Gaussian", "mixture of 10 Gaussians"):
         nats = found[name].nats
@@ -32,7 +32,7 @@ def test_gaussian_data_score_minus_their_entropy() -> None:
 
 
 def test_mixture_finds_the_modes() -> None:
-    data = load("8gaussians", limit=5000)
+    data = load_data("8gaussians", limit=5000)
     found = by_name(baselines(data))
     assert found["mixture of 10 Gaussians"].nats.value == pytest.approx(data.entropy_optimum, abs=0.05)
     assert found["Gaussian"].nats.value < -4
@@ -40,7 +40,7 @@ def test_mixture_finds_the_modes() -> None:
 
 def test_independent_histograms_are_exact() -> None:
     x = np.random.default_rng(0).integers(0, 3, (500, 2))
-    data = load(x)
+    data = load_data(x)
     baseline = independent(data)
     train = torch.cat([data.train, data.validation])
     truth = torch.zeros(len(data.test))
@@ -52,7 +52,7 @@ def test_independent_histograms_are_exact() -> None:
 
 def test_dequantised_bounds_stay_below_the_entropy() -> None:
     """P(x) uniform on 4 levels, 3 entries: no lower bound may exceed -3 ln 4, and the Gaussian must not be far below."""
-    found = baselines(load(np.random.default_rng(0).integers(0, 4, (4000, 3))))
+    found = baselines(load_data(np.random.default_rng(0).integers(0, 4, (4000, 3))))
     truth = -3 * math.log(4)
     assert [b.kind for b in found] == [Kind.LOWER] * 4 + [Kind.EXACT]
     for baseline in found:
@@ -64,7 +64,7 @@ def test_mixed_tables() -> None:
     rng = np.random.default_rng(0)
     colour = rng.choice(["red", "green"], 4000)
     frame = pandas.DataFrame({"size": rng.normal(size=4000) + 9 * (colour == "red"), "colour": colour})
-    found = by_name(baselines(load(frame)))
+    found = by_name(baselines(load_data(frame)))
     assert found["Gaussian"].kind is Kind.LOWER and found["independent entries"].kind is Kind.EXACT
     truth = -0.5 * math.log(2 * math.pi * math.e) - math.log(2)
     assert found["mixture of 10 Gaussians"].nats.value == pytest.approx(truth, abs=0.25)
@@ -72,14 +72,14 @@ def test_mixed_tables() -> None:
 
 
 def test_refusals() -> None:
-    found = by_name(baselines(load(np.random.default_rng(0).normal(size=(40, 60)))))
+    found = by_name(baselines(load_data(np.random.default_rng(0).normal(size=(40, 60)))))
     assert isinstance(found["Gaussian"].nats, Missing) and "61 rows" in found["Gaussian"].nats.reason
     assert isinstance(found["independent entries"].nats, Metric)
 
 
 @pytest.mark.slow
 def test_digits() -> None:
-    found = by_name(baselines(load("digits")))
+    found = by_name(baselines(load_data("digits")))
     published = {
         "Gaussian": 2.95, "Gaussian after a logit": 2.29, "mixture of 10 Gaussians": 2.62,
         "mixture of 10 Gaussians after a logit": 2.13, "independent entries": 2.43,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.space import Column, Space
 from genalloy.evaluation.classifier import fit_classifier
 from genalloy.evaluation.features import (
@@ -24,7 +24,7 @@ from genalloy.evaluation.frechet import frechet
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_data("digits")
 
 
 @pytest.mark.parametrize("features", [PixelFeatures(), PCA(10), PCA(500)])
@@ -118,7 +118,7 @@ def test_refusals() -> None:
 
 
 def test_default_choice() -> None:
-    assert default_features(load("moons", limit=100)).name == "columns"
-    assert default_features(load(torch.randn(100, 9).numpy())).name == "columns"
+    assert default_features(load_data("moons", limit=100)).name == "columns"
+    assert default_features(load_data(torch.randn(100, 9).numpy())).name == "columns"
     images = torch.randint(0, 256, (200, 6, 6), dtype=torch.uint8).numpy()
-    assert default_features(load(images)).name == "pca-36"
+    assert default_features(load_data(images)).name == "pca-36"

@@ -11,7 +11,7 @@ from sample_truths import clustered, clusters, normal, value
 from torch import Tensor
 
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.space import Space
 from genalloy.evaluation.class_scores import classification_accuracy, classifier_confidence, classifier_score
 from genalloy.evaluation.classifier import TrainingBudget
@@ -128,7 +128,7 @@ def test_kernel_distance_of_two_gaussians_is_the_closed_form(kernel: Cubic | Gau
 
 
 def test_few_features_get_a_kernel_that_tells_a_ring_of_modes_from_a_gaussian() -> None:
-    data = load("8gaussians", limit=600)
+    data = load_data("8gaussians", limit=600)
     features = PixelFeatures().fit(data.train)
     fake = features(gaussian_samples(data, 600, torch.Generator().manual_seed(0)))
     blind, seeing = kernel_distance(fake, features(data.test), Cubic()), kernel_distance(fake, features(data.test))
@@ -346,13 +346,13 @@ def test_too_few_or_broken_rows_are_missing() -> None:
 
 @pytest.fixture(scope="module")
 def toy() -> tuple:
-    data = load("8gaussians", limit=600)
+    data = load_data("8gaussians", limit=600)
     return data, PixelFeatures().fit(data.train)
 
 
 def test_panel_of_good_and_of_bad_samples(toy: tuple) -> None:
     data, features = toy
-    good = panel(data, load("8gaussians", seed=7, limit=600).train, features)
+    good = panel(data, load_data("8gaussians", seed=7, limit=600).train, features)
     bad = panel(data, data.modes[torch.arange(600) % 2] + 0.1 * torch.randn(600, 2), features)
     assert set(good) == set(bad) == set(METRICS)
     assert value(good["kernel_distance"]) < 3 * good["kernel_distance"].stderr < value(bad["kernel_distance"])
@@ -401,14 +401,14 @@ def test_a_panel_says_how_many_rows_it_used(toy: tuple) -> None:
 
 
 def test_gaussian_floor_keeps_moments_and_grid() -> None:
-    data = load(torch.randint(0, 17, (900, 4, 4), generator=torch.Generator().manual_seed(0)).numpy().astype("uint8"))
+    data = load_data(torch.randint(0, 17, (900, 4, 4), generator=torch.Generator().manual_seed(0)).numpy().astype("uint8"))
     draws = gaussian_samples(data, 5000, torch.Generator().manual_seed(0))
     assert draws.shape == (5000, 1, 4, 4) and torch.equal(draws, draws.round()) and draws.min() >= 0 and draws.max() <= 16
     torch.testing.assert_close(draws.mean(0), data.train.mean(0), atol=0.4, rtol=0)
 
 
 def test_mixture_floor_keeps_the_grid_and_is_seeded() -> None:
-    data = load("digits")
+    data = load_data("digits")
     draws = [mixture_samples(data, 500, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert draws[0].shape == (500, 1, 8, 8) and torch.equal(draws[0], draws[0].round())
     assert draws[0].min() >= 0 and draws[0].max() <= 16

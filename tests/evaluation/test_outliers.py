@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.evaluation.auroc import auroc
 from genalloy.evaluation.baselines import independent
 from genalloy.evaluation.independent_marginals import independent_entries
@@ -28,7 +28,7 @@ def images() -> Dataset:
     centre = rng.uniform(2, 6, (300, 2, 1, 1))
     row, column = np.mgrid[:8, :8]
     squares = (row - centre[:, 0]) ** 2 + (column - centre[:, 1]) ** 2
-    return load(np.round(16 * np.exp(-squares / 6)).astype(np.uint8))
+    return load_data(np.round(16 * np.exp(-squares / 6)).astype(np.uint8))
 
 
 def test_auroc_is_the_share_of_ordered_pairs_with_ties_halved() -> None:
@@ -64,7 +64,7 @@ def test_default_sets(images: Dataset) -> None:
     assert sets["uniform noise"].unique().tolist() == list(range(17))
     level = sets["flat rows"].flatten(1)
     assert (level == level[:, :1]).all() and len(level[:, 0].unique()) > 5
-    toy = load("moons", limit=500)
+    toy = load_data("moons", limit=500)
     box, swapped = outlier_sets(toy)["uniform box"], outlier_sets(toy)["swapped entries"]
     assert torch.equal(swapped.sort(0).values, toy.test.sort(0).values) and not torch.equal(swapped.sum(1), toy.test.sum(1))
     assert (box >= toy.train.amin(0)).all() and (box <= toy.train.amax(0)).all() and box.shape == toy.test.shape
@@ -87,7 +87,7 @@ def test_panel(images: Dataset) -> None:
     own = outlier_panel(images, lambda x: x.flatten(1).sum(1), {"itself": images.test})["itself"]
     for key in ("auroc", "complexity", "typicality", "complexity_corrected", "likelihood_ratio"):
         assert own[key].value == pytest.approx(0.5), key
-    toy = outlier_panel(load("moons", limit=200), lambda x: -x.square().sum(1))
+    toy = outlier_panel(load_data("moons", limit=200), lambda x: -x.square().sum(1))
     assert isinstance(toy["uniform box"]["complexity"], Missing)
     assert isinstance(toy["uniform box"]["complexity_corrected"], Missing)
 
@@ -99,7 +99,7 @@ def gaussian(x: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def normal() -> Dataset:
     """3,000 rows of N(0, I) in 30 dimensions."""
-    return load(np.random.default_rng(1).normal(size=(3000, 30)))
+    return load_data(np.random.default_rng(1).normal(size=(3000, 30)))
 
 
 def test_typicality_sees_the_middle_that_the_density_prefers(normal: Dataset) -> None:
@@ -122,7 +122,7 @@ def test_typicality_says_why_it_is_missing(normal: Dataset) -> None:
 def test_likelihood_ratio_takes_the_background_away() -> None:
     # rows are x2 = x1 + little noise; outliers are as likely entry by entry, and differ in their dependence alone
     x = np.random.default_rng(2).normal(size=(3000, 1)) + 0.3 * np.random.default_rng(3).normal(size=(3000, 2))
-    data = load(x)
+    data = load_data(x)
     law = torch.distributions.MultivariateNormal(torch.zeros(2), torch.full((2, 2), 1.0) + 0.09 * torch.eye(2))
     swapped = outlier_panel(data, law.log_prob)["swapped entries"]
     assert swapped["likelihood_ratio"].value > swapped["auroc"].value + 0.02
@@ -166,7 +166,7 @@ def test_background_of_a_mixed_table() -> None:
 
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"height": rng.normal(size=400), "count": rng.integers(2, 5, 400), "kind": rng.choice(["a", "b"], 400)})
-    data = load(frame)
+    data = load_data(frame)
     log_p = independent_entries(data.space, data.train)
     counts = torch.arange(2.0, 5).repeat_interleave(2)
     kinds = torch.tensor([0.0, 1.0]).repeat(3)
@@ -178,7 +178,7 @@ def test_background_of_a_mixed_table() -> None:
 
 
 def test_sets_of_the_users_own(images: Dataset, normal: Dataset) -> None:
-    other = load(np.random.default_rng(0).integers(0, 17, (40, 8, 8)).astype(np.uint8))
+    other = load_data(np.random.default_rng(0).integers(0, 17, (40, 8, 8)).astype(np.uint8))
     assert torch.equal(foreign(images, "other", other), other.test)
     assert foreign(images, "raw", images.restore(images.test)).shape == images.test.shape
     with pytest.raises(ValueError, match=r"'odd' does not fit the data.*admit"):

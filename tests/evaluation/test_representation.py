@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.evaluation import representation as module
 from genalloy.evaluation.metric import Metric, Missing
 from genalloy.evaluation.representation import (
@@ -40,7 +40,7 @@ def test_probe_on_good_scaled_and_useless_codes() -> None:
 
 
 def test_digits_references_and_model_codes() -> None:
-    data = load("digits")
+    data = load_data("digits")
     references = probe_references(data)
     assert set(references) == {"pixels", "pca"} and all(v.value > 0.93 for v in references.values())
     assert probe(data, lambda x: x.flatten(1)).value == pytest.approx(references["pixels"].value, abs=0.006)
@@ -57,7 +57,7 @@ def test_missing() -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits")
+    return load_data("digits")
 
 
 def test_panel_over_seeds(digits: Dataset) -> None:
@@ -112,7 +112,7 @@ def test_an_untrained_twin_of_a_recipe_encodes(digits: Dataset) -> None:
 
 
 def test_panel_without_labels() -> None:
-    panel = representation_panel(load("moons", limit=100), lambda x: x, seeds=2)
+    panel = representation_panel(load_data("moons", limit=100), lambda x: x, seeds=2)
     assert all("no labels" in result.reason for result in panel.values())
 
 

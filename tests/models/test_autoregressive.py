@@ -17,7 +17,7 @@ from genalloy.heads.discrete import Categorical, LogisticMixture
 from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive, naive_sample
-from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.causal.made import MADE
 from genalloy.networks.input_embedding import OneHot
 from genalloy.networks.mlp import Hidden
@@ -34,7 +34,7 @@ def discrete(name: str, conditional: bool = False) -> Autoregressive:
     if name.startswith("made"):
         network: Any = MADE(event, head.width, Hidden((16, 16)), (3, 1, 0, 4, 2), shapes, OneHot(3))
     else:
-        network = GatedPixelCNN(event, head.width, Stack(7, 2), shapes, OneHot(3))
+        network = GatedPixelCNN(event, head.width, GatedStack(7, 2), shapes, OneHot(3))
     return sharpened(Autoregressive(network, head, event, shapes))
 
 

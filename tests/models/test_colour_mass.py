@@ -9,7 +9,7 @@ from genalloy.heads.discrete import Categorical, LogisticMixture
 from genalloy.heads.head import Head
 from genalloy.laws.subject import perturb_parameters
 from genalloy.models.autoregressive import Autoregressive
-from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.causal.network import CausalNet, Pixels, Shift, Singles
 from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
 from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock
@@ -30,7 +30,7 @@ LAYERS = {
 
 def network(name: str, width: int) -> torch.nn.Module:
     if name == "gated":
-        return GatedPixelCNN(COLOUR, width, Stack(6, 2, places=2), entry=OneHot(LEVELS))
+        return GatedPixelCNN(COLOUR, width, GatedStack(6, 2, places=2), entry=OneHot(LEVELS))
     if name == "raster":
         return CausalNet(
             COLOUR, width, Shift(4), [CausalConvolution(4, 3)], PositionalEmbedding((6,), 4), Singles(), OneHot(LEVELS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.data.load import load as load_data
+from genalloy.data.load import load_data as load_data
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.registry import all_recipes, find
 from genalloy.training.checkpoint import load, save

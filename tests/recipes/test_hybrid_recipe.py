@@ -8,7 +8,7 @@ import torch
 
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Kind
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.recipes.composition import Target
 from genalloy.recipes.hybrid import KINDS, hybrid_flow
 from genalloy.transforms.coupling import Coupling
@@ -18,7 +18,7 @@ from genalloy.transforms.residual import StochasticResidual
 
 def pictures(side: int) -> tuple[Target, torch.Tensor]:
     rng = np.random.default_rng(0)
-    dataset = load((rng.integers(0, 5, (60, 1, side, side)).astype(np.uint8), np.arange(60) % 3))
+    dataset = load_data((rng.integers(0, 5, (60, 1, side, side)).astype(np.uint8), np.arange(60) % 3))
     return Target.of(dataset), dataset.train[:8].float()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genalloy.core.distribution import density
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.recipes.composition import Labels, Target
 from genalloy.recipes.registry import find
 from genalloy.runs.create import create_run
@@ -24,7 +24,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def digits():
     torch.set_num_threads(1)
-    return load("digits", limit=200)
+    return load_data("digits", limit=200)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -54,7 +54,7 @@ def test_labels_condition_every_pixel(name, digits):
 @pytest.mark.parametrize("name", SMALL)
 def test_other_data_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} needs images"):
-        find(name)(Target.of(load("8gaussians", limit=100)))
+        find(name)(Target.of(load_data("8gaussians", limit=100)))
 
 
 @pytest.mark.parametrize("name", ["row-lstm", "diagonal-bilstm"])

@@ -9,7 +9,7 @@ from torch import nn
 from genalloy.core.evidence import Kind
 from genalloy.data.dataset import Dataset
 from genalloy.data.energies import U1
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.recipes.composition import Target
 from genalloy.recipes.planar import planar, radial, vae_sylvester
 from genalloy.runs.create import create_run
@@ -18,12 +18,12 @@ from genalloy.runs.settings import RunSettings
 
 @pytest.fixture(scope="module")
 def bows() -> Dataset:
-    return load("u1", limit=300)
+    return load_data("u1", limit=300)
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load("digits", limit=64)
+    return load_data("digits", limit=64)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.space import Space
 from genalloy.networks.causal.network import CausalNet, Frames, Pixels, Singles
 from genalloy.networks.causal.recurrent import Recurrent
@@ -33,7 +33,7 @@ def waves(rows: int = 300, length: int = 8) -> Dataset:
     rng = np.random.default_rng(0)
     label, first = rng.integers(0, 2, rows), rng.integers(0, 4, rows)
     x = (first[:, None] + np.outer(1 + 2 * label, np.arange(length))) % 4
-    return load((x.astype(np.uint8), label))
+    return load_data((x.astype(np.uint8), label))
 
 
 def made(name: str, space: Space, classes: int = 0, **settings: object) -> Composition:

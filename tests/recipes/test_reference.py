@@ -18,7 +18,7 @@ from torch import nn
 from genalloy.core.distribution import density
 from genalloy.core.isolation import Stream
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load as load_data
+from genalloy.data.load import load_data as load_data
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import all_recipes
 

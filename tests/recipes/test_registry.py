@@ -9,7 +9,7 @@ import torch
 
 from genalloy.core.evidence import Kind
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.recipes.registry import Recipe, all_recipes
 from genalloy.runs.create import create_run
 from genalloy.runs.score import sample, score
@@ -28,10 +28,10 @@ def people() -> pd.DataFrame:
 
 
 DATA = {
-    "reals": lambda: load("8gaussians", limit=200),
-    "digits": lambda: load("digits", limit=100),
-    "bits": lambda: load(bits()),
-    "table": lambda: load(people()),
+    "reals": lambda: load_data("8gaussians", limit=200),
+    "digits": lambda: load_data("digits", limit=100),
+    "bits": lambda: load_data(bits()),
+    "table": lambda: load_data(people()),
 }
 
 
@@ -42,8 +42,16 @@ def dataset(request) -> Dataset:
 
 
 CHOOSY = (
-    "gated-pixelcnn", "image-transformer", "pixelcnn", "pixelcnn++", "pixelsnail", "row-lstm", "diagonal-bilstm", "ebm-nce",
-    "hybrid-flow", "linear-prediction",
+    "gated-pixelcnn",
+    "image-transformer",
+    "pixelcnn",
+    "pixelcnn++",
+    "pixelsnail",
+    "row-lstm",
+    "diagonal-bilstm",
+    "ebm-nce",
+    "hybrid-flow",
+    "linear-prediction",
 )
 """Recipes that refuse some kinds of data."""
 

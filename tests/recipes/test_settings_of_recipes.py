@@ -10,7 +10,7 @@ import pytest
 
 from genalloy.core.bounds import Bounds, Choice, Maybe, Switch, Whole
 from genalloy.core.evidence import Kind
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.experiments.registry import all_experiments
 from genalloy.objectives.adversarial import R1
 from genalloy.objectives.likelihood import MaximumLikelihood
@@ -23,7 +23,7 @@ HOSTILE = (-5, 0, 1e9, 10**9, math.nan, math.inf, "zap", "3", "", True, None, []
 
 @pytest.fixture(scope="module", params=["8gaussians", "digits"])
 def target(request) -> Target:
-    return Target.of(load(request.param, limit=60))
+    return Target.of(load_data(request.param, limit=60))
 
 
 @pytest.mark.parametrize("name", list(all_recipes()))
@@ -95,7 +95,7 @@ def test_none_leaves_a_setting_to_the_recipe(target):
 
 
 def test_zero_is_zero_for_weights():
-    target = Target.of(load("8gaussians", limit=60))
+    target = Target.of(load_data("8gaussians", limit=60))
     assert repr(find("flow-gan")(target, weight=0).phases[0].objective) == "MaximumLikelihood()"
     penalties = [m for m in find("r3gan")(target, gamma=0.0).modules() if isinstance(m, R1)]
     assert all(penalty.gamma == 0 for penalty in penalties)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.space import Space
 from genalloy.networks.attention import AttentionConfig, AttentionNet
 from genalloy.recipes.composition import Target
@@ -20,7 +20,7 @@ def noises(model: torch.nn.Module) -> list[object]:
 
 
 def test_noise_is_learned_on_integers_and_only_where_asked() -> None:
-    digits, reals = Target.of(load("digits", limit=50)), Target.of(load("8gaussians", limit=50))
+    digits, reals = Target.of(load_data("digits", limit=50)), Target.of(load_data("8gaussians", limit=50))
     assert noises(flow_plus_plus(digits, 2).model)[0] is not None
     assert noises(flow_plus_plus(digits, 2, variational=False).model) == [None]
     assert noises(flow_plus_plus(reals, 2).model) == []
@@ -44,7 +44,7 @@ def test_image_noise_starts_next_to_uniform() -> None:
 def test_784_dimensions_stay_finite(recipe) -> None:
     torch.manual_seed(0)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28)).astype(np.uint8)
-    model = recipe(Target.of(load(pixels)), layers=1, width=8).model
+    model = recipe(Target.of(load_data(pixels)), layers=1, width=8).model
     with torch.no_grad():
         assert model().density(torch.randint(0, 256, (4, 1, 28, 28)).float()).value.isfinite().all()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.space import Space
 from genalloy.evaluation.baselines import independent
 from genalloy.evaluation.metric import Metric
@@ -31,7 +31,7 @@ def table(rows: int = 120, dims: int = 6, seed: int = 3) -> Dataset:
     x[:, 1] = x[:, 0] * 0.95 + 0.1 * x[:, 1]
     x[:, 2] = x[:, 0].square() + 0.3 * x[:, 2]
     x[:, 3] = x[:, 3].exp().clamp(max=50)
-    return load(x.numpy(), seed=0)
+    return load_data(x.numpy(), seed=0)
 
 
 @pytest.mark.parametrize("name", ["realnvp", "glow", "nice", "maf"])

@@ -14,7 +14,7 @@ from genalloy.core.capabilities import Batch
 from genalloy.core.evidence import Kind
 from genalloy.core.moments import RESOLUTION, mean_and_scale
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.space import Column, Space
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import all_recipes
@@ -99,7 +99,7 @@ def test_constant_and_rare_integers_beside_reals_keep_the_scale_of_their_cell(na
 
 def test_a_constant_integer_column_is_no_outlier() -> None:
     frame = pd.DataFrame({"k": [7] * 300, "b": torch.randn(300, generator=torch.Generator().manual_seed(0)).numpy()})
-    data = load(frame)
+    data = load_data(frame)
     target = Target.of(data)
     assert target.scale.min() > 0
     model = all_recipes()["made"](target).model

@@ -12,7 +12,7 @@ import torch
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.encoded import Known
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.runs.create import RunData
 from genalloy.runs.export import (
     CODES,
@@ -93,7 +93,7 @@ SOURCES: dict[str, Any] = {
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("name", SOURCES)
 def test_samples_are_read_again_or_refused_before_sampling(name: str, ending: str, tmp_path: Path) -> None:
-    data = load(SOURCES[name](tmp_path))
+    data = load_data(SOURCES[name](tmp_path))
     facts, out = facts_of(data), tmp_path / f"samples{ending}"
     values = data.train[:7]
     lengths = data.lengths["train"][:7] if data.lengths else None
@@ -131,7 +131,7 @@ def _may_refuse(name: str, ending: str) -> bool:
 
 
 def test_refusals_come_before_work(tmp_path: Path) -> None:
-    facts = facts_of(load(np.column_stack([G, G])))
+    facts = facts_of(load_data(np.column_stack([G, G])))
     for out in ("codes.xyz", "codes", "codes.txt"):
         with pytest.raises(ValueError, match="expected for codes one of"):
             write_codes(tmp_path / "no-run", "no-data", None, tmp_path / out)
@@ -150,7 +150,7 @@ def test_refusals_come_before_work(tmp_path: Path) -> None:
 def test_codes_are_data_again(ending: str, tmp_path: Path) -> None:
     codes = RNG.normal(size=(40, 3)).astype(np.float32)
     out = _write_rows(codes, tmp_path / f"codes{ending}", "codes")
-    data = load(out)
+    data = load_data(out)
     together = torch.cat([data.train, data.validation, data.test]).numpy()
     assert {row.tobytes() for row in together} == {row.tobytes() for row in codes}
 
@@ -166,25 +166,25 @@ def test_labels_are_exact() -> None:
         (np.where(G > 0, np.datetime64("2020-01-01"), np.datetime64("2021-01-01")), ("2020-01-01", "2021-01-01")),
         (G > 0, ("False", "True")),
     ):
-        data = load((np.column_stack([G, G]), labels))
+        data = load_data((np.column_stack([G, G]), labels))
         assert data.label_names == names
 
 
 def test_other_data_are_read_as_a_runs_own() -> None:
     """Columns by label, shifts, categories and labels of the first; what it has not is refused."""
     first = table().assign(y=np.where(G > 0, "c", np.where(G > -1, "b", "a")))
-    data = load(first, label="y")
+    data = load_data(first, label="y")
     known = Known(data.space, data.form, data.label_names)
     other = first[first["y"] != "a"].iloc[:30].assign(far=first["far"] + 5e6, extra=1)
-    read = load(other[other.columns[::-1]], label="y", like=known)
+    read = load_data(other[other.columns[::-1]], label="y", like=known)
     assert read.space == data.space and read.label_names == ("a", "b", "c")
     together = torch.cat([read.train, read.validation, read.test])
     assert sorted(together[:, 8].tolist()) == sorted(data.admit(other)[:, 8].tolist())
     assert set(torch.cat(list(read.labels.values())).tolist()) <= {1, 2}
     with pytest.raises(ValueError, match="the label 'zz'"):
-        load(other.assign(y="zz"), label="y", like=known)
+        load_data(other.assign(y="zz"), label="y", like=known)
     with pytest.raises(ValueError, match="no column 'far'"):
-        load(other.drop(columns="far"), label="y", like=known)
+        load_data(other.drop(columns="far"), label="y", like=known)
 
 
 def test_columns_stand_in_the_record_and_in_the_command(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.runs.create import RunData, create_run, create_run_from, data_of
 from genalloy.runs.identity import Identity, OtherData, rows_of
 from genalloy.runs.settings import RunSettings
@@ -70,7 +70,7 @@ def test_no_door_takes_a_changed_file(place: Path, change) -> None:
     change(place / "t.csv")
     message = refused("is of other data", evaluate_run, place / "run", None, DENSITY)
     before = json.loads((place / "run" / "data.json").read_text())["identity"]["sha256"][:8]
-    now = load(place / "t.csv").source["sha256"][:8]
+    now = load_data(place / "t.csv").source["sha256"][:8]
     assert before in message and now in message and "UTC" in message and "put the old data back" in message
     refused("is of other data", data_of, place / "run")
     (place / "run" / "model.safetensors").unlink()
@@ -116,7 +116,7 @@ def test_rows_trained_on_are_counted_where_other_rows_are_measured(place: Path) 
     row = evaluate_run(place / "run", None, DENSITY)
     assert row["notes"] == [] and not (place / "run" / "row.json").exists()
     own = evaluate_run(place / "run", str(place / "t.csv"), DENSITY)
-    train = len(load(place / "t.csv").train)
+    train = len(load_data(place / "t.csv").train)
     assert f"{train} of the 200 rows" in own["notes"][0] and "flatters" in own["notes"][0]
     assert evaluate_run(place / "run", str(write(place / "new.csv", 7)), DENSITY)["notes"] == []
     kept = {json.loads(f.read_text())["cells"]["density"]["value"] for f in (place / "run").glob("measured-*/row.json")}
@@ -126,10 +126,10 @@ def test_rows_trained_on_are_counted_where_other_rows_are_measured(place: Path) 
 def test_a_run_from_another_keeps_the_split_or_counts_what_was_seen(place: Path) -> None:
     same = create_run_from(settings(place / "t.csv", seed=1), place / "same", place / "run")
     assert same.settings.seed == 1 and same.settings.split_seed == 0
-    assert rows_of(same.dataset) == rows_of(load(place / "t.csv"))
+    assert rows_of(same.dataset) == rows_of(load_data(place / "t.csv"))
     append(shutil.copyfile(place / "t.csv", place / "more.csv"))
     other = create_run_from(settings(place / "more.csv"), place / "other", place / "run")
-    seen = {row.tobytes() for row in load(place / "t.csv").train.numpy()}
+    seen = {row.tobytes() for row in load_data(place / "t.csv").train.numpy()}
     count = sum(row.tobytes() in seen for row in other.dataset.test.numpy())
     assert count and any(f"{count} of {len(other.dataset.test)} test rows are among those" in n for n in other.dataset.notes)
     refused("holds weights of maf", create_run_from, RunSettings("nice", str(place / "t.csv")), place / "n", place / "run")
@@ -140,7 +140,7 @@ def test_a_comparison_is_of_one_data_set(tmp_path: Path, monkeypatch) -> None:
     comparison = ComparisonSettings(str(file), ("maf",), 0.01, tmp_path / "c")
     monkeypatch.setattr(table, "run_jobs", lambda *words: None)
     page = run_comparison(comparison).read_text(encoding="utf-8")
-    identity = Identity.of(load(str(file)))
+    identity = Identity.of(load_data(str(file)))
     assert identity.sha256 in page and "the split’s seed is 0" in page and "not finished: run the same command again" in page
     write(file, 1)
     more = ComparisonSettings(str(file), ("maf", "nice"), 0.01, tmp_path / "c")
@@ -167,16 +167,16 @@ def test_every_kept_measurement_is_asked_what_it_is_of(tmp_path: Path, capsys, k
         found.write_text(json.dumps(record)[:50])
         reproduce(swept, order, None)
         assert "cannot be read" in capsys.readouterr().out
-        assert json.loads(found.read_text())["identity"]["sha256"] == load(str(file)).source["sha256"]
+        assert json.loads(found.read_text())["identity"]["sha256"] == load_data(str(file)).source["sha256"]
 
 
 def test_features_are_of_the_rows_not_of_the_file(tmp_path: Path) -> None:
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("abc"))
     frame["k"], frame["m"] = [0, 1] * 60, [0, 0, 1, 1] * 30
     frame.to_csv(tmp_path / "t.csv", index=False)
-    one, other = (load(str(tmp_path / "t.csv"), label=label) for label in ("k", "m"))
+    one, other = (load_data(str(tmp_path / "t.csv"), label=label) for label in ("k", "m"))
     assert one.source["sha256"] == other.source["sha256"]
-    assert features_of(one, 0) is features_of(load(str(tmp_path / "t.csv"), label="k"), 0)
+    assert features_of(one, 0) is features_of(load_data(str(tmp_path / "t.csv"), label="k"), 0)
     assert features_of(one, 0) is not features_of(other, 0)
     assert "another label" in Identity.of(one).difference(Identity.of(other))
 
@@ -203,7 +203,7 @@ def test_sources_of_every_kind_have_a_hash(tmp_path: Path) -> None:
     sources = [rows, (rows, np.arange(60) % 2), frame, "8gaussians", "digits", "sprites", "waves"]
     sources += [str(tmp_path / f"a.{end}") for end in ("npy", "npz", "parquet")] + [f"{tmp_path / 'a.txt'}@window=8"]
     for source in sources:
-        assert len(load(source, limit=50).source["sha256"]) == 64, source
+        assert len(load_data(source, limit=50).source["sha256"]) == 64, source
 
 
 def test_a_run_of_an_older_version_is_known_by_its_files_hash(place: Path) -> None:

@@ -15,7 +15,7 @@ from genalloy.core.distribution import density
 from genalloy.core.evidence import Kind
 from genalloy.core.part import Conditional, Embedded, Unconditional
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.evaluation.features import PCA
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.latent import LatentVariable
@@ -45,7 +45,7 @@ def points(rows: int = 600) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([0, 1, 0, 1, 0, 2]).repeat(rows // 6)
     x = CENTRES[labels] + 0.3 * torch.randn(rows, 3, generator=generator)
-    return load((x.numpy(), labels.numpy()), seed=0)
+    return load_data((x.numpy(), labels.numpy()), seed=0)
 
 
 def composition(target: Target) -> Composition:
@@ -149,7 +149,7 @@ def test_accuracy_of_bayes_rule_weighs_the_classes() -> None:
     from genalloy.evaluation.accuracy import accuracy_panel
 
     x, y = torch.randn(800, 3), (torch.arange(800) % 4 == 0).long()
-    dataset = load((x.numpy(), y.numpy()))
+    dataset = load_data((x.numpy(), y.numpy()))
     model = Embedded(Conditional(Gaussian(), nn.Identity(), (3,), ((6,),)), LabelEmbedding(2, 6), ((),))
     nn.init.zeros_(model.network.weight)
     share = (dataset.labels["test"] == 0).double().mean().item()
@@ -158,7 +158,7 @@ def test_accuracy_of_bayes_rule_weighs_the_classes() -> None:
 
 
 def test_labels_are_asked_for_where_there_are_none() -> None:
-    target = Target.of(load("8gaussians", limit=50))
+    target = Target.of(load_data("8gaussians", limit=50))
     with pytest.raises(ValueError, match="hybrid-flow needs labels; the data have no labels: give --label COLUMN"):
         find("hybrid-flow")(target)
     dataset = points()
@@ -182,7 +182,7 @@ def test_new_rows_bring_labels_in_the_users_words(tmp_path: Path, trainer: Train
 @pytest.mark.parametrize("kind", ["residual", "conv1x1", "coupling"])
 def test_hybrid_flows_run_and_resume_to_the_same_numbers(kind: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    dataset = load("digits", limit=150)
+    dataset = load_data("digits", limit=150)
     settings = RunSettings("hybrid-flow", "digits", limit=150, settings={"kind": kind, "blocks": 1, "width": 8}, steps=6)
     whole = create_run(settings, None, dataset)
     steps = list(whole.run())
@@ -207,14 +207,14 @@ def test_hybrid_flows_run_and_resume_to_the_same_numbers(kind: str, tmp_path: Pa
 
 def test_a_kind_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="kind='dense', expected one of residual, conv1x1, coupling"):
-        find("hybrid-flow")(Target.of(load("digits", limit=50)), kind="dense")
+        find("hybrid-flow")(Target.of(load_data("digits", limit=50)), kind="dense")
 
 
 def test_labelled_vectors_and_odd_pictures_are_flattened() -> None:
     for shape in ((3,), (1, 3, 3)):
         rng = np.random.default_rng(0)
         rows = rng.normal(size=(60, *shape[-2:])).astype(np.float32)
-        target = Target.of(load((rows, np.arange(60) % 2)))
+        target = Target.of(load_data((rows, np.arange(60) % 2)))
         model = find("hybrid-flow")(target, kind="conv1x1", blocks=1, width=8).model
         x = torch.from_numpy(rows).reshape(60, *target.space.shape)
         assert model().label_given_x(x).logits.shape == (60, 2) and model().sample((2,)).shape == (2, *target.space.shape)

@@ -15,7 +15,7 @@ from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.observations import Masked
 from genalloy.data.audio import read_wave, write_wave
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.evaluation.ngram_baselines import counted
 from genalloy.evaluation.sequence_features import RandomConvolutions
 from genalloy.report.page import write_page
@@ -92,7 +92,7 @@ def test_the_run_learns_and_says_what_is_given(bits: Path) -> None:
 
 def test_models_of_whole_rows_refuse_before_the_first_step() -> None:
     for recipe in ("vae", "realnvp", "ddpm"):
-        trainer_of = lambda name=recipe: create_run(RunSettings(name, "array", steps=2, device="cpu"), None, load(BITS))  # noqa: E731
+        trainer_of = lambda name=recipe: create_run(RunSettings(name, "array", steps=2, device="cpu"), None, load_data(BITS))  # noqa: E731
         with pytest.raises(Unavailable, match="autoregressive models and factorised heads can"):
             list(trainer_of().run())
 
@@ -126,7 +126,7 @@ def test_overlapping_windows_count_every_character_once(text: Path) -> None:
 
 
 def test_counting_baselines() -> None:
-    dataset = load(BITS)
+    dataset = load_data(BITS)
     alone = counted(dataset)["steps alone"]
     seen = torch.cat([row[:n] for row, n in zip(dataset.train, dataset.lengths["train"].tolist(), strict=True)])
     p = (seen.sum(0) + 1) / (len(seen) + 2)
@@ -271,4 +271,4 @@ def test_players_are_part_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text(json.dumps({**facts, "data": data, "rows": [row]}))
     page = write_page(tmp_path).read_text()
     assert page.count("<audio") == 12 and "media-src data:" in page and "Nearest training data" in page
-    assert describe(load(BITS))["style"] == "sequence" and describe(load("digits"))["style"] == ""
+    assert describe(load_data(BITS))["style"] == "sequence" and describe(load_data("digits"))["style"] == ""

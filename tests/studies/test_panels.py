@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.evaluation.features import PCA
 from genalloy.models.fitted import KernelSmoothed, UniformLevels
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import find
 from genalloy.studies.panels import DEFAULT, PANELS, Cells, Evaluation, EvaluationSettings, panels_of, run_panels
 
-DIGITS = load("digits", limit=120)
-MOONS = load("moons", limit=300)
+DIGITS = load_data("digits", limit=120)
+MOONS = load_data("moons", limit=300)
 FEATURES = {id(data): PCA(8).fit(data.train) for data in (DIGITS, MOONS)}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.theis import MixedWithNoise
 from genalloy.experiments.verdict import Better, Outcome
@@ -112,10 +112,10 @@ def test_a_sweep_takes_every_combination() -> None:
 
 
 def test_network_evaluations_are_counted_for_passes_and_cached_steps() -> None:
-    target = Target.of(load("digits", limit=100))
+    target = Target.of(load_data("digits", limit=100))
     made = find("made")(target, width=16).model.eval()
     assert evaluations(made, lambda: made().sample((2,))) == 64
-    assert evaluations(made, lambda: made().density(load("digits", limit=20).test)) == 1
+    assert evaluations(made, lambda: made().density(load_data("digits", limit=20).test)) == 1
     diffusion = find("ddpm")(target).model.eval()
     diffusion.sampler = type(diffusion.sampler)(7)
     assert evaluations(diffusion, lambda: diffusion().sample((2,))) == 7

@@ -17,7 +17,7 @@ import genalloy
 from genalloy import Alloy, density, draw
 from genalloy.core.isolation import Stream
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.recipes.registry import all_recipes
 from genalloy.runs.create import create_run
 from genalloy.runs.score import sample, score
@@ -144,8 +144,8 @@ def outcome(name: str) -> list[torch.Tensor]:
     """Weights, samples and densities of a recipe; data of several kinds, as every recipe takes one of them."""
     rng = np.random.default_rng(0)
     sounds = rng.integers(0, 256, size=(40, 24)).astype(np.uint8)
-    labelled = load((rng.normal(size=(60, 3)), np.arange(60) % 2))
-    model, dataset = trained(name, [labelled, load("digits", limit=24), load(list(sounds))])
+    labelled = load_data((rng.normal(size=(60, 3)), np.arange(60) % 2))
+    model, dataset = trained(name, [labelled, load_data("digits", limit=24), load_data(list(sounds))])
     x, evidence = sample(model, 6), score(model, dataset.test[:4])
     with torch.no_grad():
         torch.manual_seed(0)

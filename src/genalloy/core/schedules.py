@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from genalloy.core.spec import Value
 
+__all__ = ["Cosine", "Linear", "Schedule"]
+
 
 class Schedule(Value):
     """step -> float."""

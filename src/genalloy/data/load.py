@@ -41,7 +41,7 @@ from genalloy.data.text import read_text
 from genalloy.data.toy import TOYS
 
 
-def load(
+def load_data(
     source: Any,
     *,
     label: str | None = None,
@@ -97,7 +97,7 @@ def rows(source: Any, label: str | None = None) -> list[tuple[str, Any, Any]]:
     """(part, rows, labels or None) of a source, in the user's form: what to score with an existing model."""
     source, reading = _asked(source, None)
     if isinstance(source, str) and source in BUILT_IN:
-        data = load(source)
+        data = load_data(source)
         return [(part, data.part(part), data.labels.get(part)) for part in PARTS]
     raw = read(source, label)
     window = reading.window or raw.window

@@ -1,1 +1,5 @@
-"""Numbers about a trained model, each with its error, its size and how it was made, or the reason why there is none."""
+"""Numbers about models, each with its error, or the reason why there is none."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

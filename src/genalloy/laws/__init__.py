@@ -1,1 +1,5 @@
-"""The laws: each takes a thing and asserts, so that third parties can run them on parts of their own."""
+"""What every part, objective and transform must satisfy; each law takes the thing and asserts."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -23,7 +23,7 @@ from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.linear_prediction import LinearPrediction
 from genalloy.models.ngram import NGram
 from genalloy.networks.attention import AttentionConfig
-from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.causal.made import MADE
 from genalloy.networks.causal.network import CausalNet, Pixels, Shift
 from genalloy.networks.causal.pixel_channels import SharedMixture, mixture_width
@@ -49,7 +49,7 @@ def _made(head: Head, entry: OneHot | None = None) -> Make:
 
 
 def _gated_pixelcnn(e: Shape, c: Shapes) -> nn.Module:
-    network = GatedPixelCNN(e, LEVELS, Stack(channels=4, layers=1, places=2), c, OneHot(LEVELS))
+    network = GatedPixelCNN(e, LEVELS, GatedStack(channels=4, layers=1, places=2), c, OneHot(LEVELS))
     return Autoregressive(network, Categorical(LEVELS), e, c)
 
 

@@ -1,1 +1,5 @@
-"""genalloy.mcmc"""
+"""Markov chains and the buffer that keeps them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

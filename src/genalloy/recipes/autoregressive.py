@@ -14,7 +14,7 @@ from genalloy.heads.head import Head
 from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.mixture import Mixture
-from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.causal.made import MADE
 from genalloy.networks.causal.network import CausalLayer, CausalNet, Tokens
 from genalloy.networks.causal.positions import PositionalEmbedding
@@ -106,7 +106,7 @@ def gated_pixelcnn(
     conditional: on the label. Raises ValueError where the data are not images.
     """
     image_size(target, "gated-pixelcnn")
-    head, given, stack = head_of(target, components), label_shapes(conditional), Stack(channels, layers, dropout=dropout)
+    head, given, stack = head_of(target, components), label_shapes(conditional), GatedStack(channels, layers, dropout=dropout)
     network = GatedPixelCNN(target.space.shape, head.width, stack, given, entry_of(target))
     part = Autoregressive(network, head, target.space.shape, given)
     model, training = observed(target, labelled(target, part, conditional)), Training(Adam(6e-3), ema=0.998, clip=100.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.laws.run import Finding, check_part
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import find
@@ -38,7 +38,7 @@ def _model(thing: str, data: str) -> tuple[Any, tuple[int, ...], bool]:
     if (Path(thing) / "run.json").exists():
         space = RunData.read(Path(thing)).space
         return trained_model(Path(thing)), space.shape, space.levels is not None
-    dataset = load(data, limit=2000)
+    dataset = load_data(data, limit=2000)
     model: Any = find(thing)(Target.of(dataset)).model
     if hasattr(model, "initialise"):
         model.initialise(dataset.train[:256])

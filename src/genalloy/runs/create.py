@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset, drawn
 from genalloy.data.form import Form
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.data.reading import parse
 from genalloy.data.space import Space
 from genalloy.recipes.composition import Composition, Target
@@ -34,7 +34,7 @@ def dataset_of(settings: RunSettings, folder: Path | None = None) -> Dataset:
     source, reading = parse(settings.data)
     if folder is not None and (folder / "data.json").exists():
         reading = replace(reading, vocabulary=RunData.read(folder).form.vocabulary)
-    return load(
+    return load_data(
         source, label=settings.label, seed=settings.split_seed, limit=settings.limit, reading=reading, columns=settings.asked
     )
 

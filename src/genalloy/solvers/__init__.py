@@ -1,1 +1,5 @@
-"""genalloy.solvers"""
+"""Differential equations, roots and the gradients through them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

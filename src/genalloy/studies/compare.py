@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genalloy.data.columns import parsed
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.experiments.declare import Method
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import Recipe, all_recipes, find
@@ -54,7 +54,7 @@ class ComparisonSettings:
         return TableRun(Method(recipe, recipe), settings, self.folder / name, EvaluationSettings(), cap=True)
 
     def dataset(self) -> Dataset:
-        return load(self.data, label=self.label, seed=self.seed, limit=self.limit, columns=parsed(self.columns or ""))
+        return load_data(self.data, label=self.label, seed=self.seed, limit=self.limit, columns=parsed(self.columns or ""))
 
     def table(self, dataset: Dataset) -> Table:
         """The rows that the comparison asks for."""

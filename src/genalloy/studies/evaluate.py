@@ -13,7 +13,7 @@ import torch
 
 from genalloy.data.dataset import Dataset
 from genalloy.data.encoded import Known
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.evaluation.features import Features, default_features
 from genalloy.evaluation.sequence_features import RandomConvolutions
 from genalloy.experiments.declare import Change
@@ -157,7 +157,7 @@ def _curves(memory: dict[str, Any], steps: int) -> dict[str, Any]:
 def _other(dataset: Dataset, data: str, settings: RunSettings) -> Dataset:
     """The run's data set with its test part replaced by all rows of `data`."""
     known = Known(dataset.space, dataset.form, dataset.label_names)
-    other = load(data, label=settings.label, seed=settings.split_seed, like=known)
+    other = load_data(data, label=settings.label, seed=settings.split_seed, like=known)
     reason = dataset.space.comparable(other.space)
     if reason is not None:
         raise ValueError(f"{data} is another space than the run's: {reason}")

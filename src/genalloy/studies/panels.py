@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.observations import Masked
 from genalloy.data.dataset import Dataset
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.estimators.importance_weighted import ImportanceWeighted, importance_curve
 from genalloy.evaluation.accuracy import accuracy_panel
 from genalloy.evaluation.disentanglement import chance, disentanglement
@@ -173,7 +173,7 @@ def foreign_sets(dataset: Dataset, asked: EvaluationSettings, seed: int) -> dict
     """The named foreign sets that were asked for, otherwise the synthetic ones."""
     if not asked.outliers:
         return outlier_sets(dataset, seed)
-    return {name: foreign(dataset, name, load(name)) for name in asked.outliers}
+    return {name: foreign(dataset, name, load_data(name)) for name in asked.outliers}
 
 
 def cells_of(panel: Panel, prefix: str = "") -> Cells:

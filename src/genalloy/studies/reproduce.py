@@ -17,7 +17,7 @@ import numpy as np
 
 from genalloy.core.bounds import listed
 from genalloy.data.columns import parsed
-from genalloy.data.load import load
+from genalloy.data.load import load_data
 from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.verdict import Results, Score, Verdict
 from genalloy.recipes.registry import find
@@ -57,7 +57,7 @@ def reproduce(experiment: Experiment, order: RunPlan, results: Path | None) -> t
     """Run an experiment: returns its page and its verdict. `results`: where NAME.json is kept; None keeps none."""
     from genalloy.report.page import write_page
 
-    dataset = load(experiment.data, limit=order.limit, columns=parsed(order.columns or ""))
+    dataset = load_data(experiment.data, limit=order.limit, columns=parsed(order.columns or ""))
     table = table_of(experiment, order)
     with stoppable():
         record = make_table(table, dataset)

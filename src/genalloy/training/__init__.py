@@ -1,1 +1,5 @@
-"""The one training loop and what surrounds it."""
+"""The only training loop, its options and its files."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

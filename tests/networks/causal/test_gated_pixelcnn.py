@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genalloy.core.spec import from_spec, to_spec
-from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, Stack
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.input_embedding import OneHot, ScaledInput
 
 
@@ -14,7 +14,7 @@ def build(channels: int, conditional: bool = False, levels: int | None = None, k
     torch.manual_seed(channels)
     shapes = ((3,),) if conditional else ()
     entry = OneHot(levels) if levels else ScaledInput()
-    return GatedPixelCNN((channels, 4, 5), 2, Stack(8, 3, kernel), shapes, entry).double().eval()
+    return GatedPixelCNN((channels, 4, 5), 2, GatedStack(8, 3, kernel), shapes, entry).double().eval()
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -49,7 +49,7 @@ def test_steps_equal_the_parallel_pass(channels: int, conditional: bool) -> None
 
 
 def test_steps_equal_the_parallel_pass_in_single_precision() -> None:
-    network = GatedPixelCNN((1, 8, 8), 5, Stack(32, 8)).eval()
+    network = GatedPixelCNN((1, 8, 8), 5, GatedStack(32, 8)).eval()
     x = torch.rand(4, 1, 8, 8)
     expected = network(x).flatten(1, 3)
     state, previous = network.init_state((4,)), None
@@ -83,6 +83,6 @@ def test_saved_and_rebuilt() -> None:
 
 def test_bad_stacks_are_refused() -> None:
     with pytest.raises(ValueError, match="odd kernel"):
-        GatedPixelCNN((1, 4, 4), 1, Stack(8, 2, 4))
+        GatedPixelCNN((1, 4, 4), 1, GatedStack(8, 2, 4))
     with pytest.raises(ValueError, match="at least 3 channels"):
-        GatedPixelCNN((3, 4, 4), 1, Stack(2, 2, 3))
+        GatedPixelCNN((3, 4, 4), 1, GatedStack(2, 2, 3))

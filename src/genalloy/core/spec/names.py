@@ -151,7 +151,7 @@ VALUES: dict[str, dict[str, str]] = {
     },
     "networks": {
         "networks.attention": "AttentionConfig",
-        "networks.causal.gated_pixelcnn": "Stack",
+        "networks.causal.gated_pixelcnn": "GatedStack",
         "networks.causal.network": "Frames Pixels Singles",
         "networks.causal.pixelcnn_plusplus": "Streams",
         "networks.causal.pixelsnail": "Snail",

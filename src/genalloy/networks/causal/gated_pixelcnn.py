@@ -34,7 +34,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Stack(Value):
+class GatedStack(Value):
     """Features (channels) of both stacks, number of layers, odd kernel size, dropout, size of the place map."""
 
     channels: int = 64
@@ -95,7 +95,7 @@ def groups_of(features: int, groups: int) -> Tensor:
 class GatedLayer(Module):
     """One layer of both stacks, with the symbols of the module's text; `last`: the vertical stack ends here."""
 
-    def __init__(self, stack: Stack, groups: int = 1, last: bool = False) -> None:
+    def __init__(self, stack: GatedStack, groups: int = 1, last: bool = False) -> None:
         super().__init__()
         self.stack, self.groups, self.last = stack, groups, last
         f, reach = stack.channels, stack.kernel // 2
@@ -163,7 +163,7 @@ class GatedPixelCNN(Module):
         self,
         event_shape: Shape,
         width: int,
-        stack: Stack = Stack(),
+        stack: GatedStack = GatedStack(),
         context_shapes: tuple[Shape, ...] = (),
         entry: Entry = ScaledInput(),
     ) -> None:

@@ -1,0 +1,13 @@
+from .dataset import Dataset as Dataset
+from .energies import U1 as U1
+from .energies import U2 as U2
+from .energies import U3 as U3
+from .energies import U4 as U4
+from .energies import Energy as Energy
+from .errors import BadData as BadData
+from .form import Form as Form
+from .load import load_data as load_data
+from .space import Column as Column
+from .space import Space as Space
+from .toy import Toy as Toy
+from .toy import toy as toy

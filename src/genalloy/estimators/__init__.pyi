@@ -1,0 +1,9 @@
+from .annealed_importance import AnnealedImportance as AnnealedImportance
+from .annealed_importance import FromPosterior as FromPosterior
+from .annealed_importance import FromPrior as FromPrior
+from .bidirectional import Sandwich as Sandwich
+from .bidirectional import sandwich as sandwich
+from .importance_weighted import ImportanceWeighted as ImportanceWeighted
+from .importance_weighted import importance_curve as importance_curve
+from .probability_flow import ProbabilityFlowLikelihood as ProbabilityFlowLikelihood
+from .variational_bound import VariationalBound as VariationalBound

@@ -1,0 +1,10 @@
+from .claims import Claims as Claims
+from .diffusion import check_diffusion as check_diffusion
+from .every import every_part as every_part
+from .every_objective import every_objective as every_objective
+from .every_transform import every_transform as every_transform
+from .listed import Listed as Listed
+from .run import Finding as Finding
+from .run import check_part as check_part
+from .subject import NotApplicable as NotApplicable
+from .subject import Subject as Subject

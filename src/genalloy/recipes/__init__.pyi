@@ -1,0 +1,9 @@
+from .composition import Composition as Composition
+from .composition import Encoded as Encoded
+from .composition import Labels as Labels
+from .composition import Phase as Phase
+from .composition import Target as Target
+from .registry import Recipe as Recipe
+from .registry import all_recipes as all_recipes
+from .registry import find as find
+from .registry import recipe as recipe

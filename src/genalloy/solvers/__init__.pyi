@@ -1,0 +1,16 @@
+from .adjoint import Adjoint as Adjoint
+from .adjoint import Backpropagated as Backpropagated
+from .adjoint import Checkpointed as Checkpointed
+from .divergence import ExactTrace as ExactTrace
+from .divergence import GaussianProbes as GaussianProbes
+from .divergence import Hutchinson as Hutchinson
+from .divergence import Rademacher as Rademacher
+from .fixed_point import FixedPoint as FixedPoint
+from .ode import Adaptive as Adaptive
+from .ode import Euler as Euler
+from .ode import Heun as Heun
+from .ode import RungeKutta4 as RungeKutta4
+from .ode import Solver as Solver
+from .ode import Steps as Steps
+from .roots import Bracketed as Bracketed
+from .roots import NotConverged as NotConverged
