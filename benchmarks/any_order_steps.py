@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load_data
 from genalloy.models.any_order import Parallel, RandomStep, bound, even, schedule

@@ -17,22 +17,22 @@ from dataclasses import dataclass
 import torch
 
 from genalloy.core.distribution import Shape
-from genalloy.heads.discrete import (Bernoulli, Categorical, LogisticMixture)
-from genalloy.models.autoregressive import (Autoregressive, AutoregressiveDistribution, naive_sample)
-from genalloy.networks.causal.gated_pixelcnn import (GatedPixelCNN, GatedStack)
+from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
+from genalloy.models.autoregressive import Autoregressive, AutoregressiveDistribution, naive_sample
+from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.causal.made import MADE
-from genalloy.networks.causal.network import (CausalLayer, CausalNet, Pixels, Shift)
-from genalloy.networks.causal.pixel_channels import (SharedMixture, mixture_width)
-from genalloy.networks.causal.pixel_rnn import (DiagonalBiLSTM, RowLSTM)
-from genalloy.networks.causal.pixelcnn import (MaskedStart, ResidualBlock, Size)
-from genalloy.networks.causal.pixelcnn_plusplus import (PixelCNNPlusPlus, Streams)
-from genalloy.networks.causal.pixelsnail import (Snail, SnailBlocks)
+from genalloy.networks.causal.network import CausalLayer, CausalNet, Pixels, Shift
+from genalloy.networks.causal.pixel_channels import SharedMixture, mixture_width
+from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
+from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock, Size
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.causal.pixelsnail import Snail, SnailBlocks
 from genalloy.networks.causal.positions import PositionalEmbedding
-from genalloy.networks.causal.recurrent import (GRU, Recurrent)
-from genalloy.networks.causal.sparse_attention import (DenseAttention, Fixed, LocalPatches, Pattern, Strided)
-from genalloy.networks.causal.transformer import (Attention, blocks)
-from genalloy.networks.causal.wavenet import (CausalConvolution, WaveNet, doubling)
-from genalloy.networks.input_embedding import (OneHot, ScaledInput)
+from genalloy.networks.causal.recurrent import GRU, Recurrent
+from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided
+from genalloy.networks.causal.transformer import Attention, blocks
+from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet, doubling
+from genalloy.networks.input_embedding import OneHot, ScaledInput
 from genalloy.networks.mlp import Hidden
 
 LEVELS = 256

@@ -11,7 +11,7 @@ import time
 import torch
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.part import Conditional
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.gaussian import Gaussian, StandardNormal

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.part import Part
 from genalloy.core.schedules import Cosine
 from genalloy.distances import wasserstein2

@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.schedules import Cosine, Linear
 from genalloy.data.energies import ENERGIES, Energy
 from genalloy.heads.gaussian import StandardNormal

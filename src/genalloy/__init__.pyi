@@ -15,7 +15,7 @@ from . import training as training
 from . import transforms as transforms
 from .alloy import Alloy as Alloy
 from .core import schedules as schedules
-from .core.capabilities import Batch as Batch
+from .core.batch import Batch as Batch
 from .core.distribution import Distribution as Distribution
 from .core.distribution import density as density
 from .core.distribution import draw as draw

@@ -15,7 +15,7 @@ from closed_list import node, spec, write
 from torch import nn
 
 from genalloy.cli import main
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.part import Part
 from genalloy.core.spec import Foreign, Value, classes, from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal

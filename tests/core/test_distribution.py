@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch, batch_of, both, has, join, offered, reach, tree_map
+from genalloy.core.batch import Batch
+from genalloy.core.capabilities import has, offered, reach
+from genalloy.core.contexts import batch_of, both, join, tree_map
 from genalloy.core.distribution import density, draw, sum_event
 from genalloy.core.evidence import Kind, Unavailable
 from genalloy.core.observations import leading

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Unavailable
 from genalloy.core.observations import Masked

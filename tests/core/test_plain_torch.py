@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import distributions as D
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.distribution import density, draw, measure_of, needs_gradient
 from genalloy.core.evidence import Kind, Measure, Unavailable
 from genalloy.core.part import Conditional

@@ -7,13 +7,14 @@ import math
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.distribution import density, draw
 from genalloy.core.evidence import Evidence, Kind, Measure
 from genalloy.core.part import Conditional, Part
 from genalloy.heads.gaussian import Gaussian, GaussianDistribution, StandardNormal
 from genalloy.laws.adding import additive
 from genalloy.laws.claims import Claim
+from genalloy.laws.contexts import contexts_by_name
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
 from genalloy.laws.every import every_part
@@ -206,3 +207,20 @@ def test_check_part_reports_without_raising() -> None:
     assert not {f.law: f for f in check_part(Knobs(), (3,))}["shapes and contexts"].ok
     x, own = draw(Skewed(), (3,))
     assert torch.equal(own.value, density(Skewed(), x).value)
+
+
+class ByPlace(Part):
+    """A part that flattens a caller's dict in the caller's order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = perturb_parameters(Conditional(Gaussian(), MLP(((3,), (3,)), 4, (8,)), (2,), ((3,), (3,))))
+
+    def forward(self, context=None):
+        return self.inner(tuple(context.values()))
+
+
+def test_a_context_read_by_its_order_is_found():
+    subject = Subject(ByPlace(), (2,), ({"near": (3,), "far": (3,)},))
+    with pytest.raises(AssertionError, match="a dict in another order changes the density by"):
+        contexts_by_name(subject)

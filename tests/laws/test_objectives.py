@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.laws.adding import additive
 from genalloy.laws.every_objective import ListedObjective, every_objective
 from genalloy.laws.ownership import one_owner, rivals_leave_model_alone

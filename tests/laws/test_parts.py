@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from genalloy.core.contexts import shapes_of
 from genalloy.core.distribution import density, draw
+from genalloy.core.evidence import Kind
+from genalloy.laws.contexts import contexts_by_name
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
 from genalloy.laws.every import every_part
@@ -59,6 +62,14 @@ def test_law_holds(name: str, law: str) -> None:
     except NotApplicable:
         decided = False
     assert decided or name not in APPLIES.get(law, PARTS), f"{law} could not decide about {name}"
+
+
+@pytest.mark.parametrize("name", [name for name, listed in PARTS.items() if listed.conditional])
+def test_contexts_are_read_by_name(name: str) -> None:
+    listed, shapes = PARTS[name], shapes_of({"near": (3,), "far": (3,)})
+    part = perturb_parameters(listed.make(listed.event_shape, shapes))
+    if listed.kind is not Kind.NONE:
+        contexts_by_name(Subject(part, listed.event_shape, shapes, listed.discrete, listed.levels))
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.evidence import Kind
 from genalloy.core.part import Conditional
 from genalloy.heads.discrete import Bernoulli, Categorical

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from genalloy.core.capabilities import Batch, reach
+from genalloy.core.batch import Batch
+from genalloy.core.capabilities import reach
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Kind, Unavailable
 from genalloy.core.part import Conditional

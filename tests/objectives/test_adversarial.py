@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.evidence import Unavailable
 from genalloy.core.part import Conditional
 from genalloy.core.spec import from_spec, to_spec

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.distribution import draw
 from genalloy.core.evidence import Unavailable
 from genalloy.core.part import Conditional

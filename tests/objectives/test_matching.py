@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.evidence import Unavailable
 from genalloy.diffusion.parameterisations import Velocity
 from genalloy.diffusion.paths import CosinePath, VariancePreserving

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.evidence import Unavailable
 from genalloy.diffusion.parameterisations import X0, Edm, Velocity
 from genalloy.diffusion.paths import LinearPath

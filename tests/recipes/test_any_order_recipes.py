@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Batch, reach
+from genalloy.core.batch import Batch
+from genalloy.core.capabilities import reach
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Kind
 from genalloy.core.spec import from_spec, to_spec

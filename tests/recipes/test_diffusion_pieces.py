@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.evidence import Kind
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.objectives.objective import Play

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Kind
 from genalloy.core.spec import from_spec, to_spec

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.evidence import Kind
 from genalloy.core.moments import RESOLUTION, mean_and_scale
 from genalloy.data.dataset import Dataset

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.distributions import Beta, Independent
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.evidence import Kind
 from genalloy.core.observations import Masked
 from genalloy.data.dataset import Dataset

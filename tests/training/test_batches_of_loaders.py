@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.objectives.likelihood import MaximumLikelihood

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from toy_game import OPTIONS, Fool, Judge, data, flow, game, last, numbers, some_batches
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.errors import Diverged
 from genalloy.core.evidence import Unavailable
 from genalloy.core.schedules import Linear

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.schedules import Cosine
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from toy_game import OPTIONS, Sometimes, flow, game, last, some_batches
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.training.devices import make_fabric
 from genalloy.training.fit import fit

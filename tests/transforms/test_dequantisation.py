@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.distribution import density, draw
 from genalloy.core.evidence import Kind, Measure
 from genalloy.heads.gaussian import StandardNormal

@@ -1,6 +1,6 @@
 from . import schedules as schedules
-from .capabilities import Batch as Batch
-from .capabilities import both as both
+from .batch import Batch as Batch
+from .contexts import both as both
 from .distribution import Distribution as Distribution
 from .distribution import density as density
 from .distribution import draw as draw

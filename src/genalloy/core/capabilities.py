@@ -9,18 +9,12 @@ Fixed preprocessing (dequantisation, scaling) must not hide capabilities: a wrap
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.evidence import Evidence, Kind, Unavailable
-
-Context = Any
-"""A tensor (\\*B, \\*E), a tuple of tensors, a record (dict) of tensors, or None. A record's parts stand in its own order."""
 
 
 class Term(NamedTuple):
@@ -148,98 +142,3 @@ def reach(distribution: TorchDistribution, x: Tensor, capability: str) -> Reache
         distribution, x, evidence = step
         between = evidence if between is None or evidence is None else evidence.plus(between, settled=True)
     return Reached(distribution, x, between)
-
-
-@dataclass(frozen=True)
-class Batch:
-    r"""What a step sees: x (B, \*E), optional context (B, ...), rows' indices in the data set (B,)."""
-
-    x: Tensor
-    context: Context = None
-    index: Tensor | None = None
-
-    @staticmethod
-    def of(item: Any) -> Batch:
-        """A batch as data loaders give it: a Batch, rows alone, or a list or tuple of rows and their context (labels as floats).
-
-        Raises ValueError for anything else.
-        """
-        if isinstance(item, Batch):
-            return item
-        parts = tuple(item) if type(item) in (list, tuple) else (item,)
-        if not 1 <= len(parts) <= 2 or not hasattr(parts[0], "shape") or not hasattr(parts[-1], "shape"):
-            what = f"a batch is a {type(item).__name__} of {len(parts)}"
-            raise ValueError(f"{what}; expected Batch(x, context), a tensor, or (x, context); wrap it")
-        return Batch(parts[0], None if len(parts) == 1 else parts[1].float())
-
-    def __len__(self) -> int:
-        return int(self.x.shape[0])
-
-    def rows(self, select: slice | Tensor) -> Batch:
-        """A subset of the rows."""
-        index = None if self.index is None else self.index[select]
-        return Batch(self.x[select], tree_map(lambda c: c[select], self.context), index)
-
-
-def both(a: Context, b: Context) -> Context:
-    """Two contexts as one, flat: both(a, None) = a. Nothing that was given on the way in is lost."""
-    if a is None or b is None:
-        return b if a is None else a
-    return (*_parts(a), *_parts(b))
-
-
-def _parts(context: Context) -> tuple[Any, ...]:
-    if type(context) is dict:
-        return tuple(context.values())
-    return context if type(context) is tuple else (context,)
-
-
-def tree_map(function: Callable[[Tensor], Tensor], context: Context) -> Context:
-    """Apply a function to each tensor of a context; a tuple stays a tuple, a record a record."""
-    if context is None:
-        return None
-    if type(context) is dict:
-        return {name: function(c) for name, c in context.items()}
-    return tuple(function(c) for c in context) if type(context) is tuple else function(context)
-
-
-def ordered(context: Context, names: tuple[str, ...]) -> Context:
-    """A record's parts as a tuple in the order of `names`; any other context, or no names, as it is.
-
-    Raises ValueError where the record's names are others.
-    """
-    if type(context) is not dict or not names:
-        return context
-    if set(context) != set(names):
-        raise ValueError(f"found a context with the parts {sorted(context)}, expected {sorted(names)}")
-    return tuple(context[name] for name in names)
-
-
-def batch_of(context: Context, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
-    """Batch shape of a context whose parts have the event shapes `shapes`; () without one."""
-    if context is None or not shapes:
-        return ()
-    return tuple(torch.broadcast_shapes(*(p.shape[: p.dim() - len(s)] for p, s in zip(_parts(context), shapes, strict=True))))
-
-
-def join(context: Context, shapes: tuple[tuple[int, ...], ...]) -> Tensor:
-    r"""One feature vector (\*B, sum of sizes) from a context whose parts have the event shapes `shapes`.
-
-    A label has shape (), a vector (d,), an image (C, H, W): the declared shapes tell them apart under any batch, and
-    batches broadcast. Raises ValueError naming what was found and what was declared.
-    """
-    parts = () if context is None else _parts(context)
-    if len(parts) != len(shapes):
-        raise ValueError(f"found {len(parts)} context parts, expected {len(shapes)} of shapes {shapes}")
-    if not parts:
-        return torch.zeros(0)
-    flat = [_flatten(p, s) for p, s in zip(parts, shapes, strict=True)]
-    batch = torch.broadcast_shapes(*(f.shape[:-1] for f in flat))
-    return torch.cat([f.expand(*batch, -1) for f in flat], -1) if len(flat) > 1 else flat[0]
-
-
-def _flatten(part: Tensor, shape: tuple[int, ...]) -> Tensor:
-    cut = part.dim() - len(shape)
-    if cut < 0 or tuple(part.shape[cut:]) != tuple(shape):
-        raise ValueError(f"found a context of shape {tuple(part.shape)}, expected one that ends in {tuple(shape)}")
-    return part.reshape(*part.shape[:cut], -1).float() if part.dtype != torch.float64 else part.reshape(*part.shape[:cut], -1)

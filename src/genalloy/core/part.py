@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Context, ordered
+from genalloy.core.contexts import Context, Shapes, parts, shapes_of
 from genalloy.core.distribution import Distribution, Shape, draw, measure_of
 from genalloy.core.evidence import Evidence, Unavailable
 from genalloy.core.observations import leading
@@ -24,10 +24,11 @@ from genalloy.core.spec import Module
 class Part(Module, ABC):
     """A conditional distribution p(x | c) with parameters.
 
-    context_shapes: event shapes of the context's parts, () where the part takes none (it then ignores any context).
+    context_shapes: event shapes of the context's parts, by place or by name (:mod:`genalloy.core.contexts`); () where the part
+    takes none (it then ignores any context).
     """
 
-    context_shapes: tuple[Shape, ...] = ()
+    context_shapes: Shapes = ()
 
     @abstractmethod
     def forward(self, context: Context = None) -> TorchDistribution:
@@ -43,10 +44,10 @@ class Conditional(Part):
     network: context -> (\\*B, \\*E, head.width); head: features -> distribution with events of shape E.
     """
 
-    def __init__(self, head: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: tuple[Shape, ...]) -> None:
+    def __init__(self, head: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: Shapes) -> None:
         super().__init__()
         self.head, self.network = head, network
-        self.event_shape, self.context_shapes = tuple(event_shape), tuple(tuple(s) for s in context_shapes)
+        self.event_shape, self.context_shapes = tuple(event_shape), shapes_of(context_shapes)
 
     def forward(self, context: Context = None) -> TorchDistribution:
         features = self.network(context)
@@ -57,25 +58,25 @@ class Embedded(Part):
     r"""p(x | network(c)): any context as features that are learned with the part.
 
     part: Part whose context is what the network returns. network: context -> features (\*B, ...), called once in a forward.
-    context_shapes: event shapes of the parts of c. names: of the parts, where c is a record; the network then gets a tuple in
-    this order. Raises ValueError where a record has other names, or shapes and names differ in number.
+    context_shapes: event shapes of the parts of c, by place or by name; the network gets what was given, and declares its
+    inputs alike. event_shape: of x, the part's own where it tells. Raises ValueError where parts are missing or left over.
     """
 
-    def __init__(
-        self, part: nn.Module, network: nn.Module, context_shapes: tuple[Shape, ...], names: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, part: nn.Module, network: nn.Module, context_shapes: Shapes) -> None:
         super().__init__()
-        self.part, self.network, self.names = part, network, tuple(names)
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
-        if names and len(self.names) != len(self.context_shapes):
-            raise ValueError(f"found {len(names)} names for {len(self.context_shapes)} context shapes; name every part or none")
+        self.part, self.network, self.context_shapes = part, network, shapes_of(context_shapes)
+        self.event_shape = getattr(part, "event_shape", None)
 
     def forward(self, context: Context = None) -> TorchDistribution:
-        return self.part(self.network(ordered(context, self.names)))
+        return self.part(self._features(context))
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
         if hasattr(self.part, "initialise"):
-            self.part.initialise(x, self.network(ordered(context, self.names)))  # type: ignore[operator]
+            self.part.initialise(x, self._features(context))  # type: ignore[operator]
+
+    def _features(self, context: Context) -> Tensor:
+        parts(context, self.context_shapes)  # refuses in words what a network might take for something else
+        return self.network(context)
 
 
 class Estimated(Part):

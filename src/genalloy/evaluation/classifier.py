@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch, Context
+from genalloy.core.batch import Batch
+from genalloy.core.contexts import Context
 from genalloy.core.isolation import Stream
 from genalloy.core.moments import mean_and_scale
 from genalloy.core.part import Conditional, Part

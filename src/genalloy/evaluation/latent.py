@@ -25,7 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Batch, Context, Reached, Trace, reach
+from genalloy.core.batch import Batch
+from genalloy.core.capabilities import Reached, Trace, reach
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.part import Part

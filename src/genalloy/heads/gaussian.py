@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import Shape, sum_event
 from genalloy.core.evidence import Evidence
 from genalloy.core.part import Part

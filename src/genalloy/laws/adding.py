@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.isolation import Stream
 from genalloy.laws.subject import check
 from genalloy.objectives.objective import Objective, Play

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context, tree_map
+from genalloy.core.contexts import Context, tree_map
 from genalloy.laws.subject import NotApplicable, Subject, check
 
 SCALES = (1.0, 5.0, 20.0)

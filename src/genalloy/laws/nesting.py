@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.distribution import density, draw
 from genalloy.core.evidence import Kind, Unavailable
 from genalloy.laws.claims import Claim, Claims, of_flow, of_latent, of_mixture

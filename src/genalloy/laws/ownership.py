@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.laws.subject import check
 from genalloy.objectives.objective import Objective
 from genalloy.training.fit import fit

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from genalloy.core.contexts import Shapes, shapes_of
 from genalloy.core.distribution import Shape
+from genalloy.laws.contexts import contexts_by_name
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
 from genalloy.laws.gradients import gradients
@@ -23,6 +25,7 @@ Law = Callable[[Subject], None]
 
 LAWS: dict[str, Law] = {
     "shapes and contexts": shapes,
+    "contexts are read by name": contexts_by_name,
     "total mass is one": total_mass,
     "samples follow the density": draws_follow_density,
     "draw() reports its density": draw_reports_density,
@@ -44,13 +47,13 @@ class Finding:
 
 
 def check_part(
-    part: nn.Module, event_shape: Shape, context_shapes: tuple[Shape, ...] = (), discrete: bool = False, levels: int = 0
+    part: nn.Module, event_shape: Shape, context_shapes: Shapes = (), discrete: bool = False, levels: int = 0
 ) -> list[Finding]:
     """Every law on a part, in eval mode, with the caller's random stream and gradients left as they were.
 
     discrete: whether values are integers 0..K-1. levels: K, probed where 0. Never raises for what a law finds.
     """
-    subject = Subject(part, tuple(event_shape), tuple(tuple(s) for s in context_shapes), discrete, levels)
+    subject = Subject(part, tuple(event_shape), shapes_of(context_shapes), discrete, levels)
     was_training, stream = part.training, Stream(part)
     part.eval()
     stream.enter()

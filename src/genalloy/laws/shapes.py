@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from genalloy.core.capabilities import Context, tree_map
+from genalloy.core.contexts import Context, tree_map
 from genalloy.core.distribution import Shape, density, draw
 from genalloy.core.evidence import Evidence, Kind
 from genalloy.laws.subject import Subject, check

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes, split
 from genalloy.core.distribution import Shape
 
 
@@ -33,7 +33,7 @@ class Subject:
 
     part: nn.Module
     event_shape: Shape
-    context_shapes: tuple[Shape, ...] = ()
+    context_shapes: Shapes = ()
     discrete: bool = False
     levels: int = 0
 
@@ -43,7 +43,10 @@ class Subject:
 
     def context(self, batch: Shape = ()) -> Context:
         """Standard normal contexts with batch shape `batch`; None where the part takes none."""
-        parts = tuple(torch.randn((*batch, *shape)) for shape in self.context_shapes)
+        places, names = split(self.context_shapes)
+        front = tuple(torch.randn((*batch, *shape)) for shape in places)
+        named = {name: torch.randn((*batch, *shape)) for name, shape in names.items()}
+        parts = (*front, named) if named else front
         return (parts if len(parts) > 1 else parts[0]) if parts else None
 
     def distribution(self, batch: Shape = ()) -> Any:

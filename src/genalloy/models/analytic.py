@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.evidence import Evidence
 from genalloy.core.isolation import Stream
 from genalloy.core.spec import Module

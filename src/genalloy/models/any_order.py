@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Kind, Measure, log_mean_exp
 from genalloy.core.observations import leading
@@ -286,13 +286,13 @@ class AnyOrder(Part):
         network: Any,
         head: Head,
         event_shape: Shape,
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         generation: SamplingOrder = OneByOne(),
         estimate: LikelihoodEstimator = RandomStep(),
     ) -> None:
         super().__init__()
         self.network, self.head, self.event_shape = network, head, tuple(event_shape)
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         self.generation, self.estimate = generation, estimate
         width = getattr(network, "width", head.width)
         if width != head.width:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Measure, Unavailable
 from genalloy.core.observations import Masked, leading
@@ -40,10 +40,10 @@ class Autoregressive(Part):
     Raises ValueError where network and head disagree on the number of parameters.
     """
 
-    def __init__(self, network: Any, head: Head, event_shape: Shape, context_shapes: tuple[Shape, ...] = ()) -> None:
+    def __init__(self, network: Any, head: Head, event_shape: Shape, context_shapes: Shapes = ()) -> None:
         super().__init__()
         self.network, self.head, self.event_shape = network, head, tuple(event_shape)
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         self.reparameterised = network.differentiable_steps and head(torch.zeros(head.width), 0).has_rsample
         found = (getattr(network, "width", head.width), len(getattr(network, "sequence", ())))
         expected = (head.width, torch.Size(self.event_shape).numel())

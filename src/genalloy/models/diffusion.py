@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, batch_of, both
+from genalloy.core.contexts import Context, batch_of, both
 from genalloy.core.distribution import Distribution, Shape, sum_event
 from genalloy.core.evidence import Evidence, Measure, counting, lebesgue
 from genalloy.core.moments import mean_and_scale

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, batch_of, both
+from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, measure_of
 from genalloy.core.evidence import Evidence
 from genalloy.core.observations import leading
@@ -37,12 +37,12 @@ class EnergyModel(Part):
         event_shape: Shape,
         sampler: Kernel = Langevin(),  # noqa: B008
         buffer: ReplayBuffer | None = None,
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
     ) -> None:
         super().__init__()
         self.network, self.base, self.sampler, self.buffer = network, base, sampler, buffer
         self.event_shape = tuple(event_shape)
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
 
     def forward(self, context: Context = None) -> EnergyDistribution:
         return EnergyDistribution(self, context)

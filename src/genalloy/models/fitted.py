@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, counting, lebesgue
 from genalloy.core.moments import RESOLUTION, mean_and_scale

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
@@ -28,13 +28,13 @@ class Flow(Part):
     """
 
     def __init__(
-        self, base: nn.Module, layers: Sequence[Layer | Transform], event_shape: Shape, context_shapes: tuple[Shape, ...] = ()
+        self, base: nn.Module, layers: Sequence[Layer | Transform], event_shape: Shape, context_shapes: Shapes = ()
     ) -> None:
         super().__init__()
         self.base: Any = base
         self.layers: Any = nn.ModuleList(layer.as_layer() for layer in layers)
         self.event_shape = tuple(event_shape)
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
 
     def forward(self, context: Context = None) -> Layered:
         driven = len(self.layers) == 1 and hasattr(self.layers[0], "velocity")
@@ -55,7 +55,7 @@ class Preprocessed(Flow):
     """
 
     def __init__(
-        self, base: nn.Module, layers: Sequence[Layer | Transform], event_shape: Shape, context_shapes: tuple[Shape, ...] = ()
+        self, base: nn.Module, layers: Sequence[Layer | Transform], event_shape: Shape, context_shapes: Shapes = ()
     ) -> None:
         super().__init__(base, layers, event_shape, context_shapes)
         if any(True for _ in self.layers.parameters()):

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, batch_of, both
+from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
@@ -24,12 +24,12 @@ class Implicit(Part):
     """
 
     def __init__(
-        self, latent: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: tuple[Shape, ...] = ()
+        self, latent: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: Shapes = ()
     ) -> None:
         super().__init__()
         self.latent, self.network = latent, network
         self.event_shape = tuple(event_shape)
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
 
     def forward(self, context: Context = None) -> ImplicitDistribution:
         return ImplicitDistribution(self, context)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Context, Term, Trace, batch_of, both
+from genalloy.core.capabilities import Term, Trace
+from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
@@ -35,12 +36,12 @@ class LatentVariable(Part):
         likelihood: Any,
         posterior: nn.Module,
         event_shape: Shape | None = None,
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
     ) -> None:
         super().__init__()
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
         self.event_shape = tuple(event_shape if event_shape is not None else likelihood.event_shape)
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
 
     def forward(self, context: Context = None) -> LatentDistribution:
         return LatentDistribution(self, context)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, both
+from genalloy.core.contexts import Context, parts
 from genalloy.core.distribution import Shape
 from genalloy.core.observations import Masked
 from genalloy.core.part import Part
@@ -157,7 +157,7 @@ class LinearWindow(Module):
         """Coefficients and intercept of each row's class."""
         if not self.classes:
             return self.weights[0], self.bias[0]
-        label = both(context, ())[0].long()
+        label = parts(context, ((),))[0].long()
         return self.weights[label], self.bias[label]
 
     @torch.no_grad()
@@ -237,5 +237,5 @@ class LinearPrediction(Part):
 
     def initialise(self, x: Any, context: Context = None) -> None:
         whole, seen = (x.x, x.mask) if type(x) is Masked else (x, torch.ones_like(x, dtype=torch.bool))
-        label = both(context, ())[0] if self.classes else None
+        label = parts(context, ((),))[0] if self.classes else None
         self.inner.network.solve(whole, seen, label)

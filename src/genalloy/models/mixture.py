@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence, Kind, log_sum_exp, same_unit
 from genalloy.core.part import Part

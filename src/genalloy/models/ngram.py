@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Unavailable, counting
 from genalloy.core.observations import Masked, leading

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Context, batch_of, both
+from genalloy.core.contexts import Context, Shapes, batch_of, both, flat, parts, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence
 from genalloy.core.observations import leading
@@ -32,10 +32,10 @@ class Split(Part):
     event_shape: (C, ...) of x. context_shapes: event shapes of the parts of c. Raises ValueError where C < 2.
     """
 
-    def __init__(self, deep: nn.Module, rest: nn.Module, event_shape: Shape, context_shapes: tuple[Shape, ...] = ()) -> None:
+    def __init__(self, deep: nn.Module, rest: nn.Module, event_shape: Shape, context_shapes: Shapes = ()) -> None:
         super().__init__()
         self.deep, self.rest, self.event_shape = deep, rest, tuple(event_shape)
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         self.sizes = tuple(s[0] for s in halves(self.event_shape))
 
     def forward(self, context: Context = None) -> SplitDistribution:
@@ -85,9 +85,9 @@ class SplitDistribution(Distribution):
         """One pair (z_1, c) to ask the rest what it is: of its distribution nothing is known before."""
         like = next(self.split.rest.parameters(), torch.empty(0))
         z1 = like.new_zeros(halves(self.split.event_shape)[0])
-        parts = both(self.context, ()) or ()
-        rows = tuple(c.reshape(-1, *s)[0] for c, s in zip(parts, self.split.context_shapes, strict=True))
-        return z1, rows or None
+        shapes = self.split.context_shapes
+        given = zip(parts(self.context, shapes), flat(shapes), strict=True)
+        return z1, tuple(part.reshape(-1, *shape)[0] for part, shape in given) or None
 
     def density(self, x: Tensor) -> Evidence:
         lead = torch.broadcast_shapes(leading(x, self.split.event_shape), self.batch_shape)

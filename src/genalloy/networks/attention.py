@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes, shapes_of
 from genalloy.core.spec import Module, Value
 from genalloy.networks.convolution import ConvNet, Filters, concat_elu
 
@@ -88,10 +88,10 @@ class AttentionNet(Module):
     """
 
     def __init__(
-        self, inputs: tuple[Shape, ...], outputs: int, blocks: AttentionConfig = AttentionConfig(), zero: bool = False
+        self, inputs: Shapes, outputs: int, blocks: AttentionConfig = AttentionConfig(), zero: bool = False
     ) -> None:
         super().__init__()
-        self.inputs, self.outputs, self.zero = tuple(tuple(i) for i in inputs), outputs, zero
+        self.inputs, self.outputs, self.zero = shapes_of(inputs), outputs, zero
         self.blocks = blocks
         if blocks.channels % blocks.heads:
             raise ValueError(f"found {blocks.heads} heads for {blocks.channels} channels, expected a divisor")

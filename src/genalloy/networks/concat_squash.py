@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, join
+from genalloy.core.contexts import Context, Shapes, flat, join, shapes_of
 from genalloy.core.spec import Module
 from genalloy.networks.denoiser import LevelEmbedding
 
@@ -35,14 +35,14 @@ class ConcatSquash(Module):
 
     carries_tangents = True
 
-    def __init__(self, inputs: tuple[tuple[int, ...], ...], widths: tuple[int, ...] = (64, 64, 64), features: int = 32) -> None:
+    def __init__(self, inputs: Shapes, widths: tuple[int, ...] = (64, 64, 64), features: int = 32) -> None:
         super().__init__()
-        self.inputs, self.widths, self.features = tuple(tuple(i) for i in inputs), tuple(widths), features
+        self.inputs, self.widths, self.features = shapes_of(inputs), tuple(widths), features
         dims = math.prod(self.inputs[0])
         sizes = [dims, *widths, dims]
         self.layers: Any = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.level = LevelEmbedding(16, 0.5, 8.0)
-        known = self.level.width + sum(math.prod(s) for s in self.inputs[2:])
+        known = self.level.width + sum(math.prod(s) for s in flat(self.inputs[2:]))
         self.condition: Any = nn.Sequential(nn.Linear(known, features), nn.Tanh(), nn.Linear(features, 2 * sum(sizes[1:])))
         self.sizes = sizes[1:]
         self._start_at_rest()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, both, join
+from genalloy.core.contexts import Context, Shapes, flat, join, parts, shapes_of
 from genalloy.core.observations import leading
 from genalloy.core.spec import Module, Value
 
@@ -42,12 +42,12 @@ class ConvNet(Module):
     Raises ValueError where the number of context parts or their shapes are others.
     """
 
-    def __init__(self, inputs: tuple[Shape, ...], outputs: int, filters: Filters = Filters(), zero: bool = False) -> None:
+    def __init__(self, inputs: Shapes, outputs: int, filters: Filters = Filters(), zero: bool = False) -> None:
         super().__init__()
-        self.inputs, self.outputs, self.filters, self.zero = tuple(tuple(i) for i in inputs), outputs, filters, zero
+        self.inputs, self.outputs, self.filters, self.zero = shapes_of(inputs), outputs, filters, zero
         channels, size = filters.channels, self.inputs[0][1:]
-        self.spatial = tuple(len(s) == 3 and s[1:] == size for s in self.inputs[1:])
-        planes = sum(s[0] for s, on in zip(self.inputs, (True, *self.spatial), strict=True) if on)
+        self.spatial = tuple(len(s) == 3 and s[1:] == size for s in flat(self.inputs)[1:])
+        planes = sum(s[0] for s, on in zip(flat(self.inputs), (True, *self.spatial), strict=True) if on)
         vectors = sum(math.prod(s) for s in self._vectors())
         self.enter = nn.Conv2d(planes, channels, 3, padding=1, bias=False)
         self.place = nn.Parameter(torch.zeros(channels, *size))
@@ -60,12 +60,10 @@ class ConvNet(Module):
             nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, context: Context) -> Tensor:
-        parts = both(context, ())
-        if len(parts) != len(self.inputs):
-            raise ValueError(f"found {len(parts)} inputs, expected {len(self.inputs)} of shapes {self.inputs}")
+        given = parts(context, self.inputs)
         on_grid = (True, *self.spatial)
-        images = [(c, s) for c, s, on in zip(parts, self.inputs, on_grid, strict=True) if on]
-        shift = self._shift(tuple(c for c, on in zip(parts, on_grid, strict=True) if not on))
+        images = [(c, s) for c, s, on in zip(given, flat(self.inputs), on_grid, strict=True) if on]
+        shift = self._shift(tuple(c for c, on in zip(given, on_grid, strict=True) if not on))
         lead = torch.broadcast_shapes(*(leading(c, s) for c, s in images), shift.shape[:-3])
         x = torch.cat([c.to(shift.dtype).expand(*lead, *s) for c, s in images], -3)
         features = self._convolve(x.reshape(-1, *x.shape[-3:]), shift.expand(*lead, -1, 1, 1).reshape(-1, *shift.shape[-3:]))
@@ -73,7 +71,7 @@ class ConvNet(Module):
 
     def _vectors(self) -> tuple[Shape, ...]:
         """Shapes of the context's parts that enter through the linear layer."""
-        return tuple(s for s, on in zip(self.inputs[1:], self.spatial, strict=True) if not on)
+        return tuple(s for s, on in zip(flat(self.inputs)[1:], self.spatial, strict=True) if not on)
 
     def _shift(self, vectors: tuple[Tensor, ...]) -> Tensor:
         r"""What the context adds to every channel, (\*B, channels, 1, 1)."""

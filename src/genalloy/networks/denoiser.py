@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, join
+from genalloy.core.contexts import Context, Shapes, flat, join, shapes_of
 from genalloy.core.spec import Module
 
 
@@ -35,11 +35,11 @@ class LevelEmbedding(Module):
 class Conditioning(Module):
     r"""(c_noise (\*B), context) -> features (\*B, width) that modulate every block."""
 
-    def __init__(self, shapes: tuple[tuple[int, ...], ...], width: int) -> None:
+    def __init__(self, shapes: Shapes, width: int) -> None:
         super().__init__()
-        self.shapes, self.width = tuple(tuple(s) for s in shapes), width
+        self.shapes, self.width = shapes_of(shapes), width
         self.level = LevelEmbedding()
-        extra = sum(math.prod(s) for s in self.shapes)
+        extra = sum(math.prod(s) for s in flat(self.shapes))
         self.net = nn.Sequential(nn.Linear(self.level.width + extra, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, level: Tensor, context: Context) -> Tensor:
@@ -79,14 +79,14 @@ class DenoiserMLP(Module):
 
     def __init__(
         self,
-        inputs: tuple[tuple[int, ...], ...],
+        inputs: Shapes,
         per_element: int = 1,
         width: int = 256,
         blocks: int = 3,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.inputs, self.per_element = tuple(tuple(i) for i in inputs), per_element
+        self.inputs, self.per_element = shapes_of(inputs), per_element
         self.width, self.blocks, self.dropout = width, blocks, dropout
         dims = math.prod(self.inputs[0])
         self.condition = Conditioning(self.inputs[2:], width // 2)

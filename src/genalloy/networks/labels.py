@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from genalloy.core.contexts import Context, parts
 from genalloy.core.spec import Module
 
 
@@ -19,8 +20,8 @@ class LabelEmbedding(Module):
         self.classes, self.width = classes, width
         self.weight = nn.Parameter(torch.randn(classes, width))
 
-    def forward(self, label: Tensor) -> Tensor:
-        index = label.long()
+    def forward(self, label: Context) -> Tensor:
+        index = parts(label, ((),))[0].long()
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.classes:
             raise ValueError(f"found labels from {int(index.min())} to {int(index.max())}, expected 0..{self.classes - 1}")
         return self.weight[index]

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, join
+from genalloy.core.contexts import Context, Shapes, flat, join, shapes_of
 from genalloy.core.spec import Module, Value
 
 Shape = tuple[int, ...]
@@ -227,9 +227,9 @@ class Contraction(Module, ABC):
         learned = () if activation.start is None else (activation.start,) * (len(maps) - 1)
         self.learned = nn.ParameterList(nn.Parameter(torch.tensor(value)) for value in learned)
 
-    def _context(self, context_shapes: tuple[Shape, ...], width: int) -> None:
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
-        size = sum(math.prod(s) for s in self.context_shapes)
+    def _context(self, context_shapes: Shapes, width: int) -> None:
+        self.context_shapes = shapes_of(context_shapes)
+        size = sum(math.prod(s) for s in flat(self.context_shapes))
         self.from_context = nn.Linear(size, width, bias=False) if size else None
 
     def bind(self, context: Context, batch: Shape) -> tuple[Tensor, ...]:
@@ -305,7 +305,7 @@ class LipschitzMLP(Contraction):
         self,
         event_shape: Shape,
         widths: tuple[int, ...] = (128, 128, 128),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         activation: Activation = LipSwish(),
         lipschitz: float = 0.97,
         tolerance: float = 1e-4,
@@ -336,7 +336,7 @@ class LipschitzConv(Contraction):
         event_shape: Shape,
         channels: tuple[int, ...] = (32, 32),
         kernels: tuple[int, ...] = (3, 1, 3),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         activation: Activation = LipSwish(),
         lipschitz: float = 0.97,
         tolerance: float = 1e-4,

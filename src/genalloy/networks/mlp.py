@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, join
+from genalloy.core.contexts import Context, Shapes, flat, join, shapes_of
 from genalloy.core.spec import Module, Value
 
 
@@ -32,7 +32,7 @@ class MLP(Module):
 
     def __init__(
         self,
-        inputs: tuple[tuple[int, ...], ...],
+        inputs: Shapes,
         outputs: int,
         hidden: tuple[int, ...] = (128, 128),
         activation: type[nn.Module] = nn.SiLU,
@@ -42,9 +42,9 @@ class MLP(Module):
         zero: bool = False,
     ) -> None:
         super().__init__()
-        self.inputs, self.outputs, self.hidden = tuple(tuple(i) for i in inputs), outputs, tuple(hidden)
+        self.inputs, self.outputs, self.hidden = shapes_of(inputs), outputs, tuple(hidden)
         self.activation, self.shift, self.scale, self.dropout, self.zero = activation, shift, scale, dropout, zero
-        widths = [sum(math.prod(s) for s in self.inputs), *hidden]
+        widths = [sum(math.prod(s) for s in flat(self.inputs)), *hidden]
         layers: list[nn.Module] = []
         for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), activation(), *([nn.Dropout(dropout)] if dropout else [])]
@@ -68,10 +68,10 @@ class Dense(Module):
     are linear in the last h. zero: start at outputs of 0.
     """
 
-    def __init__(self, inputs: tuple[tuple[int, ...], ...], outputs: int, hidden: Hidden = Hidden(), zero: bool = False) -> None:
+    def __init__(self, inputs: Shapes, outputs: int, hidden: Hidden = Hidden(), zero: bool = False) -> None:
         super().__init__()
-        self.inputs, self.outputs, self.hidden, self.zero = tuple(tuple(i) for i in inputs), outputs, hidden, zero
-        widths = [sum(math.prod(s) for s in self.inputs), *hidden.widths]
+        self.inputs, self.outputs, self.hidden, self.zero = shapes_of(inputs), outputs, hidden, zero
+        widths = [sum(math.prod(s) for s in flat(self.inputs)), *hidden.widths]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.skips = [hidden.residual and i > 0 and a == b for i, (a, b) in enumerate(pairwise(widths))]
         self.last = nn.Linear(widths[-1], outputs)
@@ -97,7 +97,7 @@ class ResidualMLP(Module):
 
     def __init__(
         self,
-        inputs: tuple[tuple[int, ...], ...],
+        inputs: Shapes,
         outputs: int = 1,
         width: int = 128,
         blocks: int = 2,
@@ -105,9 +105,9 @@ class ResidualMLP(Module):
         zero: bool = False,
     ) -> None:
         super().__init__()
-        self.inputs, self.outputs, self.width, self.blocks = tuple(tuple(i) for i in inputs), outputs, width, blocks
+        self.inputs, self.outputs, self.width, self.blocks = shapes_of(inputs), outputs, width, blocks
         self.activation, self.zero = activation, zero
-        self.enter = nn.Linear(sum(math.prod(s) for s in self.inputs), width)
+        self.enter = nn.Linear(sum(math.prod(s) for s in flat(self.inputs)), width)
         self.body = nn.ModuleList(self._block() for _ in range(blocks))
         last = nn.Linear(width, outputs)
         if zero:

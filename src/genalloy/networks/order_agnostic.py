@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, both
+from genalloy.core.contexts import Context, Shapes, both, flat, parts, shapes_of
 from genalloy.core.spec import Module, Value
 from genalloy.networks.attention import AttentionConfig, AttentionNet
 from genalloy.networks.denoiser import Conditioning, ModulatedBlock
@@ -63,12 +63,12 @@ class OrderAgnosticMLP(Module):
         event_shape: Shape,
         width: int,
         trunk: TrunkConfig = TrunkConfig(),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         entry: Entry = ScaledInput(),
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.trunk, self.entry = tuple(event_shape), width, trunk, entry
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         dims = math.prod(self.event_shape)
         self.condition = Conditioning(self.context_shapes, trunk.width // 2)
         self.enter = nn.Linear(dims * (entry.features + 1), trunk.width)
@@ -97,25 +97,23 @@ class OrderAgnosticAttention(Module):
         event_shape: Shape,
         width: int,
         blocks: AttentionConfig = AttentionConfig(),  # noqa: B008
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         entry: Entry = ScaledInput(),
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.blocks, self.entry = tuple(event_shape), width, blocks, entry
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         self.grid = as_image(self.event_shape)
-        places = [as_image(s) if _aligned(s, self.event_shape) else s for s in self.context_shapes]
+        places = [as_image(s) if _aligned(s, self.event_shape) else s for s in flat(self.context_shapes)]
         self.places = tuple(places)
         planes = (self.grid[0] * (entry.features + 1), *self.grid[1:])
         self.network = AttentionNet((planes, (), *places), self.grid[0] * width, blocks)
 
     def forward(self, x: Tensor, known: Tensor, context: Context = None) -> Tensor:
-        level, *rest = both((share(known, len(self.event_shape)).to(x.dtype),), context)
-        parts = (
-            c.reshape((*c.shape[: c.dim() - len(s)], *p))
-            for c, s, p in zip(rest, self.context_shapes, self.places, strict=True)
-        )
-        out = self.network((_planes(absorbed(x, known, self.entry), self.event_shape), level, *parts))
+        level = share(known, len(self.event_shape)).to(x.dtype)
+        rest = zip(parts(context, self.context_shapes), flat(self.context_shapes), self.places, strict=True)
+        aligned = (c.reshape((*c.shape[: c.dim() - len(s)], *p)) for c, s, p in rest)
+        out = self.network((_planes(absorbed(x, known, self.entry), self.event_shape), level, *aligned))
         return _entries(out, self.event_shape)
 
 
@@ -130,15 +128,15 @@ class OrderAgnosticUNet(Module):
         event_shape: Shape,
         width: int,
         shape: Shrinking = Shrinking(),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         entry: Entry = ScaledInput(),
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.shape, self.entry = tuple(event_shape), width, shape, entry
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
-        self.aligned = tuple(len(s) == 3 and _aligned(s, self.event_shape) for s in self.context_shapes)
-        others = tuple(s for s, on in zip(self.context_shapes, self.aligned, strict=True) if not on)
-        above = sum(s[0] for s, on in zip(self.context_shapes, self.aligned, strict=True) if on)
+        self.context_shapes = shapes_of(context_shapes)
+        self.aligned = tuple(len(s) == 3 and _aligned(s, self.event_shape) for s in flat(self.context_shapes))
+        others = tuple(s for s, on in zip(flat(self.context_shapes), self.aligned, strict=True) if not on)
+        above = sum(s[0] for s, on in zip(flat(self.context_shapes), self.aligned, strict=True) if on)
         planes = self.event_shape[0] * (entry.features + 1) + above
         # a U-Net gives a whole number of outputs for each plane that it reads: a few more than are used
         outputs = -(-self.event_shape[0] * width // planes)
@@ -146,10 +144,10 @@ class OrderAgnosticUNet(Module):
         self.network = UNet(inputs, outputs, shape.channels, shape.depth, shape.blocks, shape.dropout)
 
     def forward(self, x: Tensor, known: Tensor, context: Context = None) -> Tensor:
-        level, *parts = both((share(known, 3).to(x.dtype),), context)
+        level, given = share(known, 3).to(x.dtype), parts(context, self.context_shapes)
         planes, lead = _planes(absorbed(x, known, self.entry), self.event_shape), x.shape[:-3]
-        on = [c.expand(*lead, *c.shape[-3:]).to(x.dtype) for c, a in zip(parts, self.aligned, strict=True) if a]
-        others = [c for c, a in zip(parts, self.aligned, strict=True) if not a]
+        on = [c.expand(*lead, *c.shape[-3:]).to(x.dtype) for c, a in zip(given, self.aligned, strict=True) if a]
+        others = [c for c, a in zip(given, self.aligned, strict=True) if not a]
         out = self.network((torch.cat([planes, *on], -3), level, *others)).movedim(-1, -3).flatten(-4, -3)
         return _entries(out[..., : self.event_shape[0] * self.width, :, :], self.event_shape)
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes, shapes_of
 from genalloy.core.spec import Module
 from genalloy.networks.denoiser import Conditioning
 
@@ -73,7 +73,7 @@ class UNet(Module):
 
     def __init__(
         self,
-        inputs: tuple[tuple[int, ...], ...],
+        inputs: Shapes,
         per_element: int = 1,
         channels: int = 32,
         depth: int = 1,
@@ -81,7 +81,7 @@ class UNet(Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.inputs, self.per_element = tuple(tuple(i) for i in inputs), per_element
+        self.inputs, self.per_element = shapes_of(inputs), per_element
         self.channels, self.depth, self.blocks, self.dropout = channels, depth, blocks, dropout
         colours, height, width = self.inputs[0]
         self.levels = _halvings(height, width, depth)

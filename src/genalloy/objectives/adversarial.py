@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, both, tree_map
+from genalloy.core.contexts import Context, both, tree_map
 from genalloy.core.spec import Value
 from genalloy.objectives.objective import Objective, Play, Player
 from genalloy.objectives.payoffs import Payoff, Relativistic

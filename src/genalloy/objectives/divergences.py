@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 from torch.func import functional_call
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import density, draw
 from genalloy.core.evidence import Kind, Unavailable
 from genalloy.core.schedules import Number, number

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import Shape, sum_event
 from genalloy.core.evidence import Unavailable
 from genalloy.core.spec import Value

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Batch, Reached, reach
+from genalloy.core.batch import Batch
+from genalloy.core.capabilities import Reached, reach
 from genalloy.core.evidence import Unavailable
 from genalloy.core.schedules import Number, number
 from genalloy.core.spec import Module, arguments

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch, reach
+from genalloy.core.batch import Batch
+from genalloy.core.capabilities import reach
 from genalloy.core.moments import RESOLUTION, mean_and_scale
 from genalloy.core.schedules import Cosine
 from genalloy.core.spec import Module, Value

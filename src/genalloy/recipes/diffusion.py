@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from genalloy.core.contexts import Shapes
 from genalloy.core.distribution import Shape
 from genalloy.diffusion.parameterisations import Edm, Levels, Parameterisation, Velocity
 from genalloy.diffusion.times import UniformLambda, UniformTime
@@ -20,7 +21,7 @@ from genalloy.objectives.score import DenoisingScoreMatching
 from genalloy.samplers.diffusion import Ancestral
 
 
-def denoiser(inputs: tuple[Shape, ...], per_element: int, channels: int, width: int) -> nn.Module:
+def denoiser(inputs: Shapes, per_element: int, channels: int, width: int) -> nn.Module:
     """A U-Net for images of at least 4x4, otherwise a residual network."""
     shape = inputs[0]
     if len(shape) == 3 and min(shape[1:]) >= 4:
@@ -54,7 +55,7 @@ def ddpm(
 
 
 def latent_diffusion_prior(
-    dims: int, context_shapes: tuple[Shape, ...] = (), width: int = 128, blocks: int = 3
+    dims: int, context_shapes: Shapes = (), width: int = 128, blocks: int = 3
 ) -> tuple[Diffusion, Objective]:
     """A diffusion over codes (dims,), standardised from the first batch that `initialise` sees; its density is a bound."""
     network = DenoiserMLP(((dims,), (), *context_shapes), 1, width, blocks)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from genalloy.core.contexts import Shapes
 from genalloy.core.part import Conditional
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Flow, Preprocessed
@@ -44,7 +45,7 @@ class FlowSteps(ABC):
 
     couplings: int
     filters: Filters
-    context_shapes: tuple[Shape, ...] = ()
+    context_shapes: Shapes = ()
 
     @abstractmethod
     def scale(self, shape: Shape) -> list[Transform]:

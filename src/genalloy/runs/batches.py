@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.data.dataset import Dataset
 from genalloy.recipes.composition import Composition, View
 from genalloy.training.seeding import Stream, mix, seed_all

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Context, reach, tree_map
+from genalloy.core.capabilities import reach
+from genalloy.core.contexts import Context, tree_map
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, join_words
 from genalloy.core.observations import Masked

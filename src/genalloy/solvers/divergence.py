@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context, both
+from genalloy.core.contexts import Context, both
 from genalloy.core.distribution import sum_event
 from genalloy.core.spec import Value
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.objectives.objective import Play
 from genalloy.training.finite import not_finite
 from genalloy.training.seeding import seed_all

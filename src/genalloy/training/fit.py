@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.core.errors import Diverged
 from genalloy.core.schedules import number
 from genalloy.objectives.objective import Objective, Play

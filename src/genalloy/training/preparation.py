@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from genalloy.core.capabilities import Batch
+from genalloy.core.batch import Batch
 from genalloy.objectives.objective import Objective, Play
 from genalloy.training.devices import World
 from genalloy.training.options import Training

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes, shapes_of
 from genalloy.networks.causal.made import MADE
 from genalloy.networks.input_embedding import CompressedInput
 from genalloy.networks.mlp import Hidden
@@ -31,10 +31,10 @@ class AutoregressiveTransform(Transform):
     variables in the order of generation) and `merge(variables)`; see :class:`genalloy.networks.causal.made.MADE`.
     """
 
-    def __init__(self, network: nn.Module, univariate: Univariate = Affine(), context_shapes: tuple[Shape, ...] = ()) -> None:
+    def __init__(self, network: nn.Module, univariate: Univariate = Affine(), context_shapes: Shapes = ()) -> None:
         super().__init__()
         self.network: Any = network
-        self.univariate, self.context_shapes = univariate, tuple(tuple(s) for s in context_shapes)
+        self.univariate, self.context_shapes = univariate, shapes_of(context_shapes)
         self.event_dims, self.constant = len(network.event_shape), univariate.volume  # type: ignore[arg-type]
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ def masked(
     dims: int,
     hidden: Hidden = Hidden(),
     order: tuple[int, ...] | None = None,
-    context_shapes: tuple[Shape, ...] = (),
+    context_shapes: Shapes = (),
     univariate: Univariate = Affine(),
 ) -> AutoregressiveTransform:
     r"""An autoregressive transform of vectors (\*B, D) by a masked dense network; starts at the identity.

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, both
+from genalloy.core.contexts import Context, Shapes, both, shapes_of
 from genalloy.core.spec import Module
 from genalloy.networks.input_embedding import compress
 from genalloy.networks.mlp import Dense, Hidden
@@ -145,12 +145,12 @@ class Coupling(Transform):
         parting: CouplingMask,
         network: nn.Module,
         univariate: Univariate = Affine(),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         limit: float | None = None,
     ) -> None:
         super().__init__()
         self.parting, self.network, self.univariate, self.limit = parting, network, univariate, limit
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         self.event_dims, self.constant = parting.event_dims, univariate.volume
         self._moved_dims = len(parting.moved_shape)
 
@@ -171,11 +171,11 @@ class Coupling(Transform):
 
 
 def coupling(
-    mask: Tensor, hidden: Hidden = Hidden(), context_shapes: tuple[Shape, ...] = (), univariate: Univariate = Affine()
+    mask: Tensor, hidden: Hidden = Hidden(), context_shapes: Shapes = (), univariate: Univariate = Affine()
 ) -> Coupling:
     """A coupling with a dense network, by a mask; starts at the identity; its network sees values up to :data:`EDGE`."""
     parting = FixedMask(mask)
-    inputs = (parting.still_shape, *context_shapes)
+    inputs = (parting.still_shape, *shapes_of(context_shapes))
     network = Dense(inputs, univariate.width * math.prod(parting.moved_shape), hidden, zero=True)
     return Coupling(parting, network, univariate, context_shapes, EDGE)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import Mixing
 

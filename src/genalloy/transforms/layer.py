@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.spec import Module
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import sum_event
 from genalloy.core.moments import mean_and_scale
 from genalloy.transforms.layer import Transform

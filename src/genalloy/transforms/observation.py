@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, both
+from genalloy.core.contexts import Context, both, flat
 from genalloy.core.distribution import density, draw, sum_event
 from genalloy.core.evidence import Evidence, Kind, Measure
 from genalloy.transforms.layer import Layer, Transform
@@ -73,7 +73,7 @@ class Dequantise(Layer):
         scaled = 2 * (x - self.low) / (self.high - self.low).clamp(min=1) - 1
         scaled = torch.where(self.discrete, scaled, x)
         shapes = getattr(self.noise, "context_shapes", None)
-        return self.noise(scaled if shapes is None or len(shapes) == 1 else both(scaled, context))
+        return self.noise(scaled if shapes is None or len(flat(shapes)) == 1 else both(scaled, context))
 
     def _spread(self, u: Tensor, x: Tensor) -> Tensor:
         """Noise of all entries, zero where they are not discrete."""

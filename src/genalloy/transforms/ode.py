@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.contexts import Context, Shapes, batch_of
 from genalloy.core.distribution import Shape, sum_event
 from genalloy.core.evidence import Evidence
 from genalloy.core.observations import leading
@@ -75,7 +75,7 @@ class Continuous(Layer):
         super().__init__()
         self.field, self.event_shape = field, tuple(event_shape)
         self.solver, self.steps, self.trace, self.gradient = solver, steps, trace, gradient
-        self.context_shapes: tuple[Shape, ...] = tuple(getattr(field, "inputs", ())[2:])
+        self.context_shapes: Shapes = tuple(getattr(field, "inputs", ())[2:])
 
     @property
     def evaluations(self) -> int:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes, shapes_of
 from genalloy.core.spec import Module
 from genalloy.networks.mlp import Dense, Hidden
 from genalloy.solvers.roots import Bracketed
@@ -46,10 +46,10 @@ class Coefficients(Module):
     start: initial values (n,). The network's output starts at zero.
     """
 
-    def __init__(self, start: Tensor, hidden: Hidden = Hidden(), context_shapes: tuple[Shape, ...] = ()) -> None:
+    def __init__(self, start: Tensor, hidden: Hidden = Hidden(), context_shapes: Shapes = ()) -> None:
         super().__init__()
         self.start, self.hidden = nn.Parameter(start), hidden
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         self.network = Dense(self.context_shapes, len(start), hidden, zero=True) if self.context_shapes else None
 
     def forward(self, context: Context = None) -> Tensor:
@@ -82,13 +82,13 @@ class Planar(Transform):
         self,
         dims: int,
         hidden: Hidden = Hidden(),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         floor: float = SLOPE,
         size: float = 1.0,
     ) -> None:
         super().__init__()
         self.dims, self.hidden, self.floor, self.size = dims, hidden, floor, size
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         start = torch.cat([0.1 * torch.randn(dims), torch.randn(dims) * math.sqrt(2 / dims), torch.randn(1)])
         self.coefficients = Coefficients(size * start, hidden, context_shapes)
 
@@ -124,11 +124,11 @@ class Radial(Transform):
     """
 
     def __init__(
-        self, dims: int, hidden: Hidden = Hidden(), context_shapes: tuple[Shape, ...] = (), floor: float = SLOPE
+        self, dims: int, hidden: Hidden = Hidden(), context_shapes: Shapes = (), floor: float = SLOPE
     ) -> None:
         super().__init__()
         self.dims, self.hidden, self.floor = dims, hidden, floor
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         self.coefficients = Coefficients(torch.cat([torch.randn(dims), 0.01 * torch.randn(2)]), hidden, context_shapes)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context, batch_of
+from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.evidence import Evidence, Kind
 from genalloy.core.spec import Module, Value
 from genalloy.networks.lipschitz import Tangent
@@ -256,12 +256,12 @@ class Residual(Transform):
         self,
         network: Module,
         event_shape: Shape,
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         inverse: FixedPoint = FixedPoint(),  # noqa: B008
     ) -> None:
         super().__init__()
         self.network, self.event_shape, self.inverse = network, tuple(event_shape), inverse
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         self.event_dims = len(self.event_shape)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from genalloy.core.capabilities import Context, tree_map
+from genalloy.core.contexts import Context, tree_map
 from genalloy.core.spec import Value
 from genalloy.transforms.layer import Inverse, Transform
 

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, both
+from genalloy.core.contexts import Context, both, flat
 from genalloy.core.distribution import density, draw, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.spec import Module
@@ -159,7 +159,7 @@ class Surjection(Layer, ABC):
     def _rest(self, core: Tensor, context: Context) -> tuple[TorchDistribution, Shape]:
         r"""Distribution of the rest, and the sample shape that fills the core's batch."""
         shapes = getattr(self.part, "context_shapes", None)
-        distribution = self.part(core if shapes is None or len(shapes) == 1 else both(core, context))
+        distribution = self.part(core if shapes is None or len(flat(shapes)) == 1 else both(core, context))
         batch = core.shape[: core.dim() - len(self.fold.core_shape)]
         return distribution, tuple(batch[: len(batch) - len(distribution.batch_shape)])
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes, shapes_of
 from genalloy.core.spec import Value
 from genalloy.networks.mlp import Hidden
 from genalloy.solvers.roots import Bracketed, NotConverged
@@ -129,12 +129,12 @@ class Sylvester(Transform):
         dims: int,
         basis: Basis = Orthogonal(),
         hidden: Hidden = Hidden(),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         floor: float = SLOPE,
     ) -> None:
         super().__init__()
         self.dims, self.basis, self.hidden, self.floor = dims, basis, hidden, floor
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         m = self.columns = basis.columns(dims)
         triangles = torch.cat([0.01 * torch.randn(m * m), torch.randn(m), torch.zeros(m)])
         start = torch.cat([basis.start(dims), triangles])

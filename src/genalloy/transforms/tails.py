@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.core.distribution import sum_event
 from genalloy.networks.input_embedding import compress
 from genalloy.transforms.layer import Transform

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context
 from genalloy.transforms.layer import Transform
 
 Shape = tuple[int, ...]

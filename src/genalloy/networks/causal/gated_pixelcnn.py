@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes, shapes_of
 from genalloy.core.spec import Module, Value
 from genalloy.networks.causal.network import Pixels
 from genalloy.networks.causal.positions import PositionalEmbedding, batched
@@ -164,12 +164,12 @@ class GatedPixelCNN(Module):
         event_shape: Shape,
         width: int,
         stack: GatedStack = GatedStack(),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         entry: Entry = ScaledInput(),
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.stack, self.entry = tuple(event_shape), width, stack, entry
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         channels, height, columns = self.event_shape
         if stack.channels < channels or stack.kernel % 2 == 0:
             raise ValueError(f"found {stack}, expected an odd kernel and at least {channels} channels for {event_shape} images")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, join
+from genalloy.core.contexts import Context, Shapes, flat, join, shapes_of
 from genalloy.core.spec import Module
 from genalloy.networks.input_embedding import Entry, ScaledInput
 from genalloy.networks.mlp import Hidden
@@ -104,13 +104,13 @@ class MADE(Module):
         width: int,
         hidden: Hidden = Hidden(),
         order: tuple[int, ...] | None = None,
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         entry: Entry = ScaledInput(),
         linear: bool = True,
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.hidden, self.order = tuple(event_shape), width, hidden, order
-        self.context_shapes, self.entry, self.linear = tuple(tuple(s) for s in context_shapes), entry, linear
+        self.context_shapes, self.entry, self.linear = shapes_of(context_shapes), entry, linear
         self.dims = math.prod(self.event_shape)
         self.sequence = tuple(range(self.dims)) if order is None else tuple(order)
         if sorted(self.sequence) != list(range(self.dims)):
@@ -131,7 +131,7 @@ class MADE(Module):
         self.last = MaskedLinear(outputs[:, None] >= degrees[-1] if degrees else torch.zeros(len(outputs), 0))
         self.direct = MaskedLinear(outputs[:, None] > inputs, bias=False) if self.linear or not degrees else None
         self.ends = [_ends(d, self.dims) for d in degrees]
-        size = sum(math.prod(s) for s in self.context_shapes)
+        size = sum(math.prod(s) for s in flat(self.context_shapes))
         self.from_context = nn.Linear(size, len(masks[0]) if masks else 0, bias=False) if size else None
         self.context_direct = nn.Linear(size, len(outputs), bias=False) if size else None
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes
 from genalloy.core.spec import Module, Value
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.networks.input_embedding import Entry, ScaledInput
@@ -214,7 +214,7 @@ class CausalNet(Module):
         self.leave = OutputHead(places.features, self.group, entry.features, width, tokens.joint)
 
     @property
-    def context_shapes(self) -> tuple[Shape, ...]:
+    def context_shapes(self) -> Shapes:
         return self.places.context_shapes
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:

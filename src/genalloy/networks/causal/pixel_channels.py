@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes
 from genalloy.core.spec import Module
 from genalloy.networks.causal.network import Pixels
 from genalloy.networks.input_embedding import ScaledInput
@@ -79,8 +79,8 @@ class Channels(Module, ABC):
             raise ValueError(f"found a network of {network.width} parameters a pixel, expected {needed} for {self.event_shape}")
 
     @property
-    def context_shapes(self) -> tuple[Shape, ...]:
-        return tuple(self.network.context_shapes)
+    def context_shapes(self) -> Shapes:
+        return self.network.context_shapes
 
     @abstractmethod
     def start(self, parameters: Tensor) -> Tensor:

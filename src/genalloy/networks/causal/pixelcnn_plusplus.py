@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context
+from genalloy.core.contexts import Context, Shapes, shapes_of
 from genalloy.core.spec import Module, Value
 from genalloy.networks.causal.gated_pixelcnn import CausalConv
 from genalloy.networks.causal.positions import PositionalEmbedding, batched
@@ -344,12 +344,12 @@ class PixelCNNPlusPlus(Module):
         event_shape: Shape,
         width: int,
         streams: Streams = Streams(),
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         entry: Entry = ScaledInput(),
     ) -> None:
         super().__init__()
         self.event_shape, self.width, self.streams, self.entry = tuple(event_shape), width, streams, entry
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         channels, height, columns = self.event_shape
         most = 1 + math.ceil(math.log2(max(height, columns)))
         if not 1 <= streams.resolutions <= most:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, both, join
+from genalloy.core.contexts import Context, Shapes, flat, join, parts, shapes_of
 from genalloy.core.observations import leading
 from genalloy.core.spec import Module
 
@@ -32,28 +32,25 @@ class PositionalEmbedding(Module):
         self,
         grid: Shape,
         features: int,
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         positions: bool = True,
         spread: bool = True,
     ) -> None:
         super().__init__()
-        self.grid, self.features, self.context_shapes = tuple(grid), features, tuple(tuple(s) for s in context_shapes)
+        self.grid, self.features, self.context_shapes = tuple(grid), features, shapes_of(context_shapes)
         self.positions, self.spread = positions, spread
         self.learned = nn.Parameter(0.3 * torch.randn(features, *self.grid)) if positions else None
         # tells dtype and device where nothing else does
         self.register_buffer("zero", torch.zeros(()), persistent=False)
-        self.aligned = tuple(_on(s, self.grid) for s in self.context_shapes)
-        planes = sum(s[0] for s, on in zip(self.context_shapes, self.aligned, strict=True) if on)
+        self.aligned = tuple(_on(s, self.grid) for s in flat(self.context_shapes))
+        planes = sum(s[0] for s, on in zip(flat(self.context_shapes), self.aligned, strict=True) if on)
         size = sum(math.prod(s) for s in self._vectors())
         convolution = nn.Conv1d if len(self.grid) == 1 else nn.Conv2d
         self.near = convolution(planes, features, 3, padding=1) if planes else None
         self.far = nn.Linear(size, features * (math.prod(self.grid) if spread else 1), bias=False) if size else None
 
     def forward(self, context: Context = None) -> Tensor:
-        parts = () if context is None else both(context, ())
-        if len(parts) != len(self.context_shapes):
-            raise ValueError(f"found {len(parts)} context parts, expected parts of the shapes {self.context_shapes}")
-        known = list(zip(parts, self.context_shapes, self.aligned, strict=True))
+        known = list(zip(parts(context, self.context_shapes), flat(self.context_shapes), self.aligned, strict=True))
         total = self.zero.expand(self.features, *(1 for _ in self.grid)) if self.learned is None else self.learned
         maps = [(part, shape) for part, shape, on in known if on]
         if self.near is not None:
@@ -75,7 +72,7 @@ class PositionalEmbedding(Module):
         return part if part.shape[2:] == self.grid else F.interpolate(part, self.grid, mode="nearest")
 
     def _vectors(self) -> tuple[Shape, ...]:
-        return tuple(s for s, on in zip(self.context_shapes, self.aligned, strict=True) if not on)
+        return tuple(s for s, on in zip(flat(self.context_shapes), self.aligned, strict=True) if not on)
 
 
 def batched(place: Tensor, lead: Shape) -> Tensor:

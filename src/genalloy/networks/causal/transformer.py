@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.capabilities import Context, join
+from genalloy.core.contexts import Context, Shapes, flat, join, shapes_of
 from genalloy.core.spec import Module, Value
 from genalloy.networks.causal.network import CausalLayer
 from genalloy.networks.causal.sparse_attention import DenseAttention, Factor, Pattern
@@ -176,18 +176,18 @@ class CausalTransformer(Module):
         width: int = 64,
         heads: int = 4,
         blocks: int = 2,
-        context_shapes: tuple[Shape, ...] = (),
+        context_shapes: Shapes = (),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.event_shape, self.per_element = tuple(event_shape), per_element
         self.width, self.heads, self.blocks, self.dropout = width, heads, blocks, dropout
-        self.context_shapes = tuple(tuple(s) for s in context_shapes)
+        self.context_shapes = shapes_of(context_shapes)
         tokens, size = self.event_shape
         self.enter = nn.Linear(size, width)
         self.places = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.start = nn.Parameter(0.02 * torch.randn(width))
-        extra = sum(math.prod(s) for s in self.context_shapes)
+        extra = sum(math.prod(s) for s in flat(self.context_shapes))
         self.from_context = nn.Linear(extra, width) if extra else None
         attention = Attention(heads, dropout=dropout)
         self.layers = nn.ModuleList(TransformerBlock(width, tokens, attention, i) for i in range(blocks))

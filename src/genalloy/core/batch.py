@@ -1,0 +1,42 @@
+"""What a step sees: observations, their context, and where they stand in the data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from genalloy.core.contexts import Context, tree_map
+from genalloy.core.observations import rows
+
+
+@dataclass(frozen=True)
+class Batch:
+    r"""What a step sees: x (B, \*E), optional context (B, ...), rows' indices in the data set (B,)."""
+
+    x: Tensor
+    context: Context = None
+    index: Tensor | None = None
+
+    @staticmethod
+    def of(item: Any) -> Batch:
+        """A batch as data loaders give it: a Batch, rows alone, or a list or tuple of rows and their context (labels as floats).
+
+        Raises ValueError for anything else.
+        """
+        if isinstance(item, Batch):
+            return item
+        parts = tuple(item) if type(item) in (list, tuple) else (item,)
+        if not 1 <= len(parts) <= 2 or not hasattr(parts[0], "shape") or not hasattr(parts[-1], "shape"):
+            what = f"a batch is a {type(item).__name__} of {len(parts)}"
+            raise ValueError(f"{what}; expected Batch(x, context), a tensor, or (x, context); wrap it")
+        return Batch(parts[0], None if len(parts) == 1 else parts[1].float())
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def rows(self, select: slice | Tensor) -> Batch:
+        """A subset of the rows."""
+        index = None if self.index is None else self.index[select]
+        return Batch(rows(self.x, select), tree_map(lambda part: part[select], self.context), index)
