@@ -217,7 +217,7 @@ class ByPlace(Part):
         self.inner = perturb_parameters(Conditional(Gaussian(), MLP(((3,), (3,)), 4, (8,)), (2,), ((3,), (3,))))
 
     def forward(self, context=None):
-        return self.inner(tuple(context.values()))
+        return self.inner(tuple(context[-1].values()))
 
 
 def test_a_context_read_by_its_order_is_found():
