@@ -33,6 +33,11 @@ class Batch:
             raise ValueError(f"{what}; expected Batch(x, context), a tensor, or (x, context); wrap it")
         return Batch(parts[0], None if len(parts) == 1 else parts[1].float())
 
+    @property
+    def steps(self) -> int:
+        """What losses in nats are divided by: the padded length of rows of unequal lengths, 1 for a tensor."""
+        return getattr(self.x, "steps", 1)
+
     def __len__(self) -> int:
         return int(self.x.shape[0])
 

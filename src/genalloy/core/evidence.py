@@ -81,23 +81,47 @@ def _sum_table() -> dict[frozenset[Kind], Kind]:
 _SUM = _sum_table()
 
 
+class Observed(NamedTuple):
+    """The observed entries of rows that lack different numbers of them: a unit that only the same rows share.
+
+    fewest, most: entries of a row. rows: what tells these rows from others, a hash of their numbers of entries.
+    """
+
+    discrete: bool
+    fewest: int
+    most: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.fewest} to {self.most} {'counting' if self.discrete else 'Lebesgue'}, as observed"
+
+
 class Measure(NamedTuple):
-    """Base measure of a density, as a unit: number of Lebesgue and of counting coordinates."""
+    """Base measure of a density, as a unit: number of Lebesgue and of counting coordinates, and of rows with gaps."""
 
     lebesgue: int = 0
     counting: int = 0
+    observed: tuple[tuple[Observed, int], ...] = ()
 
     def plus(self, other: Measure, sign: int = 1) -> Measure:
-        return Measure(self.lebesgue + sign * other.lebesgue, self.counting + sign * other.counting)
+        units = dict(self.observed)
+        for unit, number in other.observed:
+            units[unit] = units.get(unit, 0) + sign * number
+        left = tuple(sorted((unit, number) for unit, number in units.items() if number))
+        return Measure(self.lebesgue + sign * other.lebesgue, self.counting + sign * other.counting, left)
 
     @property
     def pure(self) -> bool:
         """True unless one unit is owed while the other is held (units that did not cancel)."""
-        return self.lebesgue * self.counting >= 0
+        reals = self.lebesgue + sum(n * unit.most for unit, n in self.observed if not unit.discrete)
+        counted = self.counting + sum(n * unit.most for unit, n in self.observed if unit.discrete)
+        return reals * counted >= 0
 
     def __str__(self) -> str:
-        parts = [f"{n} {name}" for n, name in zip(self, ("Lebesgue", "counting"), strict=True) if n]
-        return " + ".join(parts) or "none"
+        whole = [f"{n} {name}" for n, name in ((self.lebesgue, "Lebesgue"), (self.counting, "counting")) if n]
+        signs = {1: "", -1: "-"}
+        parts = [f"{signs.get(n, f'{n} x ')}({unit})" for unit, n in self.observed]
+        return " + ".join([*whole, *parts]) or "none"
 
 
 NO_MEASURE = Measure()

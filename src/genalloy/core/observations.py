@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.evidence import Unavailable
+from genalloy.core.evidence import Measure, Observed, Unavailable
 
 Shape = tuple[int, ...]
 
@@ -98,9 +98,9 @@ WHOLE_ONLY = (
 )
 
 
-def leading(x: Tensor, event_shape: Shape) -> Shape:
+def leading(x: Any, event_shape: Shape) -> Shape:
     r"""The (\*S, \*B) part of x. Raises ValueError where x does not end in `event_shape`."""
-    cut = x.dim() - len(event_shape)
+    cut = len(x.shape) - len(event_shape)
     if cut < 0 or tuple(x.shape[cut:]) != tuple(event_shape):
         raise ValueError(f"found an observation of shape {tuple(x.shape)}, expected one that ends in {tuple(event_shape)}")
     return tuple(x.shape[:cut])
@@ -116,3 +116,19 @@ def repeat(x: Any, k: int) -> Any:
 def rows(x: Any, index: Any) -> Any:
     """The rows that a slice, an index tensor or a mask picks from the first axis."""
     return x[index]
+
+
+def in_blocks(x: Any, size: int) -> list[Any]:
+    """The rows in blocks of at most `size`, in order; no rows are one empty block."""
+    return [rows(x, slice(start, start + size)) for start in range(0, max(len(x), 1), size)]
+
+
+def observed_measure(mask: Tensor, event_dims: int, discrete: bool) -> Measure:
+    r"""Measure of the entries where a mask (\*B, \*E) is true: a number where all rows have as many, else a unit of their own."""
+    while mask.dim() > event_dims and mask.stride(0) == 0:
+        mask = mask[0]  # copies along a new axis (:func:`repeat`) are the same rows
+    counts = mask.flatten(-event_dims).sum(-1).flatten().tolist() if event_dims else mask.flatten().long().tolist()
+    fewest, most = min(counts, default=0), max(counts, default=0)
+    if fewest == most:
+        return Measure(0, most) if discrete else Measure(most, 0)
+    return Measure(observed=((Observed(discrete, fewest, most, hash(tuple(counts))), 1),))

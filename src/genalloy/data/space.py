@@ -111,7 +111,7 @@ class Space:
         """The base measure in words, to stand beside every density."""
         if self.unequal:
             return f"{self._one_step()}, sequences of at most {_count(self.shape[0], 'step')}, given their length"
-        reals, grid = self.measure
+        reals, grid = self.measure.lebesgue, self.measure.counting
         if self.levels is not None:
             return f"probability mass on {_count(grid, 'integer')} 0..{self.levels - 1}"
         if not grid:

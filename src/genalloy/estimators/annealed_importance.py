@@ -22,7 +22,7 @@ from torch.distributions import Distribution as TorchDistribution
 from genalloy.core.capabilities import has, offered, reach
 from genalloy.core.distribution import density, measure_of
 from genalloy.core.evidence import Evidence, Kind, Unavailable
-from genalloy.core.observations import leading
+from genalloy.core.observations import in_blocks, leading, repeat
 from genalloy.core.spec import Value
 from genalloy.estimators.annealing import AnnealingPath, LogMean, forward, log_mean, temperatures, tuned
 from genalloy.mcmc.langevin import Kernel
@@ -167,7 +167,7 @@ def bridge_to(latent: Any, x: Tensor, start: Start) -> Bridge:
     missing = lead[: len(lead) - len(base.batch_shape)]
 
     def likelihood(z: Tensor) -> Tensor:
-        return density(latent.decode(z), x.expand(z.shape[0], *x.shape)).value
+        return density(latent.decode(z), repeat(x, z.shape[0])).value
 
     def tilt(z: Tensor) -> Tensor:
         return likelihood(z) + density(latent.prior, z).value - density(base, z).value
@@ -182,7 +182,7 @@ def _refuse(latent: Any, base: TorchDistribution, z: Tensor, x: Tensor) -> None:
     if measure_of(latent.prior).counting or not measure_of(latent.prior).lebesgue:
         raise Unavailable("annealing moves z by gradients, and the codes are discrete; enumerate them, or use ImportanceWeighted")
     evidences = {"prior": density(latent.prior, z), "start": density(base, z)}
-    evidences["likelihood"] = density(latent.decode(z), x.expand(1, *x.shape))
+    evidences["likelihood"] = density(latent.decode(z), repeat(x, 1))
     for role, evidence in evidences.items():
         if evidence.kind is not Kind.EXACT:
             raise Unavailable(
@@ -193,10 +193,10 @@ def _refuse(latent: Any, base: TorchDistribution, z: Tensor, x: Tensor) -> None:
 
 def _free(latent: Any, x: Tensor) -> bool:
     """Whether rows may be taken apart: nothing but x decides the batch."""
-    return latent.batch_shape == () and x.dim() == len(latent.event_shape) + 1
+    return latent.batch_shape == () and len(x.shape) == len(latent.event_shape) + 1
 
 
-def row_blocks(latent: Any, x: Tensor, chains: int) -> tuple[Tensor, ...]:
+def row_blocks(latent: Any, x: Any, chains: int) -> list[Any]:
     """Rows in blocks whose chains fit in memory."""
     size = max(1, MOST_FLOATS // (chains * max(latent.event_shape.numel(), 1)))
-    return x.split(size) if _free(latent, x) else (x,)
+    return in_blocks(x, size) if _free(latent, x) else [x]

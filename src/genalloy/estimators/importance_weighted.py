@@ -23,6 +23,7 @@ from torch.distributions import Distribution as TorchDistribution
 from genalloy.core.capabilities import reach
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.observations import in_blocks, repeat, rows
 from genalloy.core.spec import Value
 
 FEW_EFFECTIVE = 5.0
@@ -109,16 +110,16 @@ def importance_curve(
     ks = tuple(sorted(set(ks)))
     if not ks or ks[0] < 1:
         raise ValueError(f"found k = {list(ks)}, expected positive numbers of samples")
-    shared = distribution.batch_shape == () and x.dim() == len(distribution.event_shape) + 1
-    first = density(distribution, x[:1] if shared else x)
+    shared = distribution.batch_shape == () and len(x.shape) == len(distribution.event_shape) + 1
+    first = density(distribution, rows(x, slice(0, 1)) if shared and isinstance(x, Tensor) else x)
     if first.kind is Kind.EXACT:
         whole = density(distribution, x)
         return Curve(dict.fromkeys(ks, whole), Convergence(ks[-1], torch.full_like(whole.value, ks[-1]), None))
     if not first.proper:
         raise Unavailable(f"importance weighting needs a proper bound; found {first.kind.value} ({first.how})")
     room = min(MOST_PAIRS, int(memory * 2**20 / (4 * max(distribution.event_shape.numel(), 1))))
-    blocks = x.split(max(1, room // DRAWS_AT_ONCE)) if shared else (x,)
-    pieces = [_stream(distribution, rows, ks, room) for rows in blocks]
+    blocks = in_blocks(x, max(1, room // DRAWS_AT_ONCE)) if shared else [x]
+    pieces = [_stream(distribution, block, ks, room) for block in blocks]
     return _labelled(ks, first, torch.cat([p[0] for p in pieces], -1), torch.cat([p[1] for p in pieces], -1), pieces[0][2])
 
 
@@ -145,7 +146,7 @@ def _stream(distribution: TorchDistribution, x: Tensor, ks: Sequence[int], room:
 
 def _pairs(distribution: TorchDistribution, x: Tensor) -> int:
     """Observations in one draw."""
-    return max(x.numel() // max(distribution.event_shape.numel(), 1), 1)
+    return max(math.prod(x.shape) // max(distribution.event_shape.numel(), 1), 1)
 
 
 def _batches(weigh: Callable[[int], Tensor], most: int, step: int) -> Iterator[Tensor]:
@@ -213,7 +214,7 @@ def _weigher(distribution: TorchDistribution, x: Tensor) -> tuple[Callable[[int]
     try:
         inner, seen, between = reach(distribution, x, "trace")
     except Unavailable:
-        return lambda k: density(distribution, x.expand(k, *x.shape)).value, ""
+        return lambda k: density(distribution, repeat(x, k)).value, ""
     posterior = inner.infer(seen)
     if between is None:
         return lambda k: inner.trace(seen, k, posterior).log_weights().value, ""

@@ -11,6 +11,7 @@ two outermost levels taking the tails, so the masses sum to one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from genalloy.core.distribution import Shape
 from genalloy.core.evidence import Evidence
-from genalloy.core.observations import leading
+from genalloy.core.observations import Masked, leading
 from genalloy.heads.head import Factorised, Head, chosen, collapsed, component, spread_out, uniform
 
 
@@ -51,8 +52,10 @@ class BernoulliDistribution(Factorised):
         outside = _not_bits(x)
         return value.masked_fill(outside, -torch.inf) if bool(outside.any()) else value
 
-    def density(self, x: Tensor) -> Evidence:
+    def density(self, x: Any) -> Evidence:
         """One fused pass over the logits: this is what training and evaluating a decoder of bits costs."""
+        if type(x) is Masked:
+            return self.masked_density(x.x, x.mask)
         lead, axes = leading(x, tuple(self.event_shape)), len(self.event_shape)
         once = collapsed(x, len(lead))
         if axes == 0 or not torch.equal(once, once.square()):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from genalloy.core.distribution import Distribution, Shape, sum_event
 from genalloy.core.evidence import Evidence, Measure, Unavailable
-from genalloy.core.observations import leading
+from genalloy.core.observations import Masked, leading, observed_measure
 from genalloy.core.spec import Module
 
 RAW_ONE = 0.5413248546
@@ -54,11 +54,12 @@ def collapsed(x: Tensor, axes: int) -> Tensor:
 class Factorised(Distribution):
     r"""Independent elements, :math:`\log p(x) = \sum_d \log p_d(x_d)` in nats, a sum over the event's axes.
 
-    Subclasses give one element's log-density, sample and mean.
+    Subclasses give one element's log-density, sample and mean. inside: a value of the support, in place of missing entries.
     """
 
     discrete = False
     law = ""
+    inside = 0.0
 
     def __init__(self, shape: Shape, event_dims: int) -> None:
         cut = len(shape) - event_dims
@@ -77,7 +78,10 @@ class Factorised(Distribution):
     def mean(self) -> Tensor:
         r"""(\*B, \*E)."""
 
-    def density(self, x: Tensor) -> Evidence:
+    def density(self, x: Any) -> Evidence:
+        """EXACT; of a Masked observation, of its observed entries."""
+        if type(x) is Masked:
+            return self.masked_density(x.x, x.mask)
         lead = leading(x, tuple(self.event_shape))
         value = sum_event(self.element_log_prob(collapsed(x, len(lead))), len(self.event_shape))
         value = value.expand(torch.broadcast_shapes(value.shape, lead))
@@ -104,8 +108,11 @@ class Factorised(Distribution):
 
     def masked_density(self, x: Tensor, mask: Tensor) -> Evidence:
         """Log-density of the entries where mask is true (missing data, padding)."""
-        elements = self.element_log_prob(x).where(mask, 0.0)
-        return Evidence.exact(sum_event(elements, len(self.event_shape)), f"{self.how}, observed entries", self.measure)
+        lead, axes = leading(x, tuple(self.event_shape)), len(self.event_shape)
+        elements = self.element_log_prob(x.where(mask, self.inside)).where(mask, 0.0)
+        measure = observed_measure(mask.expand(x.shape), axes, self.discrete)
+        value = sum_event(elements, axes)
+        return Evidence.exact(value.expand(torch.broadcast_shapes(value.shape, lead)), f"{self.how}, observed entries", measure)
 
 
 def uniform(like: Tensor, shape: Shape) -> Tensor:

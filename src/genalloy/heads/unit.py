@@ -51,6 +51,8 @@ class Beta(Head):
 class BetaDistribution(Factorised):
     r"""Independent Betas; a and b (\*B, \*E)."""
 
+    inside = 0.5
+
     def __init__(self, a: Tensor, b: Tensor, event_dims: int) -> None:
         super().__init__(tuple(a.shape), event_dims)
         self.a, self.b = a, b
@@ -86,6 +88,8 @@ class Kumaraswamy(Head):
 
 class KumaraswamyDistribution(Factorised):
     r"""Independent Kumaraswamys; a and b (\*B, \*E)."""
+
+    inside = 0.5
 
     def __init__(self, a: Tensor, b: Tensor, event_dims: int) -> None:
         super().__init__(tuple(a.shape), event_dims)
@@ -128,6 +132,8 @@ class LogitNormal(Head):
 
 class LogitNormalDistribution(Factorised):
     r"""Independent logit-normals; mean and scale of the logit (\*B, \*E)."""
+
+    inside = 0.5
 
     def __init__(self, loc: Tensor, scale: Tensor, event_dims: int) -> None:
         super().__init__(tuple(loc.shape), event_dims)

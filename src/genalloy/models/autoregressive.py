@@ -94,8 +94,8 @@ class AutoregressiveDistribution(Distribution):
         # any value may stand in for what is missing: nothing before it sees it
         x = observed.x.where(observed.mask, observed.x.new_zeros(()))
         factors = self.head(self.network(x, self.context), len(self.event_shape))
-        value = factors.masked_density(x, observed.mask).value
-        return Evidence.exact(value, f"{self.how}, observed beginning", self.measure)
+        evidence = factors.masked_density(x, observed.mask)
+        return Evidence.exact(evidence.value, f"{self.how}, observed beginning", evidence.measure)
 
     def _is_prefix(self, mask: Tensor) -> Tensor:
         r"""Whether a mask (\*B, \*E) holds a beginning of the order, (\*B); steps of several entries may be cut anywhere."""

@@ -19,7 +19,7 @@ from genalloy.core.capabilities import Term, Trace
 from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
-from genalloy.core.observations import leading
+from genalloy.core.observations import leading, repeat
 from genalloy.core.part import Part
 
 
@@ -95,7 +95,7 @@ class LatentDistribution(Distribution):
         decoded = self.decode(z)
         analytic = posterior.kl(self.prior) if hasattr(posterior, "kl") else None
         term = Term("z", z, density(self.prior, z), log_posterior, analytic)
-        return Trace(density(decoded, x.expand(k, *x.shape)), (term,), decoded)
+        return Trace(density(decoded, repeat(x, k)), (term,), decoded)
 
     def density(self, x: Tensor) -> Evidence:
         weights = self.trace(x, 1).log_weights()

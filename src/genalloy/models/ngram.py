@@ -20,8 +20,8 @@ from torch import Tensor
 
 from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape
-from genalloy.core.evidence import Evidence, Unavailable, counting
-from genalloy.core.observations import Masked, leading
+from genalloy.core.evidence import Evidence, Measure, Unavailable, counting
+from genalloy.core.observations import Masked, leading, observed_measure
 from genalloy.core.part import Part
 
 LARGEST = 2**62
@@ -119,12 +119,13 @@ class NGramDistribution(Distribution):
         if type(x) is Masked:
             if not _is_beginning(x.mask):
                 raise Unavailable("found a missing symbol before an observed one; n-grams have the density of a beginning alone")
-            return self._summed(torch.where(x.mask, self._each(x.x.where(x.mask, 0.0)), 0.0), x.x)
-        return self._summed(self._each(x), x)
+            each = torch.where(x.mask, self._each(x.x.where(x.mask, 0.0)), 0.0)
+            return self._summed(each, x.x, observed_measure(x.mask, 1, discrete=True))
+        return self._summed(self._each(x), x, self.measure)
 
-    def _summed(self, each: Tensor, x: Tensor) -> Evidence:
+    def _summed(self, each: Tensor, x: Tensor, measure: Measure) -> Evidence:
         how = f"{self.part.order}-gram counts, Witten-Bell"
-        return Evidence.exact(each.sum(-1).to(torch.promote_types(x.dtype, torch.float32)), how, self.measure)
+        return Evidence.exact(each.sum(-1).to(torch.promote_types(x.dtype, torch.float32)), how, measure)
 
     def _each(self, x: Tensor) -> Tensor:
         """log p of every symbol (\\*B, T) given those before it; -inf for what is no symbol."""

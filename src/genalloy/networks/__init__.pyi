@@ -60,6 +60,7 @@ from .denoiser import Conditioning as Conditioning
 from .denoiser import DenoiserMLP as DenoiserMLP
 from .denoiser import LevelEmbedding as LevelEmbedding
 from .denoiser import ModulatedBlock as ModulatedBlock
+from .imputation import ZeroImputation as ZeroImputation
 from .input_embedding import ClampedInput as ClampedInput
 from .input_embedding import CompressedInput as CompressedInput
 from .input_embedding import OneHot as OneHot

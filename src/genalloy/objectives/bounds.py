@@ -55,7 +55,7 @@ class ELBO(Objective):
         for term in trace.terms:
             kl = kl_of(term).mean()
             loss = loss + beta * (kl.clamp(min=self.free_bits) if self.free_bits else kl)
-        return loss
+        return loss / play.batch.steps
 
 
 class ImportanceWeightedBound(Objective):
@@ -74,4 +74,4 @@ class ImportanceWeightedBound(Objective):
         weights = batch_trace(play, self.samples).log_weights()
         if not weights.proper:
             raise Unavailable(f"{self!r} needs proper log-weights; found {weights.kind.value} ({weights.how})")
-        return -log_mean_exp(weights).value.mean()
+        return -log_mean_exp(weights).value.mean() / play.batch.steps

@@ -50,7 +50,7 @@ class MaximumLikelihood(Objective):
         self.of = of
 
     def forward(self, play: Play) -> Tensor:
-        return -self._evidence(play).value.mean() / getattr(play.batch.x, "steps", 1)
+        return -self._evidence(play).value.mean() / play.batch.steps
 
     def check(self, play: Play) -> None:
         if self.of is not None:

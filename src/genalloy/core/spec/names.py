@@ -65,6 +65,7 @@ MODULES: dict[str, dict[str, str]] = {
         "networks.concat_squash": "ConcatSquash",
         "networks.convolution": "ConvNet Elements",
         "networks.denoiser": "Conditioning DenoiserMLP LevelEmbedding ModulatedBlock",
+        "networks.imputation": "ZeroImputation",
         "networks.labels": "LabelEmbedding",
         "networks.lipschitz": "BoundedConv BoundedLinear LipschitzConv LipschitzMLP",
         "networks.mlp": "Dense MLP ResidualMLP",
