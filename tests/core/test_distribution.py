@@ -83,7 +83,7 @@ def test_contexts_join_and_keep_everything() -> None:
     assert joined.shape == (4, 6) and joined[0].tolist() == [0, 0, 0, 1, 2, 2]
     assert join((torch.zeros(5, 1, 3), b), ((3,), ())).shape == (5, 4, 4)
     assert batch_of((torch.zeros(5, 1, 3), b), ((3,), ())) == (5, 4) and batch_of(None, ()) == ()
-    with pytest.raises(ValueError, match="found 1 context parts, expected 2"):
+    with pytest.raises(ValueError, match="found a context of 1 unnamed, expected 2 unnamed"):
         join(a, ((3,), ()))
     with pytest.raises(ValueError, match=r"\(4, 3\), expected one that ends in \(2,\)"):
         join(a, ((2,),))

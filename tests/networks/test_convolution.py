@@ -68,7 +68,7 @@ def test_dropout_is_off_in_evaluation() -> None:
 
 
 def test_wrong_inputs_are_named() -> None:
-    with pytest.raises(ValueError, match="found 1 inputs, expected 2"):
+    with pytest.raises(ValueError, match="found a context of 1 unnamed, expected 2 unnamed"):
         ConvNet((IMAGE, ()), 3, SMALL)(torch.randn(IMAGE))
     with pytest.raises(ValueError, match=r"expected one that ends in \(2, 4, 6\)"):
         ConvNet((IMAGE,), 3, SMALL)(torch.randn(2, 4, 5))

@@ -36,8 +36,6 @@ from genalloy.transforms.planar import Planar, Radial
 from genalloy.transforms.residual import Residual
 from genalloy.transforms.sigmoidal import DeepSigmoid
 from genalloy.transforms.spline import RationalQuadratic
-from genalloy.transforms.stack import Invert
-from genalloy.transforms.stack import Stack as Stacked
 from genalloy.transforms.surjection import Ordered, Positive
 from genalloy.transforms.sylvester import Householder, Orthogonal, Sylvester, Triangular
 from genalloy.transforms.tokens import Patches, ReverseTokens
@@ -64,10 +62,6 @@ def _conv_coupling(e: Shape, c: Shapes) -> Coupling:
 
 def _board_coupling(e: Shape, c: Shapes) -> Coupling:
     return Coupling(CheckerboardMask(e), ConvNet((e, *c), 2 * e[0], Filters(4)), Scale(), c)
-
-
-def _stack(e: Shape, c: Shapes) -> Transform:
-    return Stacked([halves_coupled(e, c), Reverse(), halves_coupled(e, c)], Invert())
 
 
 def _attending(tokens: Shape, c: Shapes) -> Transform:
@@ -136,7 +130,6 @@ def every_transform() -> tuple[ListedTransform, ...]:
         ListedTransform("actnorm", lambda e, c: ActNorm(e)),
         ListedTransform("actnorm, channels", lambda e, c: ActNorm(e, per_channel=True), image),
         ListedTransform("squeeze", lambda e, c: Squeeze(e), image),
-        ListedTransform("stack", _stack, conditional=True),
         ListedTransform("shuffle", lambda e, c: Shuffle(torch.tensor([1, 0])), image),
         ListedTransform("wavelets", lambda e, c: Haar(e), image),
         ListedTransform("invertible convolution", lambda e, c: InvertibleConvolution(e[0]), image),

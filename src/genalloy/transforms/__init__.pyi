@@ -37,10 +37,6 @@ from .residual import StochasticResidual as StochasticResidual
 from .residual import Truncated as Truncated
 from .sigmoidal import DeepSigmoid as DeepSigmoid
 from .spline import RationalQuadratic as RationalQuadratic
-from .stack import Checkpoint as Checkpoint
-from .stack import Invert as Invert
-from .stack import Stack as Stack
-from .stack import Store as Store
 from .surjection import Extend as Extend
 from .surjection import Ordered as Ordered
 from .surjection import Positive as Positive

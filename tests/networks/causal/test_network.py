@@ -202,7 +202,7 @@ def test_places_of_another_grid_are_refused() -> None:
 
 def test_missing_context_is_refused() -> None:
     network = build("sequence", contexts=((3,), ()))
-    with pytest.raises(ValueError, match="found 0 context parts"):
+    with pytest.raises(ValueError, match="found a context of 0 unnamed"):
         network(torch.zeros(7))
 
 
