@@ -17,7 +17,7 @@ from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
-from genalloy.objectives.bounds import ELBO
+from genalloy.objectives.bounds import ELBO, PerGroup
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase
 from genalloy.transforms.linear import ActNorm, Permute
@@ -32,7 +32,7 @@ def model() -> nn.Module:
     prior = Flow(StandardNormal((2,)), layers, (2,))
     vae = LatentVariable(prior, network, network)
     next(vae.parameters()).requires_grad_(False)
-    objective = MaximumLikelihood() + 0.5 * ELBO(beta=Linear(0.0, 1.0, 10), free_bits=0.25)
+    objective = MaximumLikelihood() + 0.5 * ELBO(beta=Linear(0.0, 1.0, 10), free_bits=PerGroup(0.25))
     extra = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.LSTM(2, 2), nn.ModuleDict({"a": nn.PReLU()}))
     return nn.ModuleList([Composition(vae, [Phase(objective), Phase(MaximumLikelihood())], 10), extra])
 

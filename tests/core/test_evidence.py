@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from genalloy.core.evidence import Evidence, Kind, Measure, Unavailable, counting, lebesgue, log_mean_exp, log_sum_exp
+from genalloy.core.evidence import Evidence, Kind, Measure, Unavailable, counting, lebesgue, log_sum_exp
 
 E, L, U, B, S, N = Kind.EXACT, Kind.LOWER, Kind.UPPER, Kind.UNBIASED, Kind.ESTIMATE, Kind.NONE
 ORDER = (E, L, U, B, S, N)
@@ -110,7 +110,7 @@ def test_standard_errors_add_in_quadrature() -> None:
 )
 def test_log_mean_exp_labels(kind: Kind, proper: bool, expected: Kind) -> None:
     value = torch.tensor([[0.0, 1.0], [2.0, -3.0]])
-    mean = log_mean_exp(Evidence(value, kind, "v", proper))
+    mean = Evidence(value, kind, "v", proper).log_mean_exp()
     assert mean.kind is expected
     assert mean.proper == (proper and expected in (E, L))
     torch.testing.assert_close(mean.value, torch.tensor([math.log((1 + math.e**2) / 2), math.log((math.e + math.e**-3) / 2)]))

@@ -333,12 +333,12 @@ TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
     "no JSON": (lambda t: "spec: 1", "cannot be read"),
     "a list": (lambda t: f"[{t}]", "expected a JSON object"),
     "null": (lambda t: "null", "expected a JSON object"),
-    "NaN": (lambda t: t.replace('"free_bits": 0.25', '"free_bits": NaN'), "NaN, which is no JSON number"),
-    "Infinity": (lambda t: t.replace('"free_bits": 0.25', '"free_bits": -Infinity'), "-Infinity, which is no JSON number"),
+    "NaN": (lambda t: t.replace('"nats": 0.25', '"nats": NaN'), "NaN, which is no JSON number"),
+    "Infinity": (lambda t: t.replace('"nats": 0.25', '"nats": -Infinity'), "-Infinity, which is no JSON number"),
     "a name twice": (lambda t: t.replace('"format": 3', '"format": 3, "format": 3'), "twice"),
     "class twice": (lambda t: t.replace('"class": "models:Flow"', '"class": "models:Flow", "class": "models:Flow"'), "twice"),
-    "deep": (lambda t: t.replace('"free_bits": 0.25', '"free_bits": ' + "[" * 10_000 + "]" * 10_000), "nested too deep"),
-    "digits": (lambda t: t.replace('"free_bits": 0.25', '"free_bits": ' + "9" * 5000), "cannot be read"),
+    "deep": (lambda t: t.replace('"nats": 0.25', '"nats": ' + "[" * 10_000 + "]" * 10_000), "nested too deep"),
+    "digits": (lambda t: t.replace('"nats": 0.25', '"nats": ' + "9" * 5000), "cannot be read"),
     "trailing": (lambda t: t + "{}", "cannot be read"),
 }
 

@@ -20,7 +20,7 @@ from genalloy.models.flow import Flow
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import Mixture
 from genalloy.networks.mlp import MLP
-from genalloy.objectives.bounds import ELBO
+from genalloy.objectives.bounds import ELBO, PerGroup
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.training.checkpoint import Pair, load, save
 from genalloy.training.fit import fit
@@ -134,9 +134,10 @@ def test_precision_frozen_weights_and_objectives_survive() -> None:
     next(part.parameters()).requires_grad_(False)
     loaded = keeps(part, lambda p: next(p.parameters()))
     assert next(loaded.parameters()).dtype == torch.float64
-    pair = Pair(part, MaximumLikelihood() + 0.5 * ELBO(beta=Linear(0.0, 1.0, 10), free_bits=0.25))
+    pair = Pair(part, MaximumLikelihood() + 0.5 * ELBO(beta=Linear(0.0, 1.0, 10), free_bits=PerGroup(0.25)))
     twin = keeps(pair, lambda p: next(p.parameters()))
-    assert repr(twin.objective) == "MaximumLikelihood() + 0.5 * ELBO(beta=Linear(start=0.0, end=1.0, steps=10), free_bits=0.25)"
+    inside = "beta=Linear(start=0.0, end=1.0, steps=10), free_bits=PerGroup(nats=0.25)"
+    assert repr(twin.objective) == f"MaximumLikelihood() + 0.5 * ELBO({inside})"
 
 
 def test_models_read_as_compositions() -> None:

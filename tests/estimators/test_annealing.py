@@ -21,6 +21,7 @@ from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.mcmc.hmc import HMC
 from genalloy.mcmc.langevin import Langevin
 from genalloy.mcmc.mala import MALA
+from genalloy.models.energy import EnergyModel
 from genalloy.models.flow import Preprocessed
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP
@@ -175,3 +176,14 @@ def test_the_sandwich_looks_through_preprocessing_and_refuses_contexts() -> None
         sandwich(conditional(torch.zeros(3, 1)), 2)
     with pytest.raises(Unavailable, match="trace"):
         sandwich(StandardNormal((2,))(), 2)
+
+
+def test_a_base_that_is_a_bound_leaves_the_side_unknown() -> None:
+    """-E(x) holds log base(x): where that is itself a lower bound, minus a lower bound of log Z is on no known side."""
+    torch.manual_seed(0)
+    affine = Conditional(Gaussian(), MLP(((2,),), 4, ()), (2,), ((2,),))
+    bound = LatentVariable(StandardNormal((2,)), affine, affine)
+    for base, kind in ((StandardNormal((2,)), Kind.UPPER), (bound, Kind.ESTIMATE)):
+        model = EnergyModel(MLP(((2,),), 1, (4,)), base, (2,))
+        found = AnnealedImportance(8, 5, MALA(steps=1, step_size=0.1), pilot=0)(model(), torch.randn(3, 2))
+        assert found.kind is kind

@@ -10,10 +10,10 @@ import torch
 from linear_models import Case
 from torch import Tensor
 
-from genalloy.core.capabilities import Term, Trace
 from genalloy.core.distribution import Distribution
 from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.part import Conditional
+from genalloy.core.traces import Term, Trace
 from genalloy.estimators.importance_weighted import Convergence, ImportanceWeighted, importance_curve
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.flow import Preprocessed

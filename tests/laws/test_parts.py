@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genalloy.core.contexts import shapes_of
-from genalloy.core.distribution import density, draw
+from genalloy.core.distribution import density, draw, measure_of
 from genalloy.core.evidence import Kind
 from genalloy.laws.contexts import contexts_by_name
 from genalloy.laws.determinism import determinism
@@ -89,6 +89,9 @@ def test_labels_are_those_listed(name: str) -> None:
         listed.claims.draw.matches(own, f"draw() of {name}")
         listed.claims.density.matches(density(distribution, x), f"density() of {name}")
     assert distribution.has_rsample == listed.carries_gradient
+    part = subject(name).part
+    assert part.has_rsample in (None, distribution.has_rsample)
+    assert part.measure in (None, measure_of(distribution))
     if listed.carries_gradient:
         assert distribution.rsample((2,)).requires_grad or not list(listed.build().parameters())
 

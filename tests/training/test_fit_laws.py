@@ -23,7 +23,7 @@ from genalloy.laws.ownership import one_owner, rivals_leave_model_alone
 from genalloy.laws.subject import perturb_parameters
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.adversarial import Adversarial, Critic
-from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
+from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound, PerGroup
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.objective import Objective, Play, Turn, WithTurn
 from genalloy.training.checkpoint import Pair
@@ -133,7 +133,7 @@ def test_more_shards_than_rows_and_coupled_objectives() -> None:
     assert not torch.equal(before, numbers(model, MaximumLikelihood()))
     vae = PARTS["vae"].make((2,), ())
     with pytest.raises(ValueError, match="couples the rows"):
-        list(fit(vae, ELBO(free_bits=0.1), [Batch(data())], training=Training(shards=2)))
+        list(fit(vae, ELBO(free_bits=PerGroup(0.1)), [Batch(data())], training=Training(shards=2)))
 
 
 def test_float_rates_and_schedules_scale_the_first_step() -> None:

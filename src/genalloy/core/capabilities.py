@@ -14,40 +14,17 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.evidence import Evidence, Kind, Unavailable
-
-
-class Term(NamedTuple):
-    r"""One latent variable of a trace: z (k, \*B, \*Z), log p(z), log r(z) and, where known, the analytic KL (\*B)."""
-
-    name: str
-    z: Tensor
-    log_prior: Evidence
-    log_posterior: Evidence
-    kl: Tensor | None = None
-
-
-class Trace(NamedTuple):
-    r"""Separate terms of a latent model's log-weights; each Evidence has shape (k, \*B)."""
-
-    likelihood: Evidence
-    terms: tuple[Term, ...]
-    decoded: TorchDistribution
-
-    def log_weights(self) -> Evidence:
-        """log p(x, z) - log r(z | x), (k, \\*B): LOWER and proper (one sample each)."""
-        total = self.likelihood
-        for term in self.terms:
-            total = total + (term.log_prior - term.log_posterior)
-        inner = "" if total.kind is Kind.EXACT else f"; {total.how}"
-        return total.below(f"ELBO, 1 sample{inner}")
+from genalloy.core.evidence import Evidence, Unavailable
 
 
 class Latent(Protocol):
-    """A distribution with hidden variables: `infer` encodes once, `trace` draws k samples from that encoding."""
+    """A distribution with hidden variables: `infer` encodes once, `trace` draws k samples from that encoding.
 
-    def infer(self, x: Tensor) -> TorchDistribution: ...
-    def trace(self, x: Tensor, k: int = 1, posterior: TorchDistribution | None = None) -> Trace: ...
+    The encoding and the trace are those of :mod:`genalloy.core.traces`.
+    """
+
+    def infer(self, x: Tensor) -> Any: ...
+    def trace(self, x: Tensor, k: int = 1, encoding: Any = None) -> Any: ...
 
 
 class Codes(Protocol):

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
-from torch.distributions import TransformedDistribution
+from torch.distributions import Independent, TransformedDistribution, kl_divergence
 from torch.distributions.utils import _sum_rightmost
 
 from genalloy.core.evidence import Evidence, Kind, Measure, Unavailable
@@ -155,6 +155,23 @@ def _transformed_draw(distribution: TransformedDistribution, sample_shape: Shape
         events += transform.codomain.event_dim - transform.domain.event_dim
         x = y
     return x, _sum_rightmost(value, len(distribution.event_shape) - events)
+
+
+def kl(q: Any, p: Any) -> Tensor | None:
+    r"""KL(q || p) in closed form, (\*B, units), nats; None where it is not known.
+
+    `q.kl(p)` where q offers it, otherwise torch's for plain torch distributions. One unit for each element of the event where
+    both sides factorise over elements, otherwise a single one; their sum is the divergence.
+    """
+    known = q.kl(p) if hasattr(q, "kl") else None
+    if known is not None or isinstance(q, Distribution) or isinstance(p, Distribution):
+        return known
+    apart = type(q) is type(p) is Independent and q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims
+    try:
+        elements = kl_divergence(q.base_dist, p.base_dist) if apart else kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+    return elements.flatten(-q.reinterpreted_batch_ndims) if apart else elements.unsqueeze(-1)
 
 
 def needs_gradient(distribution: TorchDistribution, role: str) -> None:

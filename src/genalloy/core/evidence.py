@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -144,9 +144,11 @@ class Evidence:
     value:    (\*S, \*B) nats.
     kind:     what the value claims, see :class:`Kind`.
     how:      "ELBO, 1 sample", printed beside the number.
-    proper:   from ``density()``: E exp(value) = p(x); from ``draw()``: E[exp(-value) | sample] = 1 / q(sample).
+    proper:   from ``density()``: E exp(value) <= p(x); from ``draw()``: E[exp(-value) | sample] <= 1 / q(sample).
               Negation swaps the two. Sums stay proper only where the noises are independent given the hidden
               variables, which holds for nested parts that draw their own. Never true for UNBIASED and ESTIMATE.
+    covers:   whether the two are equal, so that averages tighten. A deterministic posterior over discrete codes is proper
+              and does not cover: mass of p(x) lies at codes that it never proposes.
     stderr:   standard error where the value is a Monte Carlo mean, same shape as value.
     measure:  base measure as a unit.
     given:    what the number is conditional on, "" for log p(x) itself: log p(x | y) is never ranked beside log p(x).
@@ -159,6 +161,7 @@ class Evidence:
     stderr: Tensor | None = None
     measure: Measure = NO_MEASURE
     given: str = ""
+    covers: bool = True
 
     @staticmethod
     def exact(value: Tensor, how: str = "", measure: Measure = NO_MEASURE) -> Evidence:
@@ -194,6 +197,7 @@ class Evidence:
             _combine_stderr(self.stderr, other.stderr),
             measure,
             join_words(self.given, other.given),
+            self.covers and other.covers,
         )
 
     def __neg__(self) -> Evidence:
@@ -226,6 +230,36 @@ class Evidence:
         if self.kind is Kind.NONE:
             raise Unavailable(f"no density: {self.how}")
         return self.value
+
+    def at(self, index: Any) -> Evidence:
+        """The same claim about the values that an index picks."""
+        stderr = None if self.stderr is None else self.stderr[index]
+        return replace(self, value=self.value[index], stderr=stderr)
+
+    def where(self, mask: Tensor) -> Evidence:
+        """The value where a mask is true, 0 elsewhere: the log-density of an empty product, which claims nothing wrong."""
+        stderr = None if self.stderr is None else self.stderr.where(mask, 0.0)
+        return replace(self, value=self.value.where(mask, 0.0), stderr=stderr)
+
+    def log_sum_exp(self, dim: int = 0, how: str = "") -> Evidence:
+        r"""Mixture :math:`\log \sum_i e^{v_i}` along `dim`, each v_i already holding log w_i.
+
+        Noise pushes a log-sum-exp upwards: LOWER stays only where every term is proper, UPPER always.
+        """
+        kind = _mixed_kind({self.kind}, self.proper)
+        proper = self.proper and kind in (Kind.EXACT, Kind.LOWER)
+        value = self.value.logsumexp(dim)
+        return Evidence(value, kind, how or self.how, proper, None, self.measure, self.given, self.covers)
+
+    def log_mean_exp(self, dim: int = 0, how: str = "") -> Evidence:
+        r"""Average of k densities of the same x: :math:`\log \frac1k \sum_i e^{v_i}` along `dim`.
+
+        LOWER and proper: E of the average is still at most p(x), so the label stays LOWER; it rises to log p(x) with k where the
+        terms cover.
+        """
+        k = self.value.shape[dim]
+        total = self.log_sum_exp(dim, how or f"{self.how}, mean of {k}")
+        return replace(total, value=total.value - math.log(k))
 
     def mean(self) -> float:
         """Mean of the values, nats; NaN where there is none."""
@@ -271,18 +305,6 @@ def _mixed_kind(kinds: set[Kind], proper: bool) -> Kind:
     return Kind.ESTIMATE
 
 
-def log_mean_exp(evidence: Evidence, dim: int = 0, how: str = "") -> Evidence:
-    r"""Average of k densities of the same x: :math:`\log \frac1k \sum_i e^{v_i}` along `dim`.
-
-    LOWER and proper: E of the average is still p(x), so the label stays LOWER and rises to log p(x) with k.
-    """
-    k = evidence.value.shape[dim]
-    kind = _mixed_kind({evidence.kind}, evidence.proper)
-    value = evidence.value.logsumexp(dim) - math.log(k)
-    proper = evidence.proper and kind in (Kind.EXACT, Kind.LOWER)
-    return Evidence(value, kind, how or f"{evidence.how}, mean of {k}", proper, None, evidence.measure)
-
-
 def log_sum_exp(terms: list[Evidence], how: str = "") -> Evidence:
     r"""Mixture :math:`\log \sum_i e^{v_i}` of log-weighted components (each v_i already holds log w_i).
 
@@ -297,7 +319,8 @@ def log_sum_exp(terms: list[Evidence], how: str = "") -> Evidence:
     proper = all(term.proper for term in terms) and kind in (Kind.EXACT, Kind.LOWER)
     value = torch.stack([term.value for term in terms]).logsumexp(0)
     words = how or first.how
-    return Evidence(value, kind, words, proper, None, first.measure)
+    covers = all(term.covers for term in terms)
+    return Evidence(value, kind, words, proper, None, first.measure, covers=covers)
 
 
 

@@ -7,8 +7,10 @@ base) takes any Part, and any torch module of the same shape, such as zuko's laz
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,19 +18,36 @@ from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.contexts import Context, Shapes, parts, shapes_of
 from genalloy.core.distribution import Distribution, Shape, draw, measure_of
-from genalloy.core.evidence import Evidence, Unavailable
+from genalloy.core.evidence import Evidence, Measure, Unavailable
 from genalloy.core.observations import leading
 from genalloy.core.spec import Module
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """All of the modules in eval mode, each put back into its own afterwards."""
+    modes = {module: module.training for root in modules for module in root.modules()}
+    try:
+        for root in modules:
+            root.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 class Part(Module, ABC):
     """A conditional distribution p(x | c) with parameters.
 
     context_shapes: event shapes of the context's parts, by place or by name (:mod:`genalloy.core.contexts`); () where the part
-    takes none (it then ignores any context).
+    takes none (it then ignores any context). event_shape, measure, has_rsample: of the distributions that it returns, None where
+    only they can tell. What is declared here is never learned by drawing a sample.
     """
 
     context_shapes: Shapes = ()
+    event_shape: Any = None
+    measure: Measure | None = None
+    has_rsample: bool | None = None
 
     @abstractmethod
     def forward(self, context: Context = None) -> TorchDistribution:
@@ -48,10 +67,19 @@ class Conditional(Part):
         super().__init__()
         self.head, self.network = head, network
         self.event_shape, self.context_shapes = tuple(event_shape), shapes_of(context_shapes)
+        dims = math.prod(self.event_shape)
+        self.measure = Measure(0, dims) if getattr(head, "discrete", False) else Measure(dims, 0)
+        self.has_rsample = getattr(head, "has_rsample", None)
 
     def forward(self, context: Context = None) -> TorchDistribution:
         features = self.network(context)
         return self.head(features.unflatten(-1, (*self.event_shape, -1)), len(self.event_shape))
+
+
+def _hand_on(wrapper: Part, part: nn.Module) -> None:
+    """What the part inside declares of its distributions."""
+    for name in ("event_shape", "measure", "has_rsample"):
+        setattr(wrapper, name, getattr(part, name, None))
 
 
 class Embedded(Part):
@@ -65,7 +93,7 @@ class Embedded(Part):
     def __init__(self, part: nn.Module, network: nn.Module, context_shapes: Shapes) -> None:
         super().__init__()
         self.part, self.network, self.context_shapes = part, network, shapes_of(context_shapes)
-        self.event_shape = getattr(part, "event_shape", None)
+        _hand_on(self, part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
         return self.part(self._features(context))
@@ -86,13 +114,19 @@ class Estimated(Part):
         super().__init__()
         self.part, self.estimator = part, estimator
         self.context_shapes = getattr(part, "context_shapes", ())
+        _hand_on(self, part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
         return EstimatedDistribution(self.part(context), self.estimator)
 
 
 class EstimatedDistribution(Distribution):
-    """See :class:`Estimated`; every other capability is the inner distribution's, through ``unwrap``."""
+    """See :class:`Estimated`; every other capability is the inner distribution's, through ``unwrap``.
+
+    relabelled: its density is the estimator's, so that nobody weighs the inner distribution's one-sample numbers in its place.
+    """
+
+    relabelled = True
 
     def __init__(self, inner: Any, estimator: Callable[[TorchDistribution, Tensor], Evidence]) -> None:
         super().__init__(inner.batch_shape, inner.event_shape, measure_of(inner))
@@ -126,6 +160,7 @@ class Tempered(Part):
             raise ValueError(f"found temperature {temperature}, expected one above 0; for the most probable point take the mean")
         self.part, self.temperature = part, temperature
         self.context_shapes = getattr(part, "context_shapes", ())
+        _hand_on(self, part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
         return tempered(self.part(context), self.temperature)
@@ -151,6 +186,7 @@ class Unconditional(Part):
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
         self.part = part
+        _hand_on(self, part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
         return self.part(None)

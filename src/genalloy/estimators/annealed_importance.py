@@ -113,7 +113,9 @@ class AnnealedImportance(Value):
 
     def _of_energy(self, model: Any, x: Tensor) -> Evidence:
         found, value = self.log_z(model), -model.energy(x)
-        kind = Kind.UPPER if self.kernel.adjusted else Kind.ESTIMATE
+        # a base that is itself a bound leaves the side of -E(x) unknown
+        exact = density(model.base, x).kind is Kind.EXACT
+        kind = Kind.UPPER if self.kernel.adjusted and exact else Kind.ESTIMATE
         stderr = None if found.stderr is None else found.stderr.expand_as(value)
         return Evidence(value - found.value, kind, self.words(found.share), False, stderr, model.measure)
 

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import reach
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.observations import in_blocks, repeat, rows
 from genalloy.core.spec import Value
+from genalloy.core.traces import traced
 
 FEW_EFFECTIVE = 5.0
 STEEP = 0.1
@@ -32,18 +32,24 @@ STEEP = 0.1
 
 @dataclass(frozen=True)
 class Convergence:
-    r"""ess: effective sample size of each row, (\*B). slope: nats gained from k/10 to k, (\*B); None below ten samples."""
+    r"""ess: effective sample size of each row, (\*B). slope: nats gained from k/10 to k, (\*B); None below ten samples.
+
+    covers: whether the bound would reach log p(x) with enough samples, see :class:`genalloy.core.evidence.Evidence`.
+    """
 
     samples: int
     ess: Tensor
     slope: Tensor | None
+    covers: bool = True
 
     @property
     def warning(self) -> str:
-        """Empty where the bound has settled, else "not converged" and why.
+        """Empty where the bound has settled, else "not converged" and why, or that no number of samples would help.
 
         Settled: 95 % of the rows have an effective sample size of 5 or more, and the mean slope is at most 0.1 nats.
         """
+        if not self.covers:
+            return "cannot tighten: the posterior is deterministic, and every sample has the same weight"
         low, rise = self.low, self.rise
         few = f"the lowest 5 % of rows have at most {low:.2g} effective samples"
         reasons = [few] if low < FEW_EFFECTIVE else []
@@ -64,6 +70,8 @@ class Convergence:
     def __str__(self) -> str:
         if not self.ess.numel():
             return "no rows"
+        if not self.covers:
+            return self.warning
         mean, least = float(self.ess.double().mean()), float(self.ess.min())
         rise = "" if self.rise is None else f", {self.rise:+.2g} nats since k={self.samples // 10}"
         words = f"effective samples {mean:.3g} of {self.samples} (least {least:.2g}, 5 % quantile {self.low:.2g}){rise}"
@@ -95,7 +103,7 @@ class ImportanceWeighted(Value):
         if found.kind is Kind.EXACT:
             return found
         words = "; ".join(w for w in (found.how, convergence.warning) if w)
-        return Evidence(found.value, found.kind, words, found.proper, found.stderr, found.measure)
+        return replace(found, how=words)
 
 
 @torch.no_grad()
@@ -204,17 +212,17 @@ def _labelled(ks: Sequence[int], first: Evidence, means: Tensor, errors: Tensor,
     for k, mean, error in zip(ks, means, errors, strict=False):
         many = "" if k == most else f", mean of {most // k} groups"
         how = f"importance weighted, k={k}{many}{words}"
-        bounds[k] = Evidence(mean.to(dtype), Kind.LOWER, how, k == most, error.to(dtype), first.measure)
+        bounds[k] = replace(first, value=mean.to(dtype), kind=Kind.LOWER, how=how, proper=k == most, stderr=error.to(dtype))
     slope = (means[len(ks) - 1] - means[-2]).to(dtype) if most >= 10 else None
-    return Curve(bounds, Convergence(most, means[-1].to(dtype), slope))
+    return Curve(bounds, Convergence(most, means[-1].to(dtype), slope, first.covers))
 
 
 def _weigher(distribution: TorchDistribution, x: Tensor) -> tuple[Callable[[int], Tensor], str]:
     """k -> log-weights (k, *B); latent models reuse one encoding, others draw their own noise k times."""
-    try:
-        inner, seen, between = reach(distribution, x, "trace")
-    except Unavailable:
+    inside = traced(distribution, x)
+    if inside is None:
         return lambda k: density(distribution, repeat(x, k)).value, ""
+    inner, seen, between = inside
     posterior = inner.infer(seen)
     if between is None:
         return lambda k: inner.trace(seen, k, posterior).log_weights().value, ""

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -26,12 +24,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.batch import Batch
-from genalloy.core.capabilities import Reached, Trace, reach
+from genalloy.core.capabilities import Reached
 from genalloy.core.contexts import Context
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
-from genalloy.core.part import Part
+from genalloy.core.part import Part, evaluating
 from genalloy.core.schedules import Linear
+from genalloy.core.traces import Term, Trace, traced
 from genalloy.estimators.importance_weighted import importance_curve
 from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, validate
 from genalloy.heads.gaussian import GaussianDistribution
@@ -52,48 +51,41 @@ NAMES = (
 
 
 @torch.no_grad()
-def latent_panel(model: nn.Module, x: Tensor, seed: int = 0, samples: int = 100, refine: int = 200) -> Panel:
+def latent_panel(
+    model: nn.Module, x: Tensor, seed: int = 0, samples: int = 100, refine: int = 200, context: Context = None
+) -> Panel:
     r"""Diagnostics of a latent model, behind fixed preprocessing or not, on test rows x (N, \*E); see the module.
 
-    samples: k of the importance-weighted bound. refine: steps for the amortisation gap. More than 2,000 rows are subsampled by
-    the seed. Every entry is Missing, with the reason, for a model without latent variables or with too few rows.
+    samples: k of the importance-weighted bound. refine: steps for the amortisation gap. context: of every row, for a conditional
+    model. More than 2,000 rows are subsampled by the seed. `kl` is the sum over all groups of latents, each named in `how`.
+    Every entry is Missing, with the reason, for a model without latent variables or with too few rows.
     """
     bad = validate(FEWEST, {"test rows": x})
     if bad is not None:
         return dict.fromkeys(NAMES, bad)
-    x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]]
-    with _evaluating(model, seed):
-        try:
-            walk = _walked(model(), x)
-        except Unavailable as reason:
-            return dict.fromkeys(NAMES, Missing(f"not a latent-variable model: {reason}"))
+    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
+    batch = Batch(x, context).rows(chosen)
+    with evaluating(model), Stream(model):
+        seed_all(seed, -5)
+        if traced(model(batch.rows(slice(0, 1)).context), batch.x[:1]) is None:
+            reason = Missing(f"not a latent-variable model: {type(model).__name__} has no trace(x, k)")
+            return dict.fromkeys(NAMES, reason)
+        walk = _walked(model, batch)
         panel = {
             "elbo": mean_of(walk.rows.bound, f"{walk.bound.kind.value}; {walk.bound.how}"),
-            "importance_weighted": _importance(model(), x, samples),
-            **_information(walk),
+            "importance_weighted": _importance(model(batch.context), batch.x, samples),
+            **_information(walk, context is not None),
             "active_units": _active(walk.rows.means),
             "shuffled_codes": _shuffled(walk.rows),
-            "amortisation_gap": _amortisation(model(), x[:REFINED_ROWS], seed, refine),
+            "amortisation_gap": _amortisation(
+                model(batch.rows(slice(0, REFINED_ROWS)).context), batch.x[:REFINED_ROWS], seed, refine
+            ),
         }
     return {name: panel[name] for name in NAMES}
 
 
-@contextmanager
-def _evaluating(model: nn.Module, seed: int) -> Iterator[None]:
-    """Eval mode and a random stream of its own."""
-    was_training, stream = model.training, Stream(model)
-    model.eval()
-    stream.enter()
-    seed_all(seed, -5)
-    try:
-        yield
-    finally:
-        stream.leave()
-        model.train(was_training)
-
-
 class _Columns(NamedTuple):
-    r"""One code z (N, \*Z) for each row; means (N, 2, Z), see `_means`; all else (N,)."""
+    r"""One code z (N, \*Z) a row; means (N, 2, Z), see `_means`; kl (N, groups); else (N,). shuffled: NaN without decode."""
 
     bound: Tensor
     log_q: Tensor
@@ -102,52 +94,59 @@ class _Columns(NamedTuple):
     shuffled: Tensor
     means: Tensor
     z: Tensor
+    kl: Tensor
 
 
 class _Walk(NamedTuple):
-    """Columns of all rows, posteriors by chunk, and the labels of the bound, of log p(z) and of log q(z|x)."""
+    """Columns of all rows, encodings by chunk, the label of the bound, and the terms of the last chunk for names and labels."""
 
     rows: _Columns
-    posteriors: list[TorchDistribution]
+    encodings: list[Any]
     bound: Evidence
-    prior: Evidence
-    posterior: Evidence
+    terms: tuple[Term, ...]
 
 
-def _walked(distribution: TorchDistribution, x: Tensor) -> _Walk:
+def _walked(model: nn.Module, batch: Batch) -> _Walk:
     """One trace of every row, in chunks; rows come in random order, so that neighbours may exchange codes."""
-    parts, posteriors = [], []
-    for piece in x.split(CHUNK):
-        found = reach(distribution, piece, "trace")
-        posteriors.append(found.distribution.infer(found.x))
-        trace = found.distribution.trace(found.x, 1, posteriors[-1])
-        bound = _single(trace, found)
-        parts.append(_columns(found, trace, bound.value, _means(posteriors[-1])))
-    rows = _Columns(*(torch.cat(column) for column in zip(*parts, strict=True)))
-    return _Walk(rows, posteriors, bound, trace.terms[0].log_prior, trace.terms[0].log_posterior)
+    columns, encodings = [], []
+    for start in range(0, len(batch), CHUNK):
+        piece = batch.rows(slice(start, start + CHUNK))
+        inside: Any = traced(model(piece.context), piece.x)
+        encodings.append(inside.distribution.infer(inside.x))
+        trace = inside.distribution.trace(inside.x, 1, encodings[-1])
+        bound = _single(trace, inside)
+        columns.append(_columns(inside, trace, bound.value, _means(inside, encodings[-1])))
+    rows = _Columns(*(torch.cat(column) for column in zip(*columns, strict=True)))
+    return _Walk(rows, encodings, bound, trace.terms)
 
 
-def _columns(found: Reached, trace: Trace, bound: Tensor, means: Tensor) -> _Columns:
-    term = trace.terms[0]
-    exchanged = density(found.distribution.decode(term.z.roll(1, 1)), found.x.unsqueeze(0)).value[0]
-    log_q, log_p = term.log_posterior.value[0], term.log_prior.value[0]
-    return _Columns(bound, log_q, log_p, trace.likelihood.value[0], exchanged, means, term.z[0])
+def _columns(inside: Reached, trace: Trace, bound: Tensor, means: Tensor) -> _Columns:
+    term, matched = trace.terms[0], trace.likelihood.value[0]
+    kl = torch.stack([(t.log_posterior.value - t.log_prior.value)[0] for t in trace.terms], -1)
+    # log p(z) of the first group: where its prior is a latent model, the bound that this model's own groups make
+    above = [t for t in trace.terms[1:] if t.name.startswith(f"{term.name}/")]
+    log_p = term.log_prior.value[0] + sum((t.log_prior.value - t.log_posterior.value)[0] for t in above)
+    exchanged = torch.full_like(matched, math.nan)
+    if hasattr(inside.distribution, "decode"):
+        exchanged = density(inside.distribution.decode(term.z.roll(1, 1)), inside.x.unsqueeze(0)).value[0]
+    return _Columns(bound, term.log_posterior.value[0], log_p, matched, exchanged, means, term.z[0], kl)
 
 
-def _single(trace: Trace, found: Reached) -> Evidence:
+def _single(trace: Trace, inside: Reached) -> Evidence:
     """The one-sample bound of the data, preprocessing included."""
-    weights = trace.log_weights()
-    one = Evidence(weights.value[0], weights.kind, weights.how, weights.proper, None, weights.measure)
-    return one if found.evidence is None else one + found.evidence
+    one = trace.log_weights().at(0)
+    return one if inside.evidence is None else one + inside.evidence
 
 
-def _means(posterior: TorchDistribution) -> Tensor:
+def _means(inside: Reached, encoding: Any) -> Tensor:
     """Two estimates of E_q[z], (N, 2, Z), whose errors are independent; equal where the mean is in closed form."""
     try:
-        mean = posterior.mean.flatten(1)
+        mean = encoding.mean.flatten(1)
         return torch.stack([mean, mean], 1)
-    except NotImplementedError:
-        return posterior.sample(torch.Size((2, 32))).flatten(3).mean(1).transpose(0, 1)
+    except (AttributeError, NotImplementedError):
+        terms = inside.distribution.trace(inside.x, 64, encoding).terms
+        codes = torch.cat([term.z.flatten(2) for term in terms], -1)
+        return codes.unflatten(0, (2, 32)).mean(1).transpose(0, 1)
 
 
 def _importance(distribution: TorchDistribution, x: Tensor, samples: int) -> Result:
@@ -159,21 +158,34 @@ def _importance(distribution: TorchDistribution, x: Tensor, samples: int) -> Res
     return mean_of(bound.value, f"{bound.kind.value}; {bound.how}; {curve.convergence}")
 
 
-def _information(walk: _Walk) -> Panel:
-    """kl = mutual_information + marginal_kl, from the same codes."""
-    rows = walk.rows
-    remark = "" if walk.prior.kind is Kind.EXACT else f"; log p(z) is {walk.prior.kind.value} ({walk.prior.how})"
-    panel: Panel = {"kl": mean_of(rows.log_q - rows.log_p, f"E log q(z|x) - log p(z), 1 code a row{remark}")}
-    if walk.posterior.kind is not Kind.EXACT:
-        reason = Missing(f"needs an exact log q(z|x); found {walk.posterior.kind.value} ({walk.posterior.how})")
+def _information(walk: _Walk, conditional: bool) -> Panel:
+    """kl, over all groups; for the first group kl = mutual_information + marginal_kl, from the same codes."""
+    rows, first = walk.rows, walk.terms[0]
+    labels = {f"log p({t.name})": t.log_prior for t in walk.terms} | {f"log r({t.name})": t.log_posterior for t in walk.terms}
+    remark = "".join(f"; {name} is {e.kind.value} ({e.how})" for name, e in labels.items() if e.kind is not Kind.EXACT)
+    groups = ", ".join(f"{t.name} {kl:.2f}" for t, kl in zip(walk.terms, rows.kl.mean(0).tolist(), strict=True))
+    each = f" over {len(walk.terms)} groups ({groups})" if len(walk.terms) > 1 else ""
+    panel: Panel = {"kl": mean_of(rows.kl.sum(-1), f"E log q(z|x) - log p(z){each}, 1 code a row{remark}")}
+    if first.log_posterior.kind is not Kind.EXACT:
+        reason = Missing(f"needs an exact log q(z|x); found {first.log_posterior.kind.value} ({first.log_posterior.how})")
         return panel | {"mutual_information": reason, "marginal_kl": reason}
-    marginal, ceiling = _log_marginal(walk.posteriors, rows.z), math.log(len(rows.z))
+    if not all(hasattr(encoding, "batch_shape") for encoding in walk.encodings):
+        reason = Missing(f"needs the density of every code under every row's q; {type(walk.encodings[0]).__name__} has none")
+        return panel | {"mutual_information": reason, "marginal_kl": reason}
+    marginal, ceiling = _log_marginal(walk.encodings, rows.z), math.log(len(rows.z))
     information = rows.log_q - marginal
     near = "; at the ceiling" if float(information.mean()) > ceiling - 1.0 else ""
+    bounded = "; an upper bound" if near or len(walk.terms) > 1 else ""
     how = f"aggregate posterior of {len(rows.z):,} rows, 1 code a row"
+    information_metric = mean_of(information, f"{how}; cannot exceed log N = {ceiling:.2f} nats{near}")
+    if conditional:
+        return panel | {
+            "mutual_information": information_metric,
+            "marginal_kl": Missing("every row has a prior of its own context"),
+        }
     return panel | {
-        "mutual_information": mean_of(information, f"{how}; cannot exceed log N = {ceiling:.2f} nats{near}"),
-        "marginal_kl": mean_of(marginal - rows.log_p, f"KL(q(z) || p(z)), {how}{near and '; an upper bound'}{remark}"),
+        "mutual_information": information_metric,
+        "marginal_kl": mean_of(marginal - rows.log_p, f"KL(q(z) || p(z)), {how}{bounded}{remark}"),
     }
 
 
@@ -199,6 +211,8 @@ def _active(means: Tensor) -> Result:
 def _shuffled(rows: _Columns) -> Result:
     how = "E log p(x|z) with codes exchanged between rows, minus with their own; 0: the decoder ignores z"
     lost = rows.shuffled - rows.matched
+    if bool(rows.shuffled.isnan().all()):
+        return Missing("needs decode(z), to exchange codes between rows")
     bad = int((~lost.isfinite()).sum())
     return Missing(f"{bad:,} of {len(lost):,} log-likelihoods are not finite") if bad else mean_of(lost, how)
 
@@ -219,7 +233,8 @@ class RowGaussians(Part):
 
 def _amortisation(distribution: TorchDistribution, x: Tensor, seed: int, steps: int) -> Result:
     """Bound with refined q minus bound with the encoder's, under the same noise."""
-    latent, seen, _ = reach(distribution, x, "trace")
+    inside: Any = traced(distribution, x)
+    latent, seen = inside.distribution, inside.x
     posterior = latent.infer(seen)
     reason = _unrefinable(latent, posterior)
     if reason is not None:

@@ -38,6 +38,7 @@ def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:
 class MuLaw(Head):
     """`levels` logits an element over mu-law codes 0..levels-1. Raises ValueError where there are fewer than two levels."""
 
+    has_rsample = False
     discrete = True
 
     def __init__(self, levels: int = 256) -> None:

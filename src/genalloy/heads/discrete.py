@@ -26,6 +26,7 @@ from genalloy.heads.head import Factorised, Head, chosen, collapsed, component, 
 class Bernoulli(Head):
     """One logit an element, for data in {0, 1}. Grey values never meet it: other values have density -inf."""
 
+    has_rsample = False
     width = 1
     discrete = True
 
@@ -142,6 +143,7 @@ def _folded(p: Tensor, depth: float) -> Tensor:
 class Categorical(Head):
     """K logits an element, the mass of k their softmax; values other than 0..K-1 have density -inf."""
 
+    has_rsample = False
     discrete = True
 
     def __init__(self, levels: int) -> None:
@@ -214,6 +216,7 @@ class LogisticMixture(Head):
     spread: at zero features the centres lie over [-spread, spread], -1 the lowest level and 1 the highest.
     """
 
+    has_rsample = False
     discrete = True
 
     def __init__(self, levels: int, components: int = 1, spread: float = 0.0) -> None:

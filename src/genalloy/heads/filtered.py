@@ -121,11 +121,11 @@ class Filtered(Head):
     def __init__(self, head: Head, filters: tuple[Filter, ...]) -> None:
         super().__init__()
         self.head, self.filters = head, tuple(filters)
-        self.width, self.discrete = head.width, head.discrete
+        self.width, self.discrete, self.has_rsample = head.width, head.discrete, head.has_rsample
 
     @property
     def law(self) -> str:  # type: ignore[override]
-        """", filtered by top-p 0.9: not the trained law"; nothing where there are no filters."""
+        """ ", filtered by top-p 0.9: not the trained law"; nothing where there are no filters."""
         names = ", ".join(f.name for f in self.filters)
         return f"{self.head.law}, filtered by {names}: not the trained law" if names else self.head.law
 

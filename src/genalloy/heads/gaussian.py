@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genalloy.core.contexts import Context
 from genalloy.core.distribution import Shape, sum_event
-from genalloy.core.evidence import Evidence
+from genalloy.core.evidence import Evidence, lebesgue
 from genalloy.core.part import Part
 from genalloy.heads.head import Factorised, Head, positive
 
@@ -23,6 +23,7 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 class Gaussian(Head):
     """N(mean, scale^2) with features (mean, raw scale); scale = floor + softplus(raw + 0.54), about 1 at raw = 0."""
 
+    has_rsample = True
     width = 2
 
     def __init__(self, floor: float = 1e-4) -> None:
@@ -70,12 +71,12 @@ class GaussianDistribution(Factorised):
         return (x - self.loc) / self.scale
 
     def kl(self, other: object) -> Tensor | None:
-        r"""KL(self || other) in closed form, (\*B); None where the other is not Gaussian."""
+        r"""KL(self || other) of every element, (\*B, elements), in nats; None where the other is not Gaussian."""
         if type(other) is not GaussianDistribution:
             return None
         ratio = (self.scale / other.scale).square()
         terms = 0.5 * (ratio + ((self.loc - other.loc) / other.scale).square() - 1.0 - ratio.log())
-        return terms.flatten(-len(self.event_shape)).sum(-1)
+        return terms.flatten(-len(self.event_shape)) if self.event_shape else terms.unsqueeze(-1)
 
 
 class StandardNormal(Part):
@@ -83,7 +84,8 @@ class StandardNormal(Part):
 
     def __init__(self, event_shape: Shape) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
+        self.event_shape, self.has_rsample = tuple(event_shape), True
+        self.measure = lebesgue(math.prod(self.event_shape))
         self.register_buffer("zero", torch.zeros(self.event_shape), persistent=False)
         self.register_buffer("one", torch.ones(self.event_shape), persistent=False)
 

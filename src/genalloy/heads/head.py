@@ -27,11 +27,13 @@ RAW_ONE = 0.5413248546
 class Head(Module, ABC):
     """width: parameters per element. discrete: whether its densities are mass functions.
 
+    has_rsample: whether samples carry gradients, None where only the distribution tells.
     law: what the evidence of its densities adds to its words, "" unless the trained law is changed (a filter).
     """
 
     width: int = 1
     discrete: bool = False
+    has_rsample: bool | None = None
     law: str = ""
 
     @abstractmethod

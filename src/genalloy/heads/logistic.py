@@ -19,6 +19,7 @@ from genalloy.heads.head import Factorised, Head, component, positive, spread_ou
 class Logistic(Head):
     """Features (location, raw scale); scale = floor + softplus. Support: all reals. Samples carry gradients."""
 
+    has_rsample = True
     width = 2
 
     def __init__(self, floor: float = 1e-4) -> None:
@@ -60,6 +61,8 @@ class ContinuousLogisticMixture(Head):
 
     floor: least scale. At zero features the locations are spread over [-spread, spread].
     """
+
+    has_rsample = False
 
     def __init__(self, components: int = 10, floor: float = 1e-3, spread: float = 1.0) -> None:
         super().__init__()

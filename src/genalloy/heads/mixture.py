@@ -16,6 +16,8 @@ from genalloy.heads.head import Factorised, Head, component, positive, spread_ou
 class GaussianMixture(Head):
     """`components` Gaussians an element; width 3 x components. At zero features the means are spread over [-spread, spread]."""
 
+    has_rsample = False
+
     def __init__(self, components: int, floor: float = 1e-3, spread: float = 1.0) -> None:
         super().__init__()
         self.components, self.floor, self.spread = components, floor, spread

@@ -27,6 +27,7 @@ class StudentT(Head):
     `lowest` is negative.
     """
 
+    has_rsample = True
     width = 3
 
     def __init__(self, floor: float = 1e-4, lowest: float = 1.01) -> None:

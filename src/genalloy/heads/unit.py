@@ -37,6 +37,7 @@ class Beta(Head):
     floor: least a and b. Far below one the mass lies nearer to 0 and 1 than floating-point numbers do.
     """
 
+    has_rsample = True
     width = 2
 
     def __init__(self, floor: float = 0.1) -> None:
@@ -75,6 +76,7 @@ class BetaDistribution(Factorised):
 class Kumaraswamy(Head):
     """Features (raw a, raw b); a, b = floor + softplus (Kumaraswamy, 1980). Samples carry gradients, in closed form."""
 
+    has_rsample = True
     width = 2
 
     def __init__(self, floor: float = 0.1) -> None:
@@ -119,6 +121,7 @@ class KumaraswamyDistribution(Factorised):
 class LogitNormal(Head):
     """Features (mean, raw scale) of logit x; scale = floor + softplus (Aitchison & Shen, 1980). Samples carry gradients."""
 
+    has_rsample = True
     width = 2
 
     def __init__(self, floor: float = 1e-3) -> None:

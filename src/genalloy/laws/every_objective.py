@@ -16,7 +16,7 @@ from genalloy.mcmc.langevin import Langevin
 from genalloy.networks.mlp import ResidualMLP as Critic
 from genalloy.objectives.adversarial import Adversarial
 from genalloy.objectives.adversarial import Critic as Critical
-from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound
+from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound, PerGroup
 from genalloy.objectives.contrastive import ContrastiveDivergence, NoiseContrastive
 from genalloy.objectives.divergences import AlphaDivergence, ReverseKL
 from genalloy.objectives.likelihood import MaximumLikelihood
@@ -50,7 +50,7 @@ def every_objective() -> tuple[ListedObjective, ...]:
     return (
         ListedObjective("likelihood", "maf", MaximumLikelihood),
         ListedObjective("elbo", "vae", ELBO),
-        ListedObjective("elbo, annealed, free bits", "vae", lambda: ELBO(Linear(0.1, 1.0, 5), 2, 0.1)),
+        ListedObjective("elbo, annealed, free bits", "vae", lambda: ELBO(Linear(0.1, 1.0, 5), 2, PerGroup(0.1))),
         ListedObjective("importance weighted", "vae", lambda: ImportanceWeightedBound(3)),
         ListedObjective("reverse kl", "planar and radial", lambda: ReverseKL(U1())),
         ListedObjective("reverse kl, annealed", "sylvester", lambda: ReverseKL(U1(), False, 2, Linear(0.1, 1.0, 5))),

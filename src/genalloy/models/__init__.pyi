@@ -11,6 +11,7 @@ from .any_order import ThisOrder as ThisOrder
 from .autoregressive import Autoregressive as Autoregressive
 from .completion import Enumerated as Enumerated
 from .completion import ImportanceResampled as ImportanceResampled
+from .deterministic import Deterministic as Deterministic
 from .diffusion import ContinuousData as ContinuousData
 from .diffusion import Diffusion as Diffusion
 from .diffusion import DiscretisedData as DiscretisedData

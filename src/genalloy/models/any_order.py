@@ -38,7 +38,7 @@ from torch import Tensor
 
 from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.distribution import Distribution, Shape
-from genalloy.core.evidence import Evidence, Kind, Measure, log_mean_exp
+from genalloy.core.evidence import Evidence, Kind, Measure
 from genalloy.core.observations import leading
 from genalloy.core.part import Part
 from genalloy.core.spec import Value
@@ -223,7 +223,7 @@ class RandomOrder(LikelihoodEstimator):
     def __call__(self, distribution: AnyOrderDistribution, x: Tensor) -> Evidence:
         values = torch.stack([distribution.along(x, distribution.orders(x)) for _ in range(self.draws)])
         words = f"{self.draws} random order{'s' * (self.draws > 1)}{distribution.words}"
-        return log_mean_exp(Evidence(values, Kind.LOWER, words, True, None, distribution.measure), 0, words)
+        return Evidence(values, Kind.LOWER, words, True, None, distribution.measure).log_mean_exp(0, words)
 
 
 @dataclass(frozen=True)

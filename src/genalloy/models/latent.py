@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
-from genalloy.core.capabilities import Term, Trace
 from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
-from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of, needs_gradient
+from genalloy.core.distribution import Distribution, Shape, density, draw, kl, measure_of, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading, repeat
-from genalloy.core.part import Part
+from genalloy.core.part import Part, evaluating
+from genalloy.core.traces import Term, Trace, surfaced
 
 
 class LatentVariable(Part):
@@ -43,6 +43,11 @@ class LatentVariable(Part):
         self.event_shape = tuple(event_shape if event_shape is not None else likelihood.event_shape)
         self.context_shapes = shapes_of(context_shapes)
 
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The likelihood's, where it declares one."""
+        return getattr(self.likelihood, "measure", None)
+
     def forward(self, context: Context = None) -> LatentDistribution:
         return LatentDistribution(self, context)
 
@@ -56,19 +61,13 @@ class LatentDistribution(Distribution):
         self.prior: Any = part.prior(self.context)
         self.missing = () if self.prior.batch_shape else batch_of(context, part.context_shapes)
         super().__init__(tuple(self.prior.batch_shape) or self.missing, part.event_shape, Measure())
-        self._likelihood: Any = None
-
-    @property
-    def _probe(self) -> Any:
-        """The likelihood at one latent, for what every likelihood of the model shares (its measure, its gradients)."""
-        if self._likelihood is None:
-            with torch.no_grad():
-                self._likelihood = self.decode(self.prior.sample(self.missing))
-        return self._likelihood
+        self._asked: Any = None
 
     @property
     def measure(self) -> Measure:
-        return measure_of(self._probe)
+        """The likelihood's, as it declares it; an undeclared one is asked at one latent, in eval mode."""
+        declared = getattr(self.part.likelihood, "measure", None)
+        return measure_of(self._likelihood()) if declared is None else declared
 
     @measure.setter
     def measure(self, value: Measure) -> None:
@@ -76,30 +75,41 @@ class LatentDistribution(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        return bool(self.prior.has_rsample and self._probe.has_rsample)
+        declared = getattr(self.part.likelihood, "has_rsample", None)
+        return bool(self.prior.has_rsample and (self._likelihood().has_rsample if declared is None else declared))
+
+    def _likelihood(self) -> Any:
+        """The likelihood at one latent, once; batch statistics do not see it."""
+        if self._asked is None:
+            with torch.no_grad(), evaluating(self.part.likelihood):
+                self._asked = self.decode(self.prior.sample(self.missing))
+        return self._asked
 
     def decode(self, z: Tensor) -> TorchDistribution:
         r"""likelihood(x | z, c); z (\*S, \*B, \*Z)."""
         return self.part.likelihood(both(z, self.context))
 
-    def infer(self, x: Tensor) -> TorchDistribution:
-        r"""posterior(z | x, c); the encoding that k samples share."""
+    def infer(self, x: Any) -> Any:
+        r"""posterior(z | x, c): one encoding, which all samples and all terms of an objective share."""
         return self.part.posterior(both(x, self.context))
 
-    def trace(self, x: Tensor, k: int = 1, posterior: TorchDistribution | None = None) -> Trace:
-        r"""k samples of z from one encoding of x (\*B, \*E); every term has shape (k, \*B)."""
-        leading(x, tuple(self.event_shape))
-        posterior = self.infer(x) if posterior is None else posterior
-        needs_gradient(posterior, "posterior")
-        z, log_posterior = draw(posterior, (k,))
-        decoded = self.decode(z)
-        analytic = posterior.kl(self.prior) if hasattr(posterior, "kl") else None
-        term = Term("z", z, density(self.prior, z), log_posterior, analytic)
-        return Trace(density(decoded, repeat(x, k)), (term,), decoded)
+    def trace(self, x: Any, k: int = 1, encoding: Any = None) -> Trace:
+        r"""k samples of z from one encoding of x (\*B, \*E); every term has shape (k, \*B).
 
-    def density(self, x: Tensor) -> Evidence:
-        weights = self.trace(x, 1).log_weights()
-        return Evidence(weights.value[0], weights.kind, weights.how, weights.proper, None, weights.measure)
+        Where prior or likelihood is a latent model itself, its terms follow this model's own.
+        """
+        leading(x, tuple(self.event_shape))
+        encoding = self.infer(x) if encoding is None else encoding
+        needs_gradient(encoding, "posterior")
+        z, log_posterior = draw(encoding, (k,))
+        decoded = self.decode(z)
+        log_prior, above = surfaced(self.prior, z, "z")
+        matched, inside = surfaced(decoded, repeat(x, k), "x")
+        term = Term("z", z, log_prior, log_posterior, kl(encoding, self.prior))
+        return Trace(matched, (term, *above, *inside), decoded)
+
+    def density(self, x: Any) -> Evidence:
+        return self.trace(x, 1).log_weights().at(0)
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
         z, log_prior = draw(self.prior, (*sample_shape, *self.missing))

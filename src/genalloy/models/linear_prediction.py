@@ -67,6 +67,7 @@ class GridLogistic(Head):
     width 2: its centre and the logarithm of its scale, not below -12.
     """
 
+    has_rsample = False
     discrete = True
     width = 2
 

@@ -7,7 +7,11 @@ from .adversarial import Health as Health
 from .adversarial import Penalty as Penalty
 from .adversarial import health as health
 from .bounds import ELBO as ELBO
+from .bounds import FreeBits as FreeBits
 from .bounds import ImportanceWeightedBound as ImportanceWeightedBound
+from .bounds import PerDimension as PerDimension
+from .bounds import PerGroup as PerGroup
+from .bounds import PerRow as PerRow
 from .contrastive import ContrastiveDivergence as ContrastiveDivergence
 from .contrastive import FitNoise as FitNoise
 from .contrastive import NoiseContrastive as NoiseContrastive

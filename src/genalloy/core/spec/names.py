@@ -36,6 +36,7 @@ MODULES: dict[str, dict[str, str]] = {
         "models.analytic": "AnalyticNetwork",
         "models.any_order": "AnyOrder",
         "models.autoregressive": "Autoregressive",
+        "models.deterministic": "Deterministic",
         "models.diffusion": "Diffusion",
         "models.energy": "EnergyModel",
         "models.fitted": "FittedGaussian KernelSmoothed UniformLevels",
@@ -166,6 +167,7 @@ VALUES: dict[str, dict[str, str]] = {
     },
     "objectives": {
         "objectives.adversarial": "GradientPenalty R1 R2",
+        "objectives.bounds": "PerDimension PerGroup PerRow",
         "objectives.matching": "Independent OptimalTransport",
         "objectives.payoffs": "Hinge LeastSquares NonSaturating Relativistic Wasserstein",
         "objectives.sources": "At Data Encode Prior Sample",
