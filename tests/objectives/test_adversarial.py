@@ -19,11 +19,11 @@ from genalloy.models.flow import Preprocessed
 from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP, ResidualMLP
-from genalloy.objectives.adversarial import R1, R2, Adversarial, Critic, GradientPenalty, Health, health
+from genalloy.objectives.adversarial import R1, R2, Adversarial, Critic, Game, GradientPenalty, Health, health
 from genalloy.objectives.objective import Play
 from genalloy.objectives.payoffs import Hinge, LeastSquares, NonSaturating, Payoff, Relativistic, Wasserstein
 from genalloy.objectives.reconstruction import Reconstruction
-from genalloy.objectives.sources import At, Data, Encode, PointSource, Prior, Sample
+from genalloy.objectives.sources import At, Beside, Data, Encode, Given, Points, PointSource, Prior, Sample
 from genalloy.training.slots import players
 from genalloy.transforms.observation import Dequantise, Standardise
 
@@ -34,6 +34,13 @@ BEST = {
     NonSaturating(): 2 * math.log(2) - 2 * JENSEN_SHANNON,
     Hinge(): 2 - float((P - Q).abs().sum()),
     LeastSquares(): float((P * Q / (P + Q)).sum()),
+}
+
+
+SHOWN = {
+    NonSaturating: JENSEN_SHANNON,
+    Hinge: float((P - Q).abs().sum()) / 2,
+    LeastSquares: float(((P - Q).square() / (P + Q)).sum()),
 }
 
 
@@ -52,12 +59,16 @@ def test_the_best_critic_measures_the_divergence(payoff: Payoff) -> None:
         loss.backward()
         optimizer.step()
     assert float(loss) == pytest.approx(BEST[payoff], abs=5e-3)
+    shown = payoff.estimate(repeated(P, scores), repeated(Q, scores))
+    assert float(shown) == pytest.approx(SHOWN[type(payoff)], abs=5e-3)
 
 
 def test_wasserstein_is_the_shift_for_the_linear_critic_and_relativistic_is_blind_at_equality() -> None:
     x = torch.linspace(-1, 1, 11)
     assert float(Wasserstein().critic(x + 2.0, x)) == pytest.approx(-2.0)
+    assert float(Wasserstein().estimate(x + 2.0, x)) == pytest.approx(2.0)
     assert float(Relativistic().critic(x, x)) == pytest.approx(math.log(2))
+    assert float(Relativistic().estimate(x, x)) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("payoff", [*BEST, Relativistic(), Wasserstein()], ids=lambda p: type(p).__name__)
@@ -78,14 +89,14 @@ def critic(dims: int = 2, **options: object) -> Critic:
 
 def test_penalties_equal_brute_force_on_either_side() -> None:
     torch.manual_seed(0)
-    judge = critic(3, penalties=())
+    judge = critic(3, terms=())
     x, y = torch.randn(5, 3), torch.randn(5, 3)
     play = Play(generator(3), Batch(x))
-    play.once("sample", lambda: y)
-    plain = NonSaturating().critic(judge.score(x), judge.score(y))
+    play.once(Sample(), lambda: Points(y))
+    plain = NonSaturating().critic(judge.score(Points(x)), judge.score(Points(y)))
     Adversarial(judge, NonSaturating())
-    for penalties, points in (((R1(0.3),), [x]), ((R2(0.3),), [y]), ((R1(0.3), R2(0.3)), [x, y])):
-        judge.penalties = penalties
+    for terms, points in (((R1(0.3),), [x]), ((R2(0.3),), [y]), ((R1(0.3), R2(0.3)), [x, y])):
+        judge.terms = terms
         expected = plain + sum(0.15 * torch.stack([_slope(judge, p).square().sum() for p in s]).mean() for s in points)
         found = judge.loss(play)
         assert found.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -96,18 +107,27 @@ def test_penalties_equal_brute_force_on_either_side() -> None:
 
 def _slope(judge: Critic, point: Tensor) -> Tensor:
     point = point.clone().requires_grad_()
-    return torch.autograd.grad(judge.score(point.unsqueeze(0)).sum(), point, create_graph=True)[0]
+    return torch.autograd.grad(judge.score(Points(point.unsqueeze(0))).sum(), point, create_graph=True)[0]
 
 
 def test_gamma_follows_the_dimension_and_the_lipschitz_penalty_lies_between() -> None:
-    square = torch.tensor([4.0, 4.0])
-    assert float(R1().value(square, 64)) == pytest.approx(32 * float(R1().value(square, 2)))
-    assert float(R1(2.0).value(square, 64)) == pytest.approx(4.0)
-    assert float(GradientPenalty(10.0).value(square, 2)) == pytest.approx(10.0)
-    points = GradientPenalty().points(torch.zeros(500, 2), torch.ones(500, 2))
-    assert torch.allclose(points[:, 0], points[:, 1])
-    assert float(points.mean()) == pytest.approx(0.5, abs=0.05)
-    wgan = critic(penalties=(GradientPenalty(),))
+    class Slopes(Game):
+        """A game in which every slope is 2, and which remembers where it was asked."""
+
+        def __init__(self, dims: int) -> None:
+            self.real, self.fake = Points(torch.zeros(500, dims)), Points(torch.ones(500, dims))
+
+        def slope(self, points: Points) -> Tensor:
+            self.asked = points.x
+            return torch.full((len(points.x),), 4.0)
+
+    assert float(R1()(Slopes(64))) == pytest.approx(32 * float(R1()(Slopes(2))))
+    assert float(R1(2.0)(Slopes(64))) == pytest.approx(4.0)
+    between = Slopes(2)
+    assert float(GradientPenalty(10.0)(between)) == pytest.approx(10.0)
+    assert torch.allclose(between.asked[:, 0], between.asked[:, 1])
+    assert float(between.asked.mean()) == pytest.approx(0.5, abs=0.05)
+    wgan = critic(terms=(GradientPenalty(),))
     Adversarial(wgan, Wasserstein())
     assert torch.isfinite(wgan.loss(Play(generator(), Batch(torch.randn(6, 2)))))
 
@@ -226,9 +246,9 @@ def test_shapes_of_the_ports_must_agree() -> None:
 
 
 def test_a_conditional_critic_sees_the_context() -> None:
-    judge = Critic(MLP(((2,), (3,)), 1), conditional=True)
+    judge = Critic(MLP(((2,), (3,)), 1))
     model = Implicit(StandardNormal((2,)), MLP(((2,), (3,)), 2), (2,), ((3,),))
-    objective = Adversarial(judge)
+    objective = Adversarial(judge, real=Beside(Data(), Given()), fake=Beside(Sample(), Given()))
     play = Play(model, Batch(torch.randn(5, 2), torch.randn(5, 3)))
     assert torch.isfinite(objective(play))
     assert torch.isfinite(judge.loss(play))
@@ -250,12 +270,12 @@ def test_health_in_numbers_and_words() -> None:
 
 def test_adversarial_objectives_print_copy_and_are_stored() -> None:
     torch.manual_seed(0)
-    objective = 0.1 * Adversarial(critic(penalties=(R1(0.5),), turns=2), Hinge(), Prior(), Encode(True))
+    objective = 0.1 * Adversarial(critic(terms=(R1(0.5),), turns=2), Hinge(), Prior(), Encode(True))
     assert "0.1 * Adversarial" in repr(objective)
     x = torch.randn(6, 3)
     for again in (from_spec(*to_spec(objective)), copy.deepcopy(objective)):
         judge = again.term.critic
-        assert (judge.turns, judge.penalties) == (2, (R1(0.5),))
+        assert (judge.turns, judge.terms) == (2, (R1(0.5),))
         assert judge.game == (Hinge(), Prior(), Encode(True))
         model = autoencoder()
         torch.manual_seed(3)

@@ -25,7 +25,7 @@ from genalloy.networks.mlp import MLP
 from genalloy.objectives.adversarial import Adversarial, Critic
 from genalloy.objectives.bounds import ELBO, ImportanceWeightedBound, PerGroup
 from genalloy.objectives.likelihood import MaximumLikelihood
-from genalloy.objectives.objective import Objective, Play, Turn, WithTurn
+from genalloy.objectives.objective import Objective, Play, Turn
 from genalloy.training.checkpoint import Pair
 from genalloy.training.devices import resolve_device
 from genalloy.training.finite import not_finite
@@ -263,7 +263,7 @@ def test_terms_share_one_trace_and_are_noted() -> None:
 
 def test_turns_own_their_part() -> None:
     vae = PARTS["vae"].make((2,), ())
-    objective = WithTurn(ELBO(), Turn(ELBO(), "posterior", turns=2))
+    objective = ELBO() + Turn(ELBO(), "posterior", turns=2)
     one_owner(vae, objective)
     by_name = {p.name: {id(q) for q in p.parameters} for p in players(vae, objective)}
     assert by_name["turn"] == {id(p) for p in vae.posterior.parameters()}

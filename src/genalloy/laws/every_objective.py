@@ -21,7 +21,7 @@ from genalloy.objectives.contrastive import ContrastiveDivergence, NoiseContrast
 from genalloy.objectives.divergences import AlphaDivergence, ReverseKL
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.matching import FlowMatching, JacobianNorm, KineticEnergy, OptimalTransport, Reflow
-from genalloy.objectives.objective import Objective, Turn, WithTurn
+from genalloy.objectives.objective import Objective, Turn
 from genalloy.objectives.reconstruction import Reconstruction
 from genalloy.objectives.score import DenoisingScoreMatching
 from genalloy.objectives.sources import Encode, Prior
@@ -69,5 +69,5 @@ def every_objective() -> tuple[ListedObjective, ...]:
         ListedObjective(
             "adversarial autoencoder", "vae", lambda: Reconstruction() + Adversarial(_critic(), real=Prior(), fake=Encode())
         ),
-        ListedObjective("lagging inference", "vae", lambda: WithTurn(ELBO(), Turn(ELBO(), "posterior"))),
+        ListedObjective("lagging inference", "vae", lambda: ELBO() + Turn(ELBO(), "posterior")),
     )

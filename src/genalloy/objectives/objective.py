@@ -1,7 +1,7 @@
-"""Objectives compose by adding; rivals are the other players of the game.
+"""Objectives compose by adding; players are the others of the game.
 
 `a + b` and `w * a` are objectives, and print(objective) is a formula. A :class:`Player` (a GAN's critic) is found by
-walking the objective's submodules; scaling an objective never scales its rivals' own problems. A :class:`Play` is one
+walking the objective's submodules; scaling an objective never scales its players' own problems. A :class:`Play` is one
 evaluation: it holds model, batch and step, and `once` lets summed terms share one encoding, one fake batch, one trace.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,7 +101,10 @@ class Objective(Module, ABC):
             except Unavailable as error:
                 raise Unavailable(f"{self!r} cannot train this model: {error}") from None
 
-    def __add__(self, other: Objective) -> Objective:
+    def initialise(self, model: nn.Module) -> None:
+        """One look at the model before the first step of a run, resumed ones included; nothing by default."""
+
+    def __add__(self, other: Objective | Player) -> Objective:
         return Sum(self, other)
 
     def __rmul__(self, weight: Number) -> Objective:
@@ -112,12 +115,18 @@ class Objective(Module, ABC):
 
 
 class Sum(Objective):
-    """a + b + ...; each term's value is noted in the play under its formula."""
+    """a + b + ...; each objective's value is noted in the play under its formula. A :class:`Player` adds nothing: it plays."""
 
-    def __init__(self, *terms: Objective) -> None:
+    def __init__(self, *terms: Objective | Player) -> None:
         super().__init__()
-        self.terms: Any = nn.ModuleList(t for term in terms for t in getattr(term, "terms", (term,)))
+        apart = [t for term in terms for t in (term.parts if isinstance(term, Sum) else (term,))]
+        self.parts: Any = nn.ModuleList(apart)
         self.names = [repr(t) for t in self.terms]
+
+    @property
+    def terms(self) -> list[Objective]:
+        """The objectives, in order."""
+        return [part for part in self.parts if isinstance(part, Objective)]
 
     def forward(self, play: Play) -> Tensor:
         values = [term(play) for term in self.terms]
@@ -130,11 +139,11 @@ class Sum(Objective):
             term.check(play)
 
     def __repr__(self) -> str:
-        return " + ".join(repr(t) for t in self.terms)
+        return " + ".join(repr(part) for part in self.parts)
 
 
 class Scaled(Objective):
-    """w * a, with w a float or a schedule; a's rivals keep their own problem unchanged."""
+    """w * a, with w a float or a schedule; a's players keep their own problem unchanged."""
 
     def __init__(self, weight: Number, term: Objective) -> None:
         super().__init__()
@@ -152,58 +161,51 @@ class Scaled(Objective):
 
 
 class Player(Module, ABC):
-    """Another player with a problem of its own, found by walking objective.modules().
+    """Another player with a problem of its own, found by walking objective.modules(); `objective + player` lets it play.
 
-    turns: steps it takes before each of the model's. rate: its learning rate relative to the model's.
+    turns: steps it takes before each of the model's, a number or a schedule; each sees a batch of its own. rate: its learning
+    rate relative to the model's. options: an optimiser of its own, such as `Adam(betas=(0.0, 0.99))`, None for everybody's.
     """
 
-    turns: int = 1
+    turns: Number = 1
     rate: float = 1.0
+    options: Any = None
 
-    def owns(self, model: nn.Module) -> Iterable[nn.Parameter]:
-        """The parameters it moves; by default its own."""
-        return self.parameters()
+    def moves(self, model: nn.Module) -> tuple[nn.Module, ...]:
+        """The modules whose parameters and buffers are this player's: they move in its turns alone; by default itself."""
+        return (self,)
 
     @abstractmethod
     def loss(self, play: Play) -> Tensor:
         """Scalar to minimise; penalties are added here."""
+
+    def after(self) -> None:
+        """What follows each of its steps: clipping, a target network, a codebook; nothing by default."""
+
+    def __add__(self, other: Objective | Player) -> Objective:
+        return Sum(self, other)
+
+    def __repr__(self) -> str:
+        return formula(self)
 
 
 class Turn(Player):
     """A part of the model with an objective of its own: lagging inference, VAE-GAN's encoder, wake-sleep.
 
     objective: what the part minimises. part: dotted path inside the model ("posterior"). turns: steps before each of the
-    model's. Owns the part and whatever the objective itself holds (He et al., 2019, for lagging inference).
+    model's. Owns the part, batch statistics included, and whatever the objective itself holds (He et al., 2019, arXiv:1901.05534,
+    for lagging inference).
     """
 
-    def __init__(self, objective: Objective, part: str, turns: int = 1) -> None:
+    def __init__(self, objective: Objective, part: str, turns: Number = 1, rate: float = 1.0, options: Any = None) -> None:
         super().__init__()
-        self.objective, self.part, self.turns = objective, part, turns
+        self.objective, self.part, self.turns, self.rate, self.options = objective, part, turns, rate, options
 
-    def owns(self, model: nn.Module) -> Iterable[nn.Parameter]:
-        rivals = {id(p) for m in self.objective.modules() if hasattr(m, "owns") for p in m.parameters()}
-        own = [p for p in self.objective.parameters() if id(p) not in rivals]
-        return [*model.get_submodule(self.part).parameters(), *own]
+    def moves(self, model: nn.Module) -> tuple[nn.Module, ...]:
+        return (model.get_submodule(self.part), self.objective)
 
     def loss(self, play: Play) -> Tensor:
         return self.objective(play)
-
-
-class WithTurn(Objective):
-    """`objective` for the model, plus a :class:`Turn` for one of its parts."""
-
-    def __init__(self, objective: Objective, turn: Turn) -> None:
-        super().__init__()
-        self.objective, self.turn = objective, turn
-
-    def forward(self, play: Play) -> Tensor:
-        return self.objective(play)
-
-    def check(self, play: Play) -> None:
-        self.objective.check(play)
-
-    def __repr__(self) -> str:
-        return f"{self.objective!r} with {self.turn.turns} of {self.turn.objective!r} on {self.turn.part}"
 
 
 def formula(thing: Any) -> str:

@@ -3,22 +3,24 @@ r"""Payoffs: what a critic C and a model minimise, given the scores of real and 
 At its best response the critic's loss measures a divergence between the two laws (Nowozin, Cseke & Tomioka, 2016), here
 p of the real and q of the fake points:
 
-=============== ============================================ ===================================
-payoff          critic minimises                             value at the best C
-=============== ============================================ ===================================
-NonSaturating   E softplus(-C(x)) + E softplus(C(y))         2 log 2 - 2 JS(p, q)
-LeastSquares    E (C(x) - 1)^2 + E C(y)^2                    sum p q / (p + q)
-Hinge           E max(0, 1 - C(x)) + E max(0, 1 + C(y))      2 - 2 TV(p, q)
-Wasserstein     E C(y) - E C(x), C 1-Lipschitz               -W1(p, q)
-Relativistic    E softplus(-(C(x) - C(y)))                   log 2 at p = q, less elsewhere
-=============== ============================================ ===================================
+=============== ============================================ ================================ ==========================
+payoff          critic minimises                             value at the best C              estimate
+=============== ============================================ ================================ ==========================
+NonSaturating   E softplus(-C(x)) + E softplus(C(y))         2 log 2 - 2 JS(p, q)             JS(p, q), nats
+LeastSquares    E (C(x) - 1)^2 + E C(y)^2                    sum p q / (p + q)                sum (p - q)^2 / (p + q)
+Hinge           E max(0, 1 - C(x)) + E max(0, 1 + C(y))      2 - 2 TV(p, q)                   TV(p, q)
+Wasserstein     E C(y) - E C(x), C 1-Lipschitz               -W1(p, q)                        W1(p, q)
+Relativistic    E softplus(-(C(x) - C(y)))                   log 2 at p = q, less elsewhere   0 at p = q, more elsewhere
+=============== ============================================ ================================ ==========================
 
+`estimate` reads the divergence off the scores: a lower bound of it, in expectation, for any critic.
 Where the model lives on both sides (an encoder on the real side) its payoff moves both, so every model() has a real term; for
 plain data it is a constant.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -37,6 +39,10 @@ class Payoff(Value, ABC):
     @abstractmethod
     def model(self, real: Tensor, fake: Tensor) -> Tensor: ...
 
+    @abstractmethod
+    def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The divergence between the laws of real and fake points that these scores show, see the module's table."""
+
 
 @dataclass(frozen=True)
 class Relativistic(Payoff):
@@ -47,6 +53,9 @@ class Relativistic(Payoff):
 
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
         return F.softplus(real - fake).mean()
+
+    def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        return math.log(2) - self.critic(real, fake)
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,9 @@ class NonSaturating(Payoff):
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
         return F.softplus(-fake).mean() + F.softplus(real).mean()
 
+    def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        return math.log(2) - self.critic(real, fake) / 2
+
 
 @dataclass(frozen=True)
 class Hinge(Payoff):
@@ -69,6 +81,9 @@ class Hinge(Payoff):
 
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
         return real.mean() - fake.mean()
+
+    def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        return 1 - self.critic(real, fake) / 2
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,9 @@ class Wasserstein(Payoff):
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
         return real.mean() - fake.mean()
 
+    def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        return -self.critic(real, fake)
+
 
 @dataclass(frozen=True)
 class LeastSquares(Payoff):
@@ -91,3 +109,6 @@ class LeastSquares(Payoff):
 
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
         return (fake - 1).square().mean() + real.square().mean()
+
+    def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        return 2 - 4 * self.critic(real, fake)

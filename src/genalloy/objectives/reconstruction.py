@@ -11,7 +11,7 @@ from torch import Tensor
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Kind, Unavailable
 from genalloy.objectives.objective import Objective, Play
-from genalloy.objectives.sources import code
+from genalloy.objectives.sources import Encode
 
 
 class Reconstruction(Objective):
@@ -29,7 +29,7 @@ class Reconstruction(Objective):
 
     def forward(self, play: Play) -> Tensor:
         inner, x, _ = play.reach("infer")
-        evidence = density(inner.decode(code(play)), x)
+        evidence = density(inner.decode(Encode()(play).x), x)
         if evidence.kind is Kind.NONE:
             raise Unavailable(f"Reconstruction needs a likelihood with a density; found none ({evidence.how})")
         size = inner.event_shape.numel() if self.per_dim else 1

@@ -1,30 +1,49 @@
-"""Ports: where an adversarial objective takes its real and its fake points from. Frozen values, play -> Tensor.
+"""Point sources: where a game takes its real and its fake points from. Frozen values, play -> Points, which compose.
 
 `Data()` and `Sample()` meet in the space of the first distribution inwards whose samples carry gradients
-(`play.differentiable()`): a critic of a dequantised flow sees reals on both sides. `Prior()` and `Encode()` meet in a
-latent model's code space, which makes an adversarial autoencoder (Makhzani et al., 2016). What a port makes is kept in
-the play, so that summed objectives share one fake batch and one code.
+(`play.differentiable()`): a critic of a dequantised flow sees reals on both sides. `Prior()` and `Encode()` meet in a latent
+model's code space, which makes an adversarial autoencoder (Makhzani et al., 2016, arXiv:1511.05644); `Decode(Prior())` and
+`Decode(Encode())` are the fakes of a VAE-GAN (Larsen et al., 2016, arXiv:1512.09300); `Beside(Data(), Encode())` against
+`Beside(Decode(Prior()), Prior())` is a BiGAN (Donahue, Krahenbuhl & Darrell, 2017, arXiv:1605.09782); `Through("ab", Data())`
+against `Given()` is half of a CycleGAN (Zhu et al., 2017, arXiv:1703.10593). What a source makes is kept in the play under the
+source itself, so that summed objectives share one fake batch and one code.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
+from genalloy.core.contexts import Context, tree_map
 from genalloy.core.distribution import needs_gradient
 from genalloy.core.spec import Value
 from genalloy.objectives.objective import Play
 
 
+class Points(NamedTuple):
+    r"""x (B, \*E), and what they come with: a critic sees both(x, given), its slopes are taken in x alone."""
+
+    x: Tensor
+    given: Context = None
+
+    def detach(self) -> Points:
+        """The same points, cut off from what made them."""
+        return Points(self.x.detach(), tree_map(lambda part: part.detach(), self.given))
+
+
 class PointSource(Value, ABC):
-    """play -> points (B, \\*E)."""
+    """play -> points, made once a play. Equal sources are one: they share their points."""
+
+    def __call__(self, play: Play) -> Points:
+        return play.once(self, lambda: self.points(play))
 
     @abstractmethod
-    def __call__(self, play: Play) -> Tensor: ...
+    def points(self, play: Play) -> Points: ...
 
 
 def sample_rows(distribution: TorchDistribution, rows: int, role: str) -> Tensor:
@@ -40,26 +59,59 @@ def sample_rows(distribution: TorchDistribution, rows: int, role: str) -> Tensor
 class Data(PointSource):
     """The batch, as the model's differentiable part sees it."""
 
-    def __call__(self, play: Play) -> Tensor:
-        return play.differentiable().x
+    def points(self, play: Play) -> Points:
+        return Points(play.differentiable().x)
+
+
+@dataclass(frozen=True)
+class Rows(PointSource):
+    """The batch's rows as they are given; the model is not asked."""
+
+    def points(self, play: Play) -> Points:
+        return Points(play.batch.x)
 
 
 @dataclass(frozen=True)
 class Sample(PointSource):
     """One sample of the model for each row, through which gradients flow."""
 
-    def __call__(self, play: Play) -> Tensor:
-        make: Any = lambda: sample_rows(play.differentiable().distribution, len(play.batch), "model")  # noqa: E731
-        return play.once("sample", make)
+    def points(self, play: Play) -> Points:
+        return Points(sample_rows(play.differentiable().distribution, len(play.batch), "model"))
+
+
+@dataclass(frozen=True)
+class Given(PointSource):
+    """The batch's context as points: rows of a second data set, or labels. name: of one part of a context with names."""
+
+    name: str = ""
+
+    def points(self, play: Play) -> Points:
+        context: Any = play.batch.context
+        chosen = context.get(self.name) if self.name and type(context) is dict else None if self.name else context
+        if not isinstance(chosen, Tensor):
+            found = type(context).__name__ if type(context) is not dict else f"the parts {sorted(context)}"
+            wanted = "a part of that name" if self.name else "one tensor"
+            raise ValueError(f"{self!r} needs {wanted} as the context; found {found}")
+        return Points(chosen)
+
+
+@dataclass(frozen=True)
+class Beside(PointSource):
+    """The points of one source, coming with those of another: the critic sees both, and penalises slopes in the first."""
+
+    source: PointSource
+    other: PointSource
+
+    def points(self, play: Play) -> Points:
+        return Points(self.source(play).x, self.other(play).x)
 
 
 @dataclass(frozen=True)
 class Prior(PointSource):
     """One code from a latent model's prior for each row."""
 
-    def __call__(self, play: Play) -> Tensor:
-        prior = play.reach("infer").distribution.prior
-        return play.once("prior sample", lambda: _plain_sample(prior, len(play.batch)))
+    def points(self, play: Play) -> Points:
+        return Points(_plain_sample(play.reach("infer").distribution.prior, len(play.batch)))
 
 
 @dataclass(frozen=True)
@@ -68,9 +120,47 @@ class Encode(PointSource):
 
     mean: bool = False
 
-    def __call__(self, play: Play) -> Tensor:
+    def points(self, play: Play) -> Points:
         posterior = encoding(play)
-        return posterior.mean if self.mean else code(play)
+        return Points(posterior.mean if self.mean else sample_rows(posterior, len(play.batch), "posterior"))
+
+
+@dataclass(frozen=True)
+class Decode(PointSource):
+    """What a latent model's likelihood makes of codes: its mean, or a sample. `Decode(Prior())`, `Decode(Encode())`."""
+
+    codes: PointSource
+    mean: bool = True
+
+    def points(self, play: Play) -> Points:
+        likelihood: Any = play.reach("decode").distribution.decode(self.codes(play).x)
+        return Points(likelihood.mean if self.mean else sample_rows(likelihood, len(play.batch), "likelihood"))
+
+
+@dataclass(frozen=True)
+class Through(PointSource):
+    """A part of the model applied to a source's points. part: dotted path inside the model ("ab"). What comes with them stays."""
+
+    part: str
+    source: PointSource
+
+    def points(self, play: Play) -> Points:
+        before = self.source(play)
+        after: Any = play.model.get_submodule(self.part)(before.x)
+        x = sample_rows(after, len(play.batch), self.part) if hasattr(after, "rsample") else after
+        return Points(x, before.given)
+
+
+@dataclass(frozen=True)
+class Noised(PointSource):
+    """The points of a source plus N(0, scale^2) noise (instance noise: Sonderby et al., 2017, arXiv:1610.04490)."""
+
+    source: PointSource
+    scale: float = 0.1
+
+    def points(self, play: Play) -> Points:
+        before = self.source(play)
+        return Points(before.x + self.scale * torch.randn_like(before.x), before.given)
 
 
 @dataclass(frozen=True)
@@ -84,11 +174,9 @@ class At(PointSource):
         inner, x, _ = play.reach(self.name)
         return play.once(("at", self.name), lambda: getattr(inner, self.name)(x))
 
-    def __call__(self, play: Play) -> Tensor:
-        found = self.offered(play)
-        if not hasattr(found, "sample"):
-            return found
-        return play.once(("at sample", self.name), lambda: sample_rows(found, len(play.batch), self.name))
+    def points(self, play: Play) -> Points:
+        offered = self.offered(play)
+        return Points(sample_rows(offered, len(play.batch), self.name) if hasattr(offered, "sample") else offered)
 
 
 def _plain_sample(prior: TorchDistribution, rows: int) -> Tensor:
@@ -101,9 +189,3 @@ def encoding(play: Play) -> Any:
     """posterior(z | x) of the batch, once."""
     inner, x, _ = play.reach("infer")
     return play.once("encoding", lambda: inner.infer(x))
-
-
-def code(play: Play) -> Tensor:
-    """A sample of the posterior for each row, once."""
-    posterior = encoding(play)
-    return play.once("code", lambda: sample_rows(posterior, len(play.batch), "posterior"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -51,9 +52,9 @@ class Rows(NamedTuple):
         return Batch(self.x[index], None if self.labels is None else self.labels[index], index)
 
 
-def batches(rows: Rows, order: BatchOrder, start: int, stop: int, view: View | None, model: nn.Module) -> Iterator[Batch]:
-    """Batches of steps start..stop-1, through the phase's view, whose randomness is seeded by the step."""
-    for step in range(start, stop):
+def batches(rows: Rows, order: BatchOrder, start: int, view: View | None, model: nn.Module) -> Iterator[Batch]:
+    """Batches from number `start` on, without end, through the phase's view, whose randomness is seeded by the number."""
+    for step in count(start):
         batch = rows.batch(order.indices(step))
         if view is not None:
             with Stream(model):

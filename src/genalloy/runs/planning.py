@@ -70,7 +70,7 @@ class Watch:
         model = self.composition.model if self.phase.model is None else self.phase.model
         rows = Rows.of(self.composition, self.dataset).to(self.device)
         order, steps = BatchOrder(len(rows.x), self.phase.batch, 0), 10**6
-        stream = batches(rows, order, 0, steps, self.phase.view, self.composition.model)
+        stream = batches(rows, order, 0, self.phase.view, self.composition.model)
         try:
             for _ in fit(model, self.phase.objective, stream, training=self.phase.planned(steps, 0), fabric=self.fabric):
                 yield

@@ -45,10 +45,14 @@ SAVING = 0.02
 
 @dataclass
 class RunState:
-    """What a run remembers between checkpoints, besides tensors: where it is, its curves, and its best weights."""
+    """What a run remembers between checkpoints, besides tensors: where it is, its curves, and its best weights.
+
+    taken: batches that the phase has seen, more than its steps where a player has several turns.
+    """
 
     phase: int = 0
     step: int = 0
+    taken: int = 0
     seconds: float = 0.0
     best: float = -float("inf")
     best_step: int = -1
@@ -130,7 +134,8 @@ class Trainer:
             yield from self._phase(self.composition.phases[self.memory.phase], rows)
             with deferred_interrupt():
                 self._take_best()
-                self.memory.phase, self.memory.step, self.state = self.memory.phase + 1, 0, State()
+                self.memory.phase, self.memory.step, self.memory.taken = self.memory.phase + 1, 0, 0
+                self.state = State()
                 self.memory.best, self.memory.stale, self.best = -float("inf"), 0, {}
                 self.memory.megabytes = peak_megabytes()
                 self._save()
@@ -144,17 +149,15 @@ class Trainer:
         index, steps = self.memory.phase, self.settings.planned[self.memory.phase]
         options = phase.planned(steps, mix(self.settings.seed, index))
         order = BatchOrder(len(rows.x), phase.batch, mix(self.settings.seed, index, 1))
-        stream = batches(rows, order, self.memory.step, steps, phase.view, self.model)
+        stream = batches(rows, order, self.memory.taken, phase.view, self.model)
         model = self.model if phase.model is None else phase.model
         before = sum(self.settings.planned[:index])
         began = time.monotonic() - self.memory.seconds
         steps_taken = fit(model, phase.objective, stream, training=options, state=self.state, fabric=self.fabric)
-        while not self._stale:
+        while self.memory.step < steps and not self._stale:
             with deferred_interrupt():
-                step = next(steps_taken, None)
-                if step is None:
-                    return
-                self.state, self.memory.step = step.state, step.index + 1
+                step = next(steps_taken)
+                self.state, self.memory.step, self.memory.taken = step.state, step.index + 1, step.state.taken
                 self.memory.seconds = time.monotonic() - began
                 checked = self._check(phase, step) if _due(step.index + 1, steps) else None
                 self._record(step, before, steps, checked)
@@ -209,8 +212,7 @@ class Trainer:
         if self.best:
             self.model.load_state_dict(self.best)
         elif self.state.average:
-            for parameter, average in zip(self.state.averaged, self.state.average, strict=True):
-                parameter.copy_(average)
+            self.state.take(self.state.average)
 
     def _record(self, step: Step, before: int, steps: int, checked: float | None) -> None:
         every = max(1, steps // 100)
@@ -253,7 +255,7 @@ class Trainer:
         stored = read_run(file)
         trainer = Trainer(stored.composition, dataset, settings, folder, fabric)
         trainer.memory = sound(file, lambda: of_record(RunState, stored.memory))
-        trainer.state = sound(file, lambda: State.from_tensors(trainer.memory.step, stored.state))
+        trainer.state = sound(file, lambda: State.from_tensors(trainer.memory.step, stored.state, trainer.memory.taken))
         trainer.best = stored.best
         trainer.saved = trainer.done
         trainer.log.rewind(trainer.done)

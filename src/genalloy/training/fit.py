@@ -1,6 +1,6 @@
 """The only training loop.
 
-Every step, each player in turn (rivals first, the model last) gets a fresh play, its loss, gradients of its own
+Every step, each player in turn (the others first, the model last) gets a fresh play, its loss, gradients of its own
 parameters alone, and one optimiser step. Nothing here knows what kind of model or objective it drives.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -29,7 +30,10 @@ from genalloy.training.state import State
 
 @dataclass(frozen=True)
 class Step:
-    """What a person wants to see of one step: losses and gradient norms by player, terms of a summed objective."""
+    """What a person wants to see of one step: losses and gradient norms by player, and what their terms noted.
+
+    terms: the model's under their own names, another player's under "player/name".
+    """
 
     index: int
     losses: dict[str, float]
@@ -49,33 +53,47 @@ def fit(
 ) -> Iterator[Step]:
     """Minimise `objective` on `batches`, yielding after every step; `batches` sets the length.
 
-    batches: of `Batch`, or what a torch DataLoader gives: rows, or rows and their labels.
+    batches: of `Batch`, or what a torch DataLoader gives: rows, or rows and their labels. A step takes one, and one more for
+    every further turn of the player that has most; `state.taken` counts them.
     Pass the state of an earlier step to continue to the same numbers. Raises ValueError before step 0 where a parameter
     has two owners or the model lacks what the objective needs, and :class:`Diverged` at the first non-finite number.
     """
     state, world, stream = state or State(), World(fabric), Stream(model)
     team: list[Slot] = []
-    for batch in map(Batch.of, batches):
+    waiting = map(Batch.of, batches)
+    for batch in waiting:
         stream.enter()
         try:
             team = team or prepare(model, objective, batch, training, state, world)
-            step = _round(team, model, batch, training, state, world)
+            turns = [player.turns_at(state.step) for player in team]
+            own = [batch, *islice(waiting, max(turns) - 1)]
+            step = _round(team, turns, model, objective, own, training, state, world) if len(own) == max(turns) else None
         finally:
             stream.leave()
+        if step is None:
+            return
         yield step
 
 
-def _round(team: list[Slot], model: nn.Module, batch: Batch, training: Training, state: State, world: World) -> Step:
+def _round(
+    team: list[Slot], turns: list[int], model: nn.Module, objective: Objective, batches: list[Batch], training: Training,
+    state: State, world: World,
+) -> Step:  # fmt: skip
     """Every player's turns, then the average; buffers of the others stand still."""
     losses, norms, terms = dict[str, float](), dict[str, float](), dict[str, Tensor]()
     state.set_rate(number(training.rate, state.step))
-    for order, player in enumerate(team):
-        for turn in range(player.turns):
+    timed = [m for root in (model, objective) for m in root.modules() if hasattr(m, "at")]
+    for order, (player, count) in enumerate(zip(team, turns, strict=True)):
+        for turn, batch in enumerate(batches[:count]):
+            for module in timed:
+                module.at(state.step)  # type: ignore[operator]
             still = snapshot(player.others)
             key = (training.seed, state.step, order, turn)
-            losses[player.name], norms[player.name], terms = _turn(player, model, batch, key, training, state, world)
+            losses[player.name], norms[player.name], noted = _turn(player, model, batch, key, training, state, world)
             put_back(player.others, still)
-    state.step += 1
+            prefix = "" if player.name == "model" else f"{player.name}/"
+            terms |= {f"{prefix}{name}": value for name, value in noted.items()}
+    state.step, state.taken = state.step + 1, state.taken + len(batches)
     if training.ema is not None:
         state.update_average(training.ema)
     return Step(state.step - 1, losses, norms, terms, state)
@@ -112,4 +130,5 @@ def _turn(
     if training.clip is not None:
         torch.nn.utils.clip_grads_with_norm_(player.parameters, training.clip, norm, foreach=True)
     state.optimizers[player.name].step()
+    player.after()
     return loss_value, norm_value, terms

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from genalloy.core.batch import Batch
 from genalloy.objectives.objective import Objective, Play
@@ -20,23 +22,48 @@ def prepare(
 ) -> list[Slot]:
     """The players, after ownership, capabilities and shards were checked. Raises ValueError (Unavailable) otherwise."""
     shards = max(training.shards, world.size)
-    coupled = [m for m in objective.modules() if getattr(m, "couples", False)]
+    parts = [*objective.modules(), *model.modules()]
+    coupled = [m for m in parts if getattr(m, "couples", False) or (isinstance(m, _BatchNorm) and shards > 1)]
     if shards > 1 and coupled:
-        raise ValueError(f"{coupled[0]!r} couples the rows of a batch, so its shards do not add up; use shards=1, one process")
-    alone = [m for m in objective.modules() if getattr(m, "local", False)]
+        words = f"{_words(coupled[0])} couples the rows of a batch, so its shards do not add up"
+        raise ValueError(f"{words}; use shards=1, one process")
+    alone = [m for m in parts if getattr(m, "local", False)]
     if world.size > 1 and alone:
-        raise ValueError(f"{alone[0]!r} keeps state that only one process sees; use one process")
+        raise ValueError(f"{_words(alone[0])} keeps state that only one process sees; use one process")
     model.train()
     objective.train()
     seed_all(training.seed, state.step, -1)
     if state.step == 0 and hasattr(model, "initialise"):
         with torch.no_grad():
             model.initialise(batch.x, batch.context)
+    for term in (m for m in objective.modules() if isinstance(m, Objective)):
+        term.initialise(model)
     world.spread(model, objective)
     team = players(model, objective)
-    buffers = tuple(b for m in (model, objective) for b in m.buffers())
-    still = snapshot(buffers)
-    objective.check(Play(model, batch, state.step))
-    put_back(buffers, still)
-    state.prepare(team, training)
+    buffers = {f"{root}.{name}": b for root, m in (("model", model), ("objective", objective)) for name, b in m.named_buffers()}
+    still = snapshot(tuple(buffers.values()))
+    play = Play(model, batch, state.step)
+    objective.check(play)
+    if shards > 1:
+        _refuse_moving(team, model, batch, state.step, buffers, still)
+    put_back(tuple(buffers.values()), still)
+    state.prepare(model, team, training)
     return team
+
+
+def _refuse_moving(
+    team: list[Slot], model: nn.Module, batch: Batch, step: int, buffers: dict[str, Tensor], still: list[Tensor]
+) -> None:
+    """Raise where a pass moves a buffer: each shard or process would leave its own value there."""
+    for slot in team:
+        slot.loss(Play(model, batch, step))
+    for (name, buffer), before in zip(buffers.items(), still, strict=True):
+        if not torch.equal(buffer, before):
+            raise ValueError(
+                f"{name} moves in every pass (batch statistics, a power iteration, a codebook), so shards and processes would "
+                "not agree on it; use shards=1, one process"
+            )
+
+
+def _words(module: nn.Module) -> str:
+    return repr(module) if isinstance(module, Objective) else f"the model's {type(module).__name__}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,26 +18,31 @@ from genalloy.training.slots import Slot
 
 @dataclass
 class State:
-    """Optimisers by player, the average of the model player's parameters, and the index of the next step."""
+    """Optimisers by player, the average of the model, the index of the next step and the number of batches taken so far.
+
+    The average is of all that the model holds, whoever moves it: parameters, and buffers such as batch statistics, by name.
+    """
 
     step: int = 0
+    taken: int = 0
     optimizers: dict[str, Optimizer] = field(default_factory=dict)
-    average: list[Tensor] = field(default_factory=list)
-    averaged: tuple[nn.Parameter, ...] = ()
+    average: dict[str, Tensor] = field(default_factory=dict)
+    averaged: dict[str, Tensor] = field(default_factory=dict)
     stored: dict[str, Tensor] = field(default_factory=dict)
 
-    def prepare(self, players: list[Slot], training: Training) -> None:
+    def prepare(self, model: nn.Module, players: list[Slot], training: Training) -> None:
         """Build what a fresh state lacks, and fill it with stored tensors where there are some."""
         for player in players:
             if player.name not in self.optimizers:
-                self.optimizers[player.name] = training.optimizer.build(player.parameters, player.rate)
+                options = player.options or training.optimizer
+                self.optimizers[player.name] = options.build(player.parameters, player.rate)
                 _fill(self.optimizers[player.name], self.stored, f"optimizer/{player.name}")
         if training.ema is not None and not self.average:
-            self.averaged = tuple(p for player in players if player.name == "model" for p in player.parameters)
-            found = [self.stored.get(f"average/{i}") for i in range(len(self.averaged))]
-            for i, (p, f) in enumerate(zip(self.averaged, found, strict=True)):
-                _checked(f"average/{i}", p if f is None else f, p)
-            self.average = [(p.detach() if f is None else f).clone() for p, f in zip(self.averaged, found, strict=True)]
+            self.averaged = dict(model.state_dict(keep_vars=True))
+            for name, tensor in self.averaged.items():
+                found = self.stored.get(f"average/{name}")
+                _checked(f"average/{name}", tensor if found is None else found, tensor)
+                self.average[name] = (tensor.detach() if found is None else found).clone()
         self.stored = {}
 
     def set_rate(self, factor: float) -> None:
@@ -49,42 +54,47 @@ class State:
 
     @torch.no_grad()
     def update_average(self, decay: float) -> None:
-        """Exponential average with a warm-up: min(decay, (1 + n) / (10 + n)) at step n."""
+        """Exponential average with a warm-up: min(decay, (1 + n) / (10 + n)) at step n; whole numbers are copied."""
         weight = 1.0 - min(decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.averaged], weight)
+        floats = [name for name, tensor in self.averaged.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.average[n] for n in floats], [self.averaged[n].detach() for n in floats], weight)
+        for name in self.averaged.keys() - set(floats):
+            self.average[name].copy_(self.averaged[name])
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
         """Inside, the model holds its averaged weights."""
-        kept = [p.detach().clone() for p in self.averaged]
-        with torch.no_grad():
-            for p, a in zip(self.averaged, self.average, strict=True):
-                p.copy_(a)
+        held = {name: tensor.detach().clone() for name, tensor in self.averaged.items()}
+        self.take(self.average)
         try:
             yield
         finally:
-            with torch.no_grad():
-                for p, k in zip(self.averaged, kept, strict=True):
-                    p.copy_(k)
+            self.take(held)
+
+    @torch.no_grad()
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put tensors into the model by their names."""
+        for name, tensor in self.averaged.items():
+            tensor.copy_(tensors[name])
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything to be stored, by name."""
-        result = {f"average/{i}": t for i, t in enumerate(self.average)}
+        result = {f"average/{name}": tensor for name, tensor in self.average.items()}
         for name, optimizer in self.optimizers.items():
             for i, entries in optimizer.state_dict()["state"].items():
                 result |= {f"optimizer/{name}/{i}/{k}": torch.as_tensor(v) for k, v in entries.items()}
         return result
 
     @staticmethod
-    def from_tensors(step: int, tensors: dict[str, Tensor]) -> State:
+    def from_tensors(step: int, tensors: dict[str, Tensor], taken: int) -> State:
         """A state that `prepare` completes once the players are known. Raises ValueError on a tensor that no state holds."""
         odd = next((name for name in tensors if not _NAMES.fullmatch(name)), None)
         if odd is not None:
             raise ValueError(f"the training state holds {odd[:80]!r}, not averages and optimisers' entries; the file is damaged")
-        return State(step=step, stored=dict(tensors))
+        return State(step=step, taken=taken, stored=dict(tensors))
 
 
-_NAMES = re.compile(r"average/\d{1,9}|optimizer/[^/]+/\d{1,9}/[^/]+")
+_NAMES = re.compile(r"average/[^/]+|optimizer/[^/]+/\d{1,9}/[^/]+")
 
 
 def _checked(name: str, stored: Tensor, like: Tensor) -> None:

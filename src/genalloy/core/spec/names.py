@@ -80,7 +80,7 @@ MODULES: dict[str, dict[str, str]] = {
         "objectives.divergences": "AlphaDivergence ReverseKL",
         "objectives.likelihood": "MaximumLikelihood",
         "objectives.matching": "FlowMatching JacobianNorm KineticEnergy Reflow",
-        "objectives.objective": "Scaled Sum Turn WithTurn",
+        "objectives.objective": "Scaled Sum Turn",
         "objectives.reconstruction": "Reconstruction",
         "objectives.score": "DenoisingScoreMatching",
     },
@@ -166,11 +166,11 @@ VALUES: dict[str, dict[str, str]] = {
         "networks.order_agnostic": "Shrinking TrunkConfig",
     },
     "objectives": {
-        "objectives.adversarial": "GradientPenalty R1 R2",
+        "objectives.adversarial": "AuxiliaryLabels Consistency GradientPenalty Orthogonality R1 R2 WeightClipping",
         "objectives.bounds": "PerDimension PerGroup PerRow",
         "objectives.matching": "Independent OptimalTransport",
         "objectives.payoffs": "Hinge LeastSquares NonSaturating Relativistic Wasserstein",
-        "objectives.sources": "At Data Encode Prior Sample",
+        "objectives.sources": "At Beside Data Decode Encode Given Noised Prior Rows Sample Through",
     },
     "recipes": {
         "recipes.composition": "Encoded Labels",
