@@ -81,47 +81,68 @@ def _sum_table() -> dict[frozenset[Kind], Kind]:
 _SUM = _sum_table()
 
 
-class Observed(NamedTuple):
-    """The observed entries of rows that lack different numbers of them: a unit that only the same rows share.
+class Rows(NamedTuple):
+    """Rows that lack different numbers of entries: a unit that only the same rows share.
 
-    fewest, most: entries of a row. rows: what tells these rows from others, a hash of their numbers of entries.
+    fewest, most: observed entries of a row. key: what tells these rows from others, a hash of their numbers of entries.
     """
 
-    discrete: bool
     fewest: int
     most: int
-    rows: int
+    key: int
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A number of coordinates that differs between rows: `whole` of every row, and multiples of rows' observed entries.
+
+    It adds and subtracts as a number does, and is a plain number again where the same rows cancel.
+    """
+
+    whole: int
+    units: tuple[tuple[Rows, int], ...]
+
+    def __add__(self, other: int | Ragged) -> int | Ragged:
+        more = other if isinstance(other, Ragged) else Ragged(other, ())
+        units = dict(self.units)
+        for rows, number in more.units:
+            units[rows] = units.get(rows, 0) + number
+        left = tuple(sorted((rows, number) for rows, number in units.items() if number))
+        return Ragged(self.whole + more.whole, left) if left else self.whole + more.whole
+
+    __radd__ = __add__
+
+    def __rmul__(self, sign: int) -> int | Ragged:
+        return Ragged(sign * self.whole, tuple((rows, sign * number) for rows, number in self.units))
+
+    @property
+    def most(self) -> int:
+        """The largest number that a row may have."""
+        return self.whole + sum(number * rows.most for rows, number in self.units)
 
     def __str__(self) -> str:
-        return f"{self.fewest} to {self.most} {'counting' if self.discrete else 'Lebesgue'}, as observed"
+        spans = (f"{'-' if n < 0 else ''}{abs(n) if abs(n) > 1 else ''}({r.fewest} to {r.most} observed)" for r, n in self.units)
+        return " + ".join([*([str(self.whole)] if self.whole else []), *spans])
 
 
 class Measure(NamedTuple):
-    """Base measure of a density, as a unit: number of Lebesgue and of counting coordinates, and of rows with gaps."""
+    """Base measure of a density, as a unit: number of Lebesgue and of counting coordinates."""
 
-    lebesgue: int = 0
-    counting: int = 0
-    observed: tuple[tuple[Observed, int], ...] = ()
+    lebesgue: int | Ragged = 0
+    counting: int | Ragged = 0
 
     def plus(self, other: Measure, sign: int = 1) -> Measure:
-        units = dict(self.observed)
-        for unit, number in other.observed:
-            units[unit] = units.get(unit, 0) + sign * number
-        left = tuple(sorted((unit, number) for unit, number in units.items() if number))
-        return Measure(self.lebesgue + sign * other.lebesgue, self.counting + sign * other.counting, left)
+        return Measure(self.lebesgue + sign * other.lebesgue, self.counting + sign * other.counting)
 
     @property
     def pure(self) -> bool:
         """True unless one unit is owed while the other is held (units that did not cancel)."""
-        reals = self.lebesgue + sum(n * unit.most for unit, n in self.observed if not unit.discrete)
-        counted = self.counting + sum(n * unit.most for unit, n in self.observed if unit.discrete)
-        return reals * counted >= 0
+        reals, counts = (n if isinstance(n, int) else n.most for n in self)
+        return reals * counts >= 0
 
     def __str__(self) -> str:
-        whole = [f"{n} {name}" for n, name in ((self.lebesgue, "Lebesgue"), (self.counting, "counting")) if n]
-        signs = {1: "", -1: "-"}
-        parts = [f"{signs.get(n, f'{n} x ')}({unit})" for unit, n in self.observed]
-        return " + ".join([*whole, *parts]) or "none"
+        parts = [f"{n} {name}" for n, name in zip(self, ("Lebesgue", "counting"), strict=True) if n]
+        return " + ".join(parts) or "none"
 
 
 NO_MEASURE = Measure()

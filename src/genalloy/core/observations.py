@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.evidence import Measure, Observed, Unavailable
+from genalloy.core.evidence import Measure, Ragged, Rows, Unavailable
 
 Shape = tuple[int, ...]
 
@@ -129,6 +129,5 @@ def observed_measure(mask: Tensor, event_dims: int, discrete: bool) -> Measure:
         mask = mask[0]  # copies along a new axis (:func:`repeat`) are the same rows
     counts = mask.flatten(-event_dims).sum(-1).flatten().tolist() if event_dims else mask.flatten().long().tolist()
     fewest, most = min(counts, default=0), max(counts, default=0)
-    if fewest == most:
-        return Measure(0, most) if discrete else Measure(most, 0)
-    return Measure(observed=((Observed(discrete, fewest, most, hash(tuple(counts))), 1),))
+    number = most if fewest == most else Ragged(0, ((Rows(fewest, most, hash(tuple(counts))), 1),))
+    return Measure(0, number) if discrete else Measure(number, 0)

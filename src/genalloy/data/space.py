@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from genalloy.core.evidence import Measure
 
@@ -111,7 +111,7 @@ class Space:
         """The base measure in words, to stand beside every density."""
         if self.unequal:
             return f"{self._one_step()}, sequences of at most {_count(self.shape[0], 'step')}, given their length"
-        reals, grid = self.measure.lebesgue, self.measure.counting
+        reals, grid = cast("tuple[int, int]", self.measure)
         if self.levels is not None:
             return f"probability mass on {_count(grid, 'integer')} 0..{self.levels - 1}"
         if not grid:

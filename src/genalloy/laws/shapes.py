@@ -45,7 +45,7 @@ def _labelled(subject: Subject, word: str, evidence: Evidence, lead: Shape) -> N
     finite = evidence.kind is Kind.NONE or bool(torch.isfinite(evidence.value).all())
     check(finite, f"{subject.name}.{word} is not finite on the part's own samples")
     dims = torch.Size(subject.event_shape).numel()
-    right = evidence.kind is Kind.NONE or evidence.measure.lebesgue + evidence.measure.counting == dims
+    right = evidence.kind is Kind.NONE or sum(evidence.measure) == dims
     check(right, f"{subject.name}.{word} has measure {evidence.measure} for {dims} coordinates")
 
 
