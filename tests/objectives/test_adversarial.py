@@ -20,7 +20,7 @@ from genalloy.models.implicit import Implicit
 from genalloy.models.latent import LatentVariable
 from genalloy.networks.mlp import MLP, ResidualMLP
 from genalloy.objectives.adversarial import R1, R2, Adversarial, Critic, Game, GradientPenalty, Health, health
-from genalloy.objectives.objective import Play
+from genalloy.objectives.objective import Play, Player
 from genalloy.objectives.payoffs import Hinge, LeastSquares, NonSaturating, Payoff, Relativistic, Wasserstein
 from genalloy.objectives.reconstruction import Reconstruction
 from genalloy.objectives.sources import At, Beside, Data, Encode, Given, Points, PointSource, Prior, Sample
@@ -143,7 +143,7 @@ def test_the_critic_owns_itself_and_scaling_leaves_its_problem_alone() -> None:
         assert found["model"] == {id(p) for p in model.parameters()}
     losses, payoffs = [], []
     for each in (objective, scaled):
-        rival = next(m for m in each.modules() if hasattr(m, "owns"))
+        rival = next(m for m in each.modules() if isinstance(m, Player))
         torch.manual_seed(1)
         losses.append(float(rival.loss(Play(model, Batch(x)))))
         torch.manual_seed(1)
@@ -185,8 +185,8 @@ def test_data_and_sample_meet_behind_fixed_preprocessing() -> None:
     ]
     play = Play(Preprocessed(generator(), layers, (2,)), Batch(torch.ones(6, 2)))
     real, fake = Data()(play), Sample()(play)
-    assert ((real >= -2) & (real < 0)).all()
-    assert fake.requires_grad
+    assert ((real.x >= -2) & (real.x < 0)).all()
+    assert fake.x.requires_grad and not fake.detach().x.requires_grad
     assert Sample()(play) is fake
     assert Data()(play) is real
 
@@ -194,22 +194,22 @@ def test_data_and_sample_meet_behind_fixed_preprocessing() -> None:
 def test_prior_encode_and_at_meet_in_the_code_space() -> None:
     play = Play(autoencoder(), Batch(torch.randn(6, 3)))
     prior, code = Prior()(play), Encode()(play)
-    assert prior.shape == code.shape == (6, 2)
-    assert code.requires_grad
+    assert prior.x.shape == code.x.shape == (6, 2)
+    assert code.x.requires_grad
     assert Encode()(play) is code
-    assert torch.equal(Encode(mean=True)(play), At("encode")(play))
-    assert At("infer")(play).shape == (6, 2)
-    assert At("reconstruct")(play).shape == (6, 3)
+    assert torch.equal(Encode(mean=True)(play).x, At("encode")(play).x)
+    assert At("infer")(play).x.shape == (6, 2)
+    assert At("reconstruct")(play).x.shape == (6, 3)
 
 
 class _Shifted(PointSource):
-    """A port with the model on the real side."""
+    """A source with the model on the real side."""
 
-    def __call__(self, play: Play) -> Tensor:
+    def points(self, play: Play) -> Points:
         return Encode()(play)
 
 
-def test_the_models_payoff_moves_both_ports() -> None:
+def test_the_models_payoff_moves_both_sides() -> None:
     model = autoencoder()
     judge = critic()
     play = Play(model, Batch(torch.randn(6, 3)))
@@ -224,7 +224,7 @@ def test_an_adversarial_autoencoder_in_one_line() -> None:
     play = Play(model, Batch(x))
     objective.check(play)
     value = objective(play)
-    z = Encode()(play)
+    z = Encode()(play).x
     expected = -model.likelihood(z).density(x).value.mean() / 3
     assert float(play.terms[repr(objective.terms[0])]) == pytest.approx(float(expected), rel=1e-5)
     assert torch.isfinite(value)
@@ -240,7 +240,7 @@ def test_samples_without_gradient_are_refused_with_a_remedy() -> None:
         Adversarial(critic()).check(play)
 
 
-def test_shapes_of_the_ports_must_agree() -> None:
+def test_shapes_of_the_sources_must_agree() -> None:
     with pytest.raises(ValueError, match="fake ones"):
         Adversarial(critic(3), real=Data(), fake=Encode()).check(Play(autoencoder(), Batch(torch.zeros(4, 3))))
 

@@ -43,7 +43,7 @@ def dataset(nan: bool = False) -> Dataset:
     x = torch.randn(70, 2, generator=generator) * torch.tensor([1.0, 0.4]) + 0.3
     train = x[:45].clone()
     if nan:
-        train[40] = torch.nan
+        train[11] = torch.nan
     return Dataset("toy", Space((2,)), train, x[45:57], x[57:])
 
 

@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 from torch import nn
-from toy_game import OPTIONS, Fool, Judge, data, flow, game, last, numbers, some_batches
+from toy_game import OPTIONS, PACE, Fool, Judge, data, flow, game, last, numbers, some_batches
 
 from genalloy.core.batch import Batch
 from genalloy.core.errors import Diverged
@@ -42,36 +42,37 @@ def through_bytes(model, objective, state):
     """What a resumed run starts from: everything rebuilt from spec and tensors."""
     spec, tensors = to_spec(Pair(model, objective))
     pair = from_spec(spec, {k: v.clone() for k, v in tensors.items()})
-    return pair.model, pair.objective, State.from_tensors(state.step, {k: v.clone() for k, v in state.tensors().items()})
+    stored = {k: v.clone() for k, v in state.tensors().items()}
+    return pair.model, pair.objective, State.from_tensors(state.step, stored, state.taken)
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_resuming_gives_bit_identical_numbers(cut: int) -> None:
     model, objective = game()
-    step = last(fit(model, objective, some_batches(0, 12), training=OPTIONS))
-    whole, average = numbers(model, objective), torch.cat([a.reshape(-1) for a in step.state.average])
+    step = last(fit(model, objective, some_batches(0, 12, PACE), training=OPTIONS))
+    whole, average = numbers(model, objective), torch.cat([a.reshape(-1) for a in step.state.average.values()])
     model, objective = game()
-    step = last(fit(model, objective, some_batches(0, cut), training=OPTIONS))
+    step = last(fit(model, objective, some_batches(0, cut, PACE), training=OPTIONS))
     model, objective, state = through_bytes(model, objective, step.state)
     torch.manual_seed(999)
-    step = last(fit(model, objective, some_batches(cut, 12), training=OPTIONS, state=state))
+    step = last(fit(model, objective, some_batches(cut, 12, PACE), training=OPTIONS, state=state))
     assert step.index == 11
     assert torch.equal(numbers(model, objective), whole)
-    assert torch.equal(torch.cat([a.reshape(-1) for a in step.state.average]), average)
+    assert torch.equal(torch.cat([a.reshape(-1) for a in step.state.average.values()]), average)
 
 
 def test_every_piece_of_state_matters_for_resuming() -> None:
     """Leaving any piece out gives other numbers: the test above can fail."""
     model, objective = game()
-    step = last(fit(model, objective, some_batches(0, 12), training=OPTIONS))
+    step = last(fit(model, objective, some_batches(0, 12, PACE), training=OPTIONS))
     whole = numbers(model, objective)
     for drop in ("optimizer/model", "optimizer/judge", "average", "step"):
         model, objective = game()
-        step = last(fit(model, objective, some_batches(0, 5), training=OPTIONS))
+        step = last(fit(model, objective, some_batches(0, 5, PACE), training=OPTIONS))
         model, objective, state = through_bytes(model, objective, step.state)
         state.stored = {k: v for k, v in state.stored.items() if not k.startswith(drop)}
         state.step = 0 if drop == "step" else state.step
-        step = last(fit(model, objective, some_batches(5, 12), training=OPTIONS, state=state))
+        step = last(fit(model, objective, some_batches(5, 12, PACE), training=OPTIONS, state=state))
         same = torch.equal(numbers(model, objective), whole)
         assert same == (drop == "average"), drop
 
@@ -82,7 +83,7 @@ def test_the_seed_decides_and_the_callers_stream_is_untouched() -> None:
         model, objective = game()
         torch.manual_seed(before)
         kept = torch.get_rng_state()
-        for _ in fit(model, objective, some_batches(0, 3), training=Training(seed=seed)):
+        for _ in fit(model, objective, some_batches(0, 3, PACE), training=Training(seed=seed)):
             assert torch.equal(torch.get_rng_state(), kept), "the caller's stream is back at every yield"
         assert torch.equal(torch.get_rng_state(), kept)
         results.append(numbers(model, objective))
@@ -94,7 +95,7 @@ def test_what_the_caller_does_between_steps_changes_nothing() -> None:
     results = []
     for meddle in (False, True):
         model, objective = game()
-        for _ in fit(model, objective, some_batches(0, 4), training=OPTIONS):
+        for _ in fit(model, objective, some_batches(0, 4, PACE), training=OPTIONS):
             if meddle:
                 with torch.no_grad():
                     torch.randn(100)
@@ -107,7 +108,7 @@ def test_the_stream_is_given_back_after_an_error() -> None:
     model, objective = game()
     kept = torch.get_rng_state()
     with pytest.raises(Diverged):
-        list(fit(model, objective, [Batch(torch.full((4, 2), math.inf))]))
+        list(fit(model, objective, [Batch(torch.full((4, 2), math.inf))] * PACE))
     assert torch.equal(torch.get_rng_state(), kept)
 
 
@@ -167,7 +168,7 @@ def test_a_number_that_is_not_finite_stops_and_is_named() -> None:
     seen = []
     words = r"step 2: the term Explodes\(at=2\) of player 'model'.*layers\.0\.transform\.network"
     with pytest.raises(Diverged, match=words) as caught:
-        seen += ((step.index, numbers(model, objective)) for step in fit(model, objective, some_batches(0, 5)))
+        seen += ((step.index, numbers(model, objective)) for step in fit(model, objective, some_batches(0, 5, PACE)))
     assert [i for i, _ in seen] == [0, 1]
     assert torch.equal(numbers(model, objective), seen[-1][1]), "no parameter was moved by it"
     assert "last good checkpoint" in str(caught.value)
@@ -180,7 +181,7 @@ def test_one_owner_each() -> None:
     assert names == ["judge", "model"]
     network = MLP(((2,),), 1, (8,))
     shared = MaximumLikelihood() + Fool(Judge(network)) + Fool(Judge(network))
-    with pytest.raises(ValueError, match=r"objective\.terms\.1.*owned by judge and judge1; give every rival"):
+    with pytest.raises(ValueError, match=r"objective\.terms\.1.*owned by judge and judge1; give every player"):
         list(fit(model, shared, some_batches(0, 1)))
     critic = nn.Linear(2, 1)
     with pytest.raises(ValueError, match="is owned by"):
@@ -224,7 +225,7 @@ def test_trespassing_is_caught_and_statistics_stand_still() -> None:
     model = Normed()
     objective = MaximumLikelihood() + Fool(Judge(MLP(((2,),), 1, (8,)), turns=3))
     rivals_leave_model_alone(model, objective, batch)
-    for _ in fit(model, objective, [batch] * 2):
+    for _ in fit(model, objective, [batch] * 6):
         pass
     assert float(model.calls) == 2, "once a step: the judge's three turns and the check before step 0 do not count"
     assert float(objective.terms[1].judge.calls) == 6
@@ -285,10 +286,10 @@ def test_what_a_model_lacks_is_said_before_step_0() -> None:
 
 def test_averaged_weights_are_swapped_in_and_out() -> None:
     model, objective = game()
-    step = last(fit(model, objective, some_batches(0, 6), training=Training(Adam(1e-2), ema=0.5)))
+    step = last(fit(model, objective, some_batches(0, 6, PACE), training=Training(Adam(1e-2), ema=0.5)))
     before = copy.deepcopy(list(model.parameters()))
     with step.state.averaged_weights():
-        assert all(torch.equal(p, a) for p, a in zip(step.state.averaged, step.state.average, strict=True))
+        assert all(torch.equal(p, step.state.average[name]) for name, p in step.state.averaged.items())
         assert any(not torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     recomputed = torch.zeros(1)

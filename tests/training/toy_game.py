@@ -62,9 +62,14 @@ def data(rows: int = 64) -> torch.Tensor:
     return torch.randn(rows, 2, generator=generator) * torch.tensor([1.0, 0.3]) + 0.5
 
 
-def some_batches(start: int, stop: int) -> list[Batch]:
-    x = data()
-    return [Batch(x[torch.randperm(64, generator=torch.Generator().manual_seed(i))[:17]]) for i in range(start, stop)]
+PACE = 2
+"""Batches that a step of the game takes: one for each turn of the judge."""
+
+
+def some_batches(start: int, stop: int, pace: int = 1) -> list[Batch]:
+    """The batches of steps start..stop-1."""
+    x, numbers = data(), range(pace * start, pace * stop)
+    return [Batch(x[torch.randperm(64, generator=torch.Generator().manual_seed(i))[:17]]) for i in numbers]
 
 
 def last(steps: Iterator[Step]) -> Step:

@@ -9,7 +9,7 @@ import torch
 
 from genalloy.core.batch import Batch
 from genalloy.laws.subject import check
-from genalloy.objectives.objective import Objective
+from genalloy.objectives.objective import Objective, Player
 from genalloy.training.fit import fit
 from genalloy.training.slots import players
 
@@ -27,14 +27,15 @@ def rivals_leave_model_alone(model: Any, objective: Objective, batch: Batch, ste
     model, objective = copy.deepcopy((model, objective))
     if hasattr(model, "initialise"):
         model.initialise(batch.x, batch.context)
-    rivals: list[Any] = [m for m in objective.modules() if hasattr(m, "owns")]
-    given = {id(p) for rival in rivals for p in rival.owns(model)}
-    theirs = {n for n, p in model.named_parameters() if id(p) in given}
+    rivals: list[Any] = [m for m in objective.modules() if isinstance(m, Player)]
+    given = {id(p) for rival in rivals for part in rival.moves(model) for p in (*part.parameters(), *part.buffers())}
+    theirs = {n for n, p in model.state_dict(keep_vars=True).items() if id(p) in given}
     before = {k: v.clone() for k, v in model.state_dict().items()}
     critics = {id(p): p.detach().clone() for rival in rivals for p in rival.parameters()}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in given)
-    for _ in fit(model, objective, [batch] * steps):
+    most = max((slot.turns_at(0) for slot in players(model, objective)), default=1)
+    for _ in fit(model, objective, [batch] * (steps * most)):
         pass
     for name, tensor in model.state_dict().items():
         check(name in theirs or torch.equal(tensor, before[name]), f"{objective!r}: a rival's turn moved the model's {name}")

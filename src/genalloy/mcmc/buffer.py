@@ -25,6 +25,8 @@ class ReplayBuffer(Module):
     chains: Tensor
     started: Tensor
 
+    couples = False
+
     def __init__(self, size: int, event_shape: tuple[int, ...], restart: float = 0.05) -> None:
         super().__init__()
         self.size, self.event_shape, self.restart = size, tuple(event_shape), restart

@@ -29,7 +29,7 @@ from .linear_prediction import GridLogistic as GridLogistic
 from .linear_prediction import LinearPrediction as LinearPrediction
 from .linear_prediction import LinearWindow as LinearWindow
 from .linear_prediction import MuLawGrid as MuLawGrid
-from .mixture import Given as Given
+from .mixture import Conditioned as Conditioned
 from .mixture import Mixture as Mixture
 from .mixture import over_labels as over_labels
 from .ngram import NGram as NGram

@@ -39,7 +39,7 @@ class Mixture(Part):
         return MixtureDistribution([part(context) for part in self.components], self.logits.log_softmax(0))
 
 
-class Given(Part):
+class Conditioned(Part):
     """p(x | c) at one c, a tensor, as a part that takes no context."""
 
     value: Tensor
@@ -56,7 +56,7 @@ class Given(Part):
 
 def over_labels(part: nn.Module, log_prior: Tensor) -> Mixture:
     """p(x) = sum_y p(y) p(x | y) of a part given labels 0..K-1 of event shape (); log_prior: log p(y), (K,)."""
-    whole = Mixture([Given(part, torch.tensor(float(label))) for label in range(len(log_prior))])
+    whole = Mixture([Conditioned(part, torch.tensor(float(label))) for label in range(len(log_prior))])
     whole.logits.data.copy_(log_prior)
     return whole
 

@@ -24,6 +24,9 @@ from .contrastive import NoiseContrastive as NoiseContrastive
 from .divergences import AlphaDivergence as AlphaDivergence
 from .divergences import ReverseKL as ReverseKL
 from .likelihood import MaximumLikelihood as MaximumLikelihood
+from .match import MMD as MMD
+from .match import Match as Match
+from .match import MatchMoments as MatchMoments
 from .matching import FlowMatching as FlowMatching
 from .matching import Independent as Independent
 from .matching import JacobianNorm as JacobianNorm

@@ -119,27 +119,26 @@ class Sum(Objective):
 
     def __init__(self, *terms: Objective | Player) -> None:
         super().__init__()
-        apart = [t for term in terms for t in (term.parts if isinstance(term, Sum) else (term,))]
-        self.parts: Any = nn.ModuleList(apart)
-        self.names = [repr(t) for t in self.terms]
+        self.terms: Any = nn.ModuleList(t for term in terms for t in (term.terms if isinstance(term, Sum) else (term,)))
+        self.names = [repr(t) for t in self.objectives]
 
     @property
-    def terms(self) -> list[Objective]:
-        """The objectives, in order."""
-        return [part for part in self.parts if isinstance(part, Objective)]
+    def objectives(self) -> list[Objective]:
+        """The terms that have a value, in order: all but the players."""
+        return [term for term in self.terms if isinstance(term, Objective)]
 
     def forward(self, play: Play) -> Tensor:
-        values = [term(play) for term in self.terms]
+        values = [term(play) for term in self.objectives]
         for name, value in zip(self.names, values, strict=True):
             play.note(name, value)
         return torch.stack(values).sum()
 
     def check(self, play: Play) -> None:
-        for term in self.terms:
+        for term in self.objectives:
             term.check(play)
 
     def __repr__(self) -> str:
-        return " + ".join(repr(part) for part in self.parts)
+        return " + ".join(repr(term) for term in self.terms)
 
 
 class Scaled(Objective):
@@ -170,6 +169,7 @@ class Player(Module, ABC):
     turns: Number = 1
     rate: float = 1.0
     options: Any = None
+    couples: bool = False
 
     def moves(self, model: nn.Module) -> tuple[nn.Module, ...]:
         """The modules whose parameters and buffers are this player's: they move in its turns alone; by default itself."""

@@ -31,7 +31,7 @@ def diagnose(player: Slot, model: nn.Module, batch: Batch, key: tuple[int, ...])
 
 def _term(player: Slot, model: nn.Module, batch: Batch, key: tuple[int, ...]) -> str:
     owner = _owner(player)
-    for term in getattr(owner, "terms", (owner,)):
+    for term in getattr(owner, "objectives", (owner,)):
         seed_all(*key, 0)
         call = term if hasattr(term, "check") else term.loss
         with torch.enable_grad():

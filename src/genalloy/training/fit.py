@@ -60,7 +60,7 @@ def fit(
     """
     state, world, stream = state or State(), World(fabric), Stream(model)
     team: list[Slot] = []
-    waiting = map(Batch.of, batches)
+    waiting, started = map(Batch.of, batches), False
     for batch in waiting:
         stream.enter()
         try:
@@ -71,7 +71,10 @@ def fit(
         finally:
             stream.leave()
         if step is None:
+            if not started:
+                raise ValueError(f"a step of these players takes {max(turns)} batches; found {len(own)}: give more")
             return
+        started = True
         yield step
 
 
@@ -82,7 +85,7 @@ def _round(
     """Every player's turns, then the average; buffers of the others stand still."""
     losses, norms, terms = dict[str, float](), dict[str, float](), dict[str, Tensor]()
     state.set_rate(number(training.rate, state.step))
-    timed = [m for root in (model, objective) for m in root.modules() if hasattr(m, "at")]
+    timed = [m for root in (model, objective) for m in root.modules() if callable(getattr(m, "at", None))]
     for order, (player, count) in enumerate(zip(team, turns, strict=True)):
         for turn, batch in enumerate(batches[:count]):
             for module in timed:

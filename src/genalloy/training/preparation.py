@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from genalloy.core.batch import Batch
@@ -40,25 +40,26 @@ def prepare(
         term.initialise(model)
     world.spread(model, objective)
     team = players(model, objective)
-    buffers = {f"{root}.{name}": b for root, m in (("model", model), ("objective", objective)) for name, b in m.named_buffers()}
-    still = snapshot(tuple(buffers.values()))
-    play = Play(model, batch, state.step)
-    objective.check(play)
+    buffers = tuple(b for m in (model, objective) for b in m.buffers())
+    still = snapshot(buffers)
+    objective.check(Play(model, batch, state.step))
     if shards > 1:
-        _refuse_moving(team, model, batch, state.step, buffers, still)
-    put_back(tuple(buffers.values()), still)
+        _refuse_moving(team, model, objective, batch, state.step)
+    put_back(buffers, still)
     state.prepare(model, team, training)
     return team
 
 
-def _refuse_moving(
-    team: list[Slot], model: nn.Module, batch: Batch, step: int, buffers: dict[str, Tensor], still: list[Tensor]
-) -> None:
-    """Raise where a pass moves a buffer: each shard or process would leave its own value there."""
+def _refuse_moving(team: list[Slot], model: nn.Module, objective: nn.Module, batch: Batch, step: int) -> None:
+    """Raise where a pass moves a buffer of a module that does not say (`couples`) that shards add up."""
+    roots = (("model", model), ("objective", objective))
+    silent = {f"{root}.{n}": m for root, tree in roots for n, m in tree.named_modules() if not hasattr(m, "couples")}
+    buffers = {f"{path}.{name}": b for path, m in silent.items() for name, b in m.named_buffers(recurse=False)}
+    before = {name: buffer.clone() for name, buffer in buffers.items()}
     for slot in team:
         slot.loss(Play(model, batch, step))
-    for (name, buffer), before in zip(buffers.items(), still, strict=True):
-        if not torch.equal(buffer, before):
+    for name, buffer in buffers.items():
+        if not torch.equal(buffer, before[name]):
             raise ValueError(
                 f"{name} moves in every pass (batch statistics, a power iteration, a codebook), so shards and processes would "
                 "not agree on it; use shards=1, one process"

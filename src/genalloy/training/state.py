@@ -39,6 +39,9 @@ class State:
                 _fill(self.optimizers[player.name], self.stored, f"optimizer/{player.name}")
         if training.ema is not None and not self.average:
             self.averaged = dict(model.state_dict(keep_vars=True))
+            odd = next((n for n in self.stored if n.startswith("average/") and n[8:] not in self.averaged), None)
+            if odd is not None:
+                raise ValueError(f"the training state holds {odd[:80]!r}, which the model has not; the file is damaged")
             for name, tensor in self.averaged.items():
                 found = self.stored.get(f"average/{name}")
                 _checked(f"average/{name}", tensor if found is None else found, tensor)
