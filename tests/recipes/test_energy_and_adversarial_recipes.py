@@ -10,6 +10,7 @@ from genalloy.core.distribution import density
 from genalloy.core.evidence import Kind
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.space import Space
+from genalloy.objectives.sources import Points
 from genalloy.recipes.adversarial import aae_critic, flow_critic, r3gan
 from genalloy.recipes.composition import Composition, Target
 from genalloy.recipes.energy import ebm, ebm_nce
@@ -54,5 +55,5 @@ def test_one_buffer_is_shared_by_model_and_objective_also_when_read_back() -> No
 
 
 def test_critics_for_combinations_score_their_spaces() -> None:
-    assert flow_critic((1, 2, 2)).score(torch.randn(3, 1, 2, 2)).shape == (3,)
-    assert aae_critic(4, gamma=0.5).score(torch.randn(3, 4)).shape == (3,)
+    assert flow_critic((1, 2, 2)).score(Points(torch.randn(3, 1, 2, 2))).shape == (3,)
+    assert aae_critic(4, gamma=0.5).score(Points(torch.randn(3, 4))).shape == (3,)
