@@ -41,7 +41,7 @@ def wasserstein2(a: Tensor, b: Tensor) -> float:
 def gaussian_mmd(a: Tensor, b: Tensor, scales: Sequence[float]) -> Tensor:
     r"""Unbiased squared MMD of rows (n, F) and (m, F) under a mean of Gaussian kernels, differentiable (Gretton et al., 2012).
 
-    .. math:: \widehat{\mathrm{MMD}}^2 = \mathbb E_{i \ne j} k(a_i, a_j) + \mathbb E_{i \ne j} k(b_i, b_j) - 2 \mathbb E k(a_i, b_j)
+    .. math:: \mathrm{MMD}^2 = \mathbb E_{i \ne j} k(a_i, a_j) + \mathbb E_{i \ne j} k(b_i, b_j) - 2\, \mathbb E k(a_i, b_j)
 
     scales: kernel widths as multiples of the pooled median distance. Zero on average for equal laws, and may be negative.
     Raises ValueError with fewer than two rows on a side.
