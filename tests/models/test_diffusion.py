@@ -16,7 +16,8 @@ from genalloy.models.diffusion import ContinuousData, Diffusion, DiscretisedData
 from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.mlp import MLP
 from genalloy.networks.unet import UNet
-from genalloy.samplers.diffusion import DDIM, AdamsBashforth, Ancestral, ProbabilityFlow
+from genalloy.samplers.ancestral import DDIM, Ancestral
+from genalloy.samplers.ode import AdamsBashforth, ProbabilityFlow
 
 
 def small(shape=(2,), *values, **named):
@@ -42,7 +43,7 @@ def test_score_and_velocity_follow_from_the_denoiser():
     log_p = (-0.5 * (x_t[:, None] - a[:, None, None] * means).square().sum(-1) / variance[:, None]).logsumexp(-1)
     (true,) = torch.autograd.grad(log_p.sum(), x_t)
     with torch.no_grad():
-        torch.testing.assert_close(part().score(x_t, t), true)
+        torch.testing.assert_close(part().noised_score(x_t, t), true)
         beta = (0.1 + 19.9 * t)[:, None]
         torch.testing.assert_close(part().velocity(x_t, t), -0.5 * beta * (x_t + true))
 
@@ -145,8 +146,8 @@ def test_self_test_passes_and_keeps_the_generator(part):
 
 def test_self_test_catches_a_wrong_sampler_and_a_coarse_solver():
     class Drifting(AdamsBashforth):
-        def _velocity(self, denoise, path, x, t):
-            return 1.02 * super()._velocity(denoise, path, x, t)
+        def _velocity(self, process, x, t):
+            return 1.02 * super()._velocity(process, x, t)
 
     findings = check_diffusion(small(sampler=Drifting(20)))
     assert any("order" in f.what for f in findings if not f.ok)

@@ -14,8 +14,10 @@ from genalloy.diffusion.paths import (
     VariancePreserving,
     expand_time,
 )
+from genalloy.diffusion.process import Process
 from genalloy.models.analytic import mixture_denoiser, mixture_log_density, mixture_sample
-from genalloy.samplers.diffusion import DDIM, AdamsBashforth, Ancestral, ProbabilityFlow
+from genalloy.samplers.ancestral import DDIM, Ancestral
+from genalloy.samplers.ode import AdamsBashforth, ProbabilityFlow
 from genalloy.solvers.ode import RungeKutta4
 
 PATHS = [LinearPath(), CosinePath(), VariancePreserving(), SubVariancePreserving(), VarianceExploding(), Karras()]
@@ -30,8 +32,7 @@ def denoiser(path):
 
 
 def run(sampler, path, noise):
-    first, last = path.time(torch.tensor(path.clip((-4.5, 6.0)), dtype=torch.float64)).tolist()
-    return sampler(denoiser(path), path, noise, (first, last))
+    return sampler(Process(denoiser(path), path, path.clip((-4.5, 6.0))), noise)
 
 
 @pytest.fixture
@@ -60,7 +61,8 @@ def test_adams_bashforth_needs_the_fewest_evaluations(noise):
 
 def test_adams_bashforth_starts_at_pure_noise():
     torch.manual_seed(0)
-    x = AdamsBashforth(20)(denoiser(LinearPath()), LinearPath(), torch.randn(50, 2, dtype=torch.float64), (1.0, 0.0))
+    ends = Process(denoiser(LinearPath()), LinearPath(), (-math.inf, math.inf))
+    x = AdamsBashforth(20)(ends, torch.randn(50, 2, dtype=torch.float64))
     assert torch.isfinite(x).all()
 
 

@@ -13,6 +13,11 @@ from .paths import Path as Path
 from .paths import SubVariancePreserving as SubVariancePreserving
 from .paths import VarianceExploding as VarianceExploding
 from .paths import VariancePreserving as VariancePreserving
+from .process import Process as Process
+from .process import process_of as process_of
+from .tabled import CosineBetas as CosineBetas
+from .tabled import LinearBetas as LinearBetas
+from .tabled import Tabled as Tabled
 from .times import LogisticLambda as LogisticLambda
 from .times import LogNormalSigma as LogNormalSigma
 from .times import Times as Times

@@ -211,48 +211,6 @@ class Karras(Path):
         return (torch.exp(-lam / self.rho) - low) / (high - low)
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 class Diffuses(Protocol):
     """What samplers and estimators ask of a diffusion beyond `denoise`: its path, its window, and its coordinates y.
 

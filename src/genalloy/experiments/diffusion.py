@@ -11,7 +11,9 @@ from genalloy.core.spec import Value
 from genalloy.data.dataset import Dataset
 from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.verdict import AllOf, Better
-from genalloy.samplers.diffusion import AdamsBashforth, Ancestral, Sampler
+from genalloy.samplers.ancestral import Ancestral
+from genalloy.samplers.ode import AdamsBashforth
+from genalloy.samplers.sampler import Sampler
 
 STEPS = {"quick": 800, "full": 30_000}
 

@@ -49,7 +49,7 @@ from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.lipschitz import LipschitzMLP
 from genalloy.networks.mlp import MLP
 from genalloy.networks.mlp import ResidualMLP as Critic
-from genalloy.samplers.diffusion import AdamsBashforth
+from genalloy.samplers.ode import AdamsBashforth
 from genalloy.solvers.divergence import ExactTrace, Hutchinson, TraceEstimator
 from genalloy.solvers.ode import Steps
 from genalloy.transforms.autoregressive import masked

@@ -83,7 +83,10 @@ def square_norm(x: Tensor, batch_dims: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Langevin(Kernel):
-    """Unadjusted Langevin, see the module. step_size: alpha, in squared units of x. noise=False: descent, no sampler."""
+    """Unadjusted Langevin, see the module. step_size: alpha, in squared units of x. noise=False: descent, no sampler.
+
+    A move to infinite energy (out of a bounded support) is not made; the share of moves made is what `run` calls accepted.
+    """
 
     steps: int = 60
     step_size: float = 0.01
@@ -93,12 +96,18 @@ class Langevin(Kernel):
     def run(self, energy: Energy, x: Tensor) -> Moved:
         spread = math.sqrt(self.step_size * self.temperature) if self.noise else 0.0
         x = x.detach()
+        value, gradient = slope(energy, x)
+        stayed = torch.zeros_like(value)
         for _ in range(self.steps):
-            value, gradient = slope(energy, x)
-            x = x - 0.5 * self.step_size * gradient
+            there = x - 0.5 * self.step_size * gradient
             if self.noise:
-                x = x + spread * torch.randn_like(x)
-        return Moved(x, torch.ones_like(value) if self.steps else x.new_ones(x.shape[:1]))
+                there = there + spread * torch.randn_like(x)
+            next_value, next_gradient = slope(energy, there)
+            # an infinite energy is no place of the support: such a move is not made
+            out = next_value == math.inf
+            x, gradient = (torch.where(rows(out, x), a, b) for a, b in ((x, there), (gradient, next_gradient)))
+            stayed = stayed + out
+        return Moved(x, 1 - stayed / max(self.steps, 1))
 
     def scaled(self, factor: float | Tensor) -> Langevin:
         return Langevin(self.steps, self.step_size * float(factor), self.temperature, self.noise)

@@ -34,3 +34,8 @@ from .mixture import Mixture as Mixture
 from .mixture import over_labels as over_labels
 from .ngram import NGram as NGram
 from .split import Split as Split
+from .steered import Classifier as Classifier
+from .steered import ClassifierFree as ClassifierFree
+from .steered import Inpainting as Inpainting
+from .steered import Rule as Rule
+from .steered import Steered as Steered

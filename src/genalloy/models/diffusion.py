@@ -15,6 +15,7 @@ levels of [-1, 1], counting measure, with the exact categorical
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,11 +31,15 @@ from genalloy.core.part import Part
 from genalloy.core.spec import Value
 from genalloy.diffusion.parameterisations import Edm, Parameterisation, level_log_probs
 from genalloy.diffusion.paths import LinearPath, Path, Window, expand_time
+from genalloy.diffusion.process import Process
 from genalloy.estimators.variational_bound import VariationalBound
 from genalloy.models.analytic import Checked, self_test
-from genalloy.samplers.diffusion import AdamsBashforth, Sampler
+from genalloy.samplers.ode import AdamsBashforth
+from genalloy.samplers.sampler import Sampler
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+SLACK = 1e-3
+"""Rounding of lambda at the ends of the window, in single precision."""
 
 
 class DataLikelihood(Value):
@@ -188,9 +193,11 @@ class Diffusion(Part):
     """p(x | c) by denoising.
 
     network: (x, c_noise, *context) -> (\\*B, \\*E, parameterisation.width), with ``inputs = (event_shape, (), *context_shapes)``.
-    sampler: (denoise, path, noise, span) -> x. estimator: (distribution, x) -> Evidence, what density() returns.
+    sampler: (process, noise) -> x. estimator: (distribution, x) -> Evidence, what density() returns. The window of lambda is the
+    observation's, as far as the path reaches, or the path's own where it is a table.
 
-    Raises ValueError where the parameterisation is singular on the path.
+    Raises ValueError where the parameterisation is singular on the path, and warns where the sampler uses D itself and the
+    parameterisation multiplies the network's errors in it (1/alpha at the noisy end).
     """
 
     shift: Tensor
@@ -214,6 +221,7 @@ class Diffusion(Part):
         self.sampler, self.estimator = sampler, estimator
         self.context_shapes = tuple(getattr(network, "inputs", ())[2:])
         self.window, self.levels = path.clip(observation.window), getattr(observation, "levels", 0)
+        _warn_of_amplification(self)
         shift, scale = observation.affine(self.event_shape)
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
@@ -242,7 +250,7 @@ class Diffusion(Part):
 
 
 class DiffusionDistribution(Distribution):
-    """See :class:`Diffusion`. `denoise`, `score` and `velocity` speak in the coordinates y = embed(x)."""
+    """See :class:`Diffusion`. `denoise`, `noised_score` and `velocity` speak in the coordinates y = embed(x), `score` in x."""
 
     has_rsample = False
 
@@ -264,7 +272,14 @@ class DiffusionDistribution(Distribution):
         dims = len(self.event_shape)
         times = expand_time(t, x_t, dims)
         low, high = self.window
-        level = -0.25 * self.path.lam(times).clamp(low, high).reshape(x_t.shape[: x_t.dim() - dims])
+        lam = self.path.lam(times)
+        outside = torch.maximum(low - lam, lam - high).max() if lam.numel() else lam.sum()
+        if float(outside) > SLACK:
+            raise ValueError(
+                f"a time has lambda outside the window ({low:.3g}, {high:.3g}) by {float(outside):.3g}: the network has not seen such "
+                "noise; ask for times inside, or give the observation a wider window"
+            )
+        level = -0.25 * lam.clamp(low, high).reshape(x_t.shape[: x_t.dim() - dims])
         output = self.part.network(both((x_t / self.path.scale(times), level), self.context))
         return output.reshape(*x_t.shape, -1) + self.part.offset, times
 
@@ -280,9 +295,15 @@ class DiffusionDistribution(Distribution):
         flat = x_t.new_zeros((*x_t.shape, self.part.levels))
         return level_log_probs(flat if logits is None else logits, x_t, self.path, times)
 
-    def score(self, x_t: Tensor, t: Tensor | None = None) -> Tensor:
-        r"""grad log p_t(x_t) = (alpha D - x_t) / sigma^2; by default at the data's edge of the window."""
-        t = self.path.time(x_t.new_tensor(self.window[1])) if t is None else t
+    def score(self, x: Tensor) -> Tensor:
+        r"""grad log p(x) in the units of x, smoothed as much as the data's edge of the window; the chain rule through embed(x)."""
+        t = self.path.time(torch.tensor(self.window[1], dtype=torch.float64)).to(x)
+        y, _ = self.embed(x)
+        alpha = self.path.alpha(t)
+        return self.noised_score(alpha * y, t) * alpha / self.part.scale
+
+    def noised_score(self, x_t: Tensor, t: Tensor) -> Tensor:
+        r"""grad log p_t(x_t) = (alpha D - x_t) / sigma^2, in the coordinates in which the path acts."""
         times = expand_time(t, x_t, len(self.event_shape))
         return (self.path.alpha(times) * self.denoise(x_t, t) - x_t) / self.path.sigma(times).square()
 
@@ -300,11 +321,39 @@ class DiffusionDistribution(Distribution):
         x = self.rsample(sample_shape)
         return x, self.density(x).estimated(f"own sample of {self.part.sampler!r}")
 
+    @property
+    def process(self) -> Process:
+        """What the sampler runs."""
+        return Process(self.denoise, self.path, self.window, len(self.event_shape))
+
     @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        return self.sampled(self.process, sample_shape)
+
+    def sampled(self, process: Process, sample_shape: Shape) -> Tensor:
+        """Data from the part's sampler run on a process: this one, or one that a rule steers."""
         shift = self.part.shift
         shape = (*sample_shape, *self.batch_shape, *self.event_shape)
         noise = torch.randn(shape, dtype=shift.dtype, device=shift.device)
-        span = self.path.time(torch.tensor(self.window, dtype=torch.float64))
-        y = self.part.sampler(self.denoise, self.path, noise, tuple(span.tolist())) / self.path.alpha(span[1]).to(noise)
+        last = torch.tensor(process.span[1], dtype=torch.float64)
+        y = self.part.sampler(process, noise) / process.path.alpha(last).to(noise)
         return self.observation.finish(y, shift, self.part.scale)
+
+
+AMPLIFIED = 20.0
+"""|c_out| beyond which an error of the network is seen in samples: with eps on the variance-preserving path 90, with v 1."""
+
+
+def _warn_of_amplification(part: Diffusion) -> None:
+    lam = torch.tensor(part.window, dtype=torch.float64)
+    factor = (
+        float(part.parameterisation.pair(part.path, part.path.time(lam))[1].abs().max())
+        if part.parameterisation.width == 1
+        else 1.0
+    )
+    if part.sampler.amplifies and factor > AMPLIFIED:
+        warnings.warn(
+            f"{part.parameterisation!r} on {part.path!r} multiplies an error of the network by up to {factor:.0f} in the denoised point, "
+            f"which {part.sampler!r} uses itself; use V(), Velocity() or Edm(), or DDIM(), whose steps weigh it by alpha",
+            stacklevel=3,
+        )

@@ -7,6 +7,7 @@ With the weight ``Likelihood()`` the value is minus the variational bound up to 
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +23,9 @@ from genalloy.objectives.objective import Objective, Play
 class DenoisingScoreMatching(Objective):
     """Mean over the batch, one stratified time a row; nats with the weight Likelihood().
 
-    Works on a Diffusion and through fixed preprocessing around it. Warns where low noise is starved (x0 prediction with
-    unit weight): samples are fine, and the likelihood can be ten nats off.
+    Works on a Diffusion and through fixed preprocessing around it. The noised batch and its denoised points are kept in the play, so
+    that summed terms share one evaluation. Warns where an end of the window is starved (x0 prediction with unit weight of its clean
+    end, the score on a variance-exploding path of its noisy one): samples are fine, and the likelihood can be ten nats off.
     """
 
     needs = ("denoise",)
@@ -35,34 +37,59 @@ class DenoisingScoreMatching(Objective):
     def check(self, play: Play) -> None:
         super().check(play)
         part = play.reach("denoise").distribution.part
-        share = _share_at_low_noise(self, part.parameterisation, part.path, part.window)
-        if share < 0.01:
-            warnings.warn(
-                f"{self.weight!r} with {part.parameterisation!r} gives low noise levels {share:.0e} of the weight that a "
-                "likelihood needs: samples look fine and the likelihood can be ten nats off; use weight=Likelihood(), or regress "
-                "the output of Edm(), V() or Velocity()",
-                stacklevel=2,
-            )
+        for end, share in _shares(self, part.parameterisation, part.path, part.window).items():
+            if share < 0.01:
+                warnings.warn(
+                    f"{self.weight!r} with {part.parameterisation!r} on {part.path!r} gives {end} noise levels {share:.0e} of the weight "
+                    "that a likelihood needs: samples look fine and the likelihood can be ten nats off; use weight=Likelihood(), or "
+                    "regress the output of Edm(), V() or Velocity()",
+                    stacklevel=2,
+                )
 
     def forward(self, play: Play) -> Tensor:
-        distribution, x, _ = play.reach("denoise")
-        y, _ = distribution.embed(x)
-        path, dims = distribution.path, len(distribution.event_shape)
-        lead = y.shape[: y.dim() - dims]
-        u = stratified(lead.numel(), y).reshape(lead)
-        lam, density = self.times.quantile(u, path, distribution.window)
-        t = path.time(lam)
-        x_t = path.noised(y, torch.randn_like(y), expand_time(t, y, dims))
-        error = sum_event((distribution.denoise(x_t, t) - y).square(), dims)
-        return (self.weight(lam, density, distribution.part.parameterisation.unit_weight(path, t)) * error).mean()
+        noised = noised_batch(play, self.times)
+        unit = play.reach("denoise").distribution.part.parameterisation.unit_weight(noised.path, noised.t)
+        return (self.weight(noised.lam, noised.density, unit) * noised.error).mean()
 
 
-def _share_at_low_noise(objective: DenoisingScoreMatching, head: Parameterisation, path: Path, window: Window) -> float:
-    """Weight at the window's clean end over the bound's own, relative to lambda = 0."""
+class NoisedBatch(NamedTuple):
+    r"""One noised evaluation: y, eps, x_t and D (\*B, \*E); lambda, its density, t and |D - y|^2 (\*B)."""
+
+    path: Path
+    y: Tensor
+    eps: Tensor
+    x_t: Tensor
+    clean: Tensor
+    lam: Tensor
+    density: Tensor
+    t: Tensor
+    error: Tensor
+
+
+def noised_batch(play: Play, times: Times) -> NoisedBatch:
+    """The play's batch at one stratified time a row, denoised once for all terms that ask for these times."""
+    return play.once(("noised", times), lambda: _noised(play, times))
+
+
+def _noised(play: Play, times: Times) -> NoisedBatch:
+    distribution, x, _ = play.reach("denoise")
+    y, _ = distribution.embed(x)
+    path, dims = distribution.path, len(distribution.event_shape)
+    lead = y.shape[: y.dim() - dims]
+    lam, density = times.quantile(stratified(lead.numel(), y).reshape(lead), path, distribution.window)
+    t, eps = path.time(lam), torch.randn_like(y)
+    x_t = path.noised(y, eps, expand_time(t, y, dims))
+    clean = distribution.denoise(x_t, t)
+    return NoisedBatch(path, y, eps, x_t, clean, lam, density, t, sum_event((clean - y).square(), dims))
+
+
+def _shares(objective: DenoisingScoreMatching, head: Parameterisation, path: Path, window: Window) -> dict[str, float]:
+    """Weight at either end of the window over the bound's own, relative to lambda = 0."""
     u = torch.tensor([0.5], dtype=torch.float64)
-    shares = []
-    for lam in (min(max(0.0, window[0]), window[1]), window[1]):
+
+    def over_bound(lam: float) -> float:
         level = torch.full_like(u, lam)
-        unit = head.unit_weight(path, path.time(level))
-        shares.append(float(objective.weight(level, u, unit) / torch.exp(2 * level)))
-    return shares[1] / shares[0]
+        return float(objective.weight(level, u, head.unit_weight(path, path.time(level))) / torch.exp(2 * level))
+
+    middle = over_bound(min(max(0.0, window[0]), window[1]))
+    return {"low": over_bound(window[1]) / middle, "high": over_bound(window[0]) / middle}

@@ -18,7 +18,7 @@ from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.unet import UNet
 from genalloy.objectives.objective import Objective
 from genalloy.objectives.score import DenoisingScoreMatching
-from genalloy.samplers.diffusion import Ancestral
+from genalloy.samplers.ancestral import Ancestral
 
 
 def denoiser(inputs: Shapes, per_element: int, channels: int, width: int) -> nn.Module:

@@ -48,6 +48,7 @@ MODULES: dict[str, dict[str, str]] = {
         "models.mixture": "Conditioned Mixture",
         "models.ngram": "NGram",
         "models.split": "Split",
+        "models.steered": "Classifier Inpainting Steered",
     },
     "networks": {
         "networks.attention": "AttentionNet Blocks GatedAttention GatedConvolution",
@@ -119,6 +120,7 @@ VALUES: dict[str, dict[str, str]] = {
     "diffusion": {
         "diffusion.parameterisations": "Edm Eps Levels Score V Velocity X0",
         "diffusion.paths": "CosinePath Karras LinearPath SubVariancePreserving VarianceExploding VariancePreserving",
+        "diffusion.tabled": "CosineBetas LinearBetas",
         "diffusion.times": "LogNormalSigma LogisticLambda UniformLambda UniformTime",
         "diffusion.weights": "Likelihood MinSnr Tilted Unit",
     },
@@ -150,6 +152,7 @@ VALUES: dict[str, dict[str, str]] = {
         "models.completion": "Enumerated ImportanceResampled",
         "models.diffusion": "ContinuousData DiscretisedData",
         "models.linear_prediction": "EvenGrid MuLawGrid",
+        "models.steered": "ClassifierFree",
     },
     "networks": {
         "networks.attention": "AttentionConfig",
@@ -177,7 +180,12 @@ VALUES: dict[str, dict[str, str]] = {
         "recipes.composition": "Encoded Labels",
     },
     "samplers": {
-        "samplers.diffusion": "AdamsBashforth Ancestral DDIM ProbabilityFlow",
+        "samplers.ancestral": "Ancestral DDIM",
+        "samplers.ode": "AdamsBashforth ProbabilityFlow",
+        "samplers.predictor_corrector": "Corrector PredictorCorrector",
+        "samplers.sde": "EulerMaruyama",
+        "samplers.spacing": "EvenLambda EvenRoot EvenTime",
+        "samplers.wrappers": "OnPath",
     },
     "solvers": {
         "solvers.adjoint": "Adjoint Backpropagated Checkpointed",

@@ -1,0 +1,50 @@
+r"""Samplers of the reverse-time SDE (Song et al., 2021, arXiv:2011.13456), :math:`dx = f x\,dt - g^2 \nabla\log p_t\,dt + g\,d\bar w`.
+
+The path gives :math:`f = \alpha'/\alpha` and :math:`g^2 = 2\sigma\sigma' - 2 f \sigma^2`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from genalloy.diffusion.process import Process
+from genalloy.samplers.sampler import Sampler
+from genalloy.samplers.spacing import EvenLambda, Spacing
+
+
+class Predictor(Sampler):
+    """A sampler that takes one step at a time, so that a corrector can stand between two."""
+
+    steps: int
+    spacing: Spacing
+
+    @abstractmethod
+    def step(self, process: Process, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """x_s from x_t, s < t."""
+
+    def __call__(self, process: Process, noise: Tensor) -> Tensor:
+        x = process.start(noise)
+        for t, s in pairwise(self.spacing(process, self.steps).to(noise.device)):
+            x = self.step(process, x, t, s)
+        return x
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(Predictor):
+    """The first-order scheme; weak error of order one, many steps."""
+
+    steps: int = 200
+    spacing: Spacing = EvenLambda()
+
+    def step(self, process: Process, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        path = process.path
+        (alpha_rate, sigma_rate), alpha, sigma = path.rates(t), path.alpha(t), path.sigma(t)
+        f, h = alpha_rate / alpha, t - s
+        variance = (2 * sigma * sigma_rate - 2 * f * sigma.square()).clamp(min=0) * h
+        moved = x - (f * h).to(x) * x + variance.to(x) * process.score(x, t)
+        return moved + variance.sqrt().to(x) * torch.randn_like(x)
