@@ -76,9 +76,12 @@ def test_hutchinson_agrees_within_its_error():
     with torch.no_grad():
         exact = ProbabilityFlowLikelihood(8)(part(), x)
         guess = ProbabilityFlowLikelihood(8, exact=0, probes=64)(part(), x)
-    assert exact.stderr is None and "exact trace" in exact.how and "64 Rademacher probes" in guess.how
-    gap = (guess.value - exact.value) / guess.stderr
-    assert 0.3 < gap.square().mean().sqrt() < 2.0
+    assert "exact trace" in exact.how and "64 Rademacher probes" in guess.how
+    assert exact.stderr is not None and "solver error up to" in exact.how
+    # the same solver on both sides: what differs is the trace, whose error is added in quadrature
+    probes = (guess.stderr.square() - exact.stderr.square()).clamp(min=1e-12).sqrt()
+    gap = (guess.value - exact.value) / probes
+    assert 0.2 < gap.square().median().sqrt() < 2.0
 
 
 @pytest.mark.parametrize("path", PATHS, ids=repr)

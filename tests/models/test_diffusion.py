@@ -131,7 +131,7 @@ def test_labels():
 @pytest.mark.parametrize(
     "part",
     [
-        small((3,), path=CosinePath(), sampler=Ancestral(20)),
+        small((3,), path=CosinePath(), sampler=Ancestral(50)),
         small((2, 2), DiscretisedData(4), parameterisation=Levels(4), path=VariancePreserving()),
     ],
     ids=["reals", "levels"],

@@ -92,7 +92,8 @@ def test_ancestral_step_is_the_forward_posterior():
     torch.manual_seed(0)
     path, t, s, y = VariancePreserving(), torch.tensor(0.6).double(), torch.tensor(0.4).double(), 0.7
     x = torch.full((200000,), 0.3, dtype=torch.float64)
-    found = Ancestral(1)(lambda x, t: torch.full_like(x, y), path, x / path.scale(t), (float(t), float(s)))
+    process = Process(lambda x, t: torch.full_like(x, y), path, (float(path.lam(t)), float(path.lam(s))), 0)
+    found = Ancestral(1)(process, x / path.scale(t))
     a_t, a_s, v_t, v_s = path.alpha(t), path.alpha(s), path.sigma(t) ** 2, path.sigma(s) ** 2
     ratio = a_t / a_s
     noise = v_t - ratio**2 * v_s

@@ -1,7 +1,7 @@
 r"""What a sampler is given: a denoiser on a path, the window it was trained in, and the shape of its events.
 
-:math:`\hat\epsilon = (x_t - \alpha D)/\sigma` and :math:`\nabla \log p_t = (\alpha D - x_t)/\sigma^2` follow from the denoiser D. Guidance,
-inpainting and conditioning are functions from process to process (:mod:`genalloy.models.steered`).
+From the denoiser D follow :math:`\hat\epsilon = (x_t - \alpha D)/\sigma` and :math:`\nabla \log p_t = (\alpha D - x_t)/\sigma^2`.
+Guidance, inpainting and conditioning are functions from process to process (:mod:`genalloy.models.steered`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Process:
     r"""A reverse process: x_t (\*B, \*E), t broadcastable to (\*B).
 
     denoise: E[y | x_t]. path: alpha and sigma. window: lambda at the noisy and at the clean end. event_dims: axes of an event.
-    transition: (x_t, t, s) -> x_s of a model that learned its own steps (a variance, a generator), None where steps follow from the
-    denoiser alone.
+    transition: (x_t, t, s) -> x_s of a model that learned its own steps (a variance, a generator), None where steps follow from
+    the denoiser alone.
     """
 
     denoise: Denoiser

@@ -1,7 +1,8 @@
 r"""Discrete schedules as paths: a table of :math:`\bar\alpha_i`, i = 1..T, at times :math:`t = i/T`, variance preserving.
 
-Between two entries :math:`\lambda = \tfrac12 \log(\bar\alpha/(1 - \bar\alpha))` is linear in t, so lambda(t) and its inverse are exact at
-every entry and everywhere between: no rounding to a table. The window is the table's own: lambda at t = 1/T and at t = 1.
+Between entries :math:`\lambda = \tfrac12 \log(\bar\alpha/(1 - \bar\alpha))` is linear in t, so lambda(t) and its inverse are
+exact
+at every entry and everywhere between: no rounding to a table. The window is the table's own: lambda at t = 1/T and at t = 1.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class LinearBetas(Tabled):
 
 @dataclass(frozen=True)
 class CosineBetas(Tabled):
-    """alpha-bar_i = f(i)/f(0), f = cos^2((i/T + s)/(1 + s) pi/2), beta at most 0.999 (Nichol & Dhariwal, 2021, arXiv:2102.09672)."""
+    """alpha-bar_i = f(i)/f(0), f = cos^2((i/T + s)/(1 + s) pi/2), beta <= 0.999 (Nichol & Dhariwal, 2021, arXiv:2102.09672)."""
 
     steps: int = 1000
     offset: float = 0.008

@@ -155,7 +155,7 @@ def _sampling(real: Any) -> list[Checked]:
         return _random_sampling(real)
     noise, process = torch.randn(400, DIMS, dtype=torch.float64), real().process
     exact, sampler = ProbabilityFlow(RungeKutta4(), 120)(process, noise), real.sampler
-    errors = [_rms(_with_steps(sampler, n)(process, noise) - exact) for n in (sampler.steps, 40, 80)]
+    errors = [_rms(_with_steps(sampler, n)(process, noise) - exact) for n in (_steps(sampler), 40, 80)]
     slope = math.log2(max(errors[1], 1e-12) / max(errors[2], 1e-12))
     fine = errors[2] < 1e-7 or slope > sampler.order - 0.4
     return [
@@ -177,6 +177,10 @@ def _random_sampling(real: Any) -> list[Checked]:
         Checked(f"{name}: share of a Gaussian among samples, largest error", shares, "< 0.04", shares < 0.04),
         Checked(f"{name}: mean log-density of samples less the law's own, nats", gap, "0 +- 0.25", abs(gap) < 0.25),
     ]
+
+
+def _steps(sampler: Any) -> int:
+    return sampler.steps if hasattr(sampler, "steps") else _steps(sampler.sampler)
 
 
 def _with_steps(sampler: Any, steps: int) -> Sampler:

@@ -276,8 +276,8 @@ class DiffusionDistribution(Distribution):
         outside = torch.maximum(low - lam, lam - high).max() if lam.numel() else lam.sum()
         if float(outside) > SLACK:
             raise ValueError(
-                f"a time has lambda outside the window ({low:.3g}, {high:.3g}) by {float(outside):.3g}: the network has not seen such "
-                "noise; ask for times inside, or give the observation a wider window"
+                f"a time has lambda outside the window ({low:.3g}, {high:.3g}) by {float(outside):.3g}: the network has not "
+                "seen such noise; ask for times inside, or give the observation a wider window"
             )
         level = -0.25 * lam.clamp(low, high).reshape(x_t.shape[: x_t.dim() - dims])
         output = self.part.network(both((x_t / self.path.scale(times), level), self.context))
@@ -296,7 +296,8 @@ class DiffusionDistribution(Distribution):
         return level_log_probs(flat if logits is None else logits, x_t, self.path, times)
 
     def score(self, x: Tensor) -> Tensor:
-        r"""grad log p(x) in the units of x, smoothed as much as the data's edge of the window; the chain rule through embed(x)."""
+        r"""grad log p(x) in the units of x, smoothed as much as the window's edge at the data; the chain rule through
+        embed(x)."""
         t = self.path.time(torch.tensor(self.window[1], dtype=torch.float64)).to(x)
         y, _ = self.embed(x)
         alpha = self.path.alpha(t)
@@ -353,7 +354,8 @@ def _warn_of_amplification(part: Diffusion) -> None:
     )
     if part.sampler.amplifies and factor > AMPLIFIED:
         warnings.warn(
-            f"{part.parameterisation!r} on {part.path!r} multiplies an error of the network by up to {factor:.0f} in the denoised point, "
+            f"{part.parameterisation!r} on {part.path!r} multiplies an error of the network by up to {factor:.0f} in the "
+            f"denoised point, "
             f"which {part.sampler!r} uses itself; use V(), Velocity() or Edm(), or DDIM(), whose steps weigh it by alpha",
             stacklevel=3,
         )

@@ -32,7 +32,7 @@ class Rule(ABC):
 
 @dataclass(frozen=True)
 class ClassifierFree(Value, Rule):
-    """D + scale (D(c) - D(null)): away from what the model says without the context (Ho & Salimans, 2022, arXiv:2207.12598).
+    """D + scale (D(c) - D(null)): away from what the model says without context (Ho & Salimans, 2022, arXiv:2207.12598).
 
     scale: 0 for the model itself. null: the value that stands for no context, as the model was trained with.
     """
@@ -53,7 +53,8 @@ class ClassifierFree(Value, Rule):
 class Classifier(Module, Rule):
     r"""D + scale sigma^2/alpha grad log p(y | x_t) (Dhariwal & Nichol, 2021, arXiv:2105.05233).
 
-    network: (x_t / sqrt(alpha^2 + sigma^2), lambda (\*B)) -> logits (\*B, classes), trained on noised data. label: y, 0..classes-1.
+    network: (x_t / sqrt(alpha^2 + sigma^2), lambda (\*B)) -> logits (\*B, classes), trained on noised data. label: y,
+    0..classes-1.
     """
 
     def __init__(self, network: nn.Module, label: int, scale: float = 1.0) -> None:
@@ -75,7 +76,8 @@ class Classifier(Module, Rule):
 
 
 class Inpainting(Module, Rule):
-    r"""Known entries are replaced by what they are: D = known where `mask` is true (after Lugmayr et al., 2022, arXiv:2201.09865).
+    r"""Known entries are replaced by what they are: D = known where `mask` is true (after Lugmayr et al., 2022,
+    arXiv:2201.09865).
 
     known, mask: of the event shape, in the data's units. The known part of x_t is noised along with the rest.
     """
@@ -100,7 +102,8 @@ class Inpainting(Module, Rule):
 
 
 class Steered(Part):
-    """A diffusion under a rule; samples only, with density NONE. part: a Diffusion. rule: ClassifierFree, Classifier, Inpainting."""
+    """A diffusion under a rule; samples only, with density NONE. part: a Diffusion. rule: ClassifierFree, Classifier,
+    Inpainting."""
 
     def __init__(self, part: nn.Module, rule: Any) -> None:
         super().__init__()

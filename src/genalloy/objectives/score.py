@@ -23,9 +23,10 @@ from genalloy.objectives.objective import Objective, Play
 class DenoisingScoreMatching(Objective):
     """Mean over the batch, one stratified time a row; nats with the weight Likelihood().
 
-    Works on a Diffusion and through fixed preprocessing around it. The noised batch and its denoised points are kept in the play, so
-    that summed terms share one evaluation. Warns where an end of the window is starved (x0 prediction with unit weight of its clean
-    end, the score on a variance-exploding path of its noisy one): samples are fine, and the likelihood can be ten nats off.
+    Works on a Diffusion and through fixed preprocessing around it. The noised batch and its denoised points are kept in the
+    play, so
+    that summed terms share one evaluation. Warns where an end of the window is starved (x0 prediction with unit weight of its
+    clean end, the score on a variance-exploding path of its noisy one): samples are fine, and the likelihood can be ten nats off.
     """
 
     needs = ("denoise",)
@@ -40,8 +41,10 @@ class DenoisingScoreMatching(Objective):
         for end, share in _shares(self, part.parameterisation, part.path, part.window).items():
             if share < 0.01:
                 warnings.warn(
-                    f"{self.weight!r} with {part.parameterisation!r} on {part.path!r} gives {end} noise levels {share:.0e} of the weight "
-                    "that a likelihood needs: samples look fine and the likelihood can be ten nats off; use weight=Likelihood(), or "
+                    f"{self.weight!r} with {part.parameterisation!r} on {part.path!r} gives {end} noise levels {share:.0e} "
+                    f"of the weight "
+                    "that a likelihood needs: samples look fine and the likelihood can be ten nats off; use "
+                    "weight=Likelihood(), or "
                     "regress the output of Edm(), V() or Velocity()",
                     stacklevel=2,
                 )

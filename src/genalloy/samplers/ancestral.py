@@ -53,7 +53,8 @@ class DDIM(Sampler):
 
 @dataclass(frozen=True)
 class Ancestral(Sampler):
-    """The reverse chain that the discrete variational bound is about; a process with steps of its own (`transition`) takes them."""
+    """The reverse chain that the discrete variational bound is about; a process with steps of its own (`transition`) takes
+    them."""
 
     steps: int = 100
     spacing: Spacing = EvenTime()

@@ -1,4 +1,5 @@
-"""Predictor-corrector sampling (Song et al., 2021, arXiv:2011.13456): Langevin steps at every noise level the predictor reaches."""
+"""Predictor-corrector sampling (Song et al., 2021, arXiv:2011.13456): Langevin steps at every noise level the predictor
+reaches."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from genalloy.samplers.sde import EulerMaruyama, Predictor
 
 @dataclass(frozen=True)
 class Corrector(Value):
-    r"""Langevin steps :math:`x + \epsilon\,\nabla\log p_t + \sqrt{2\epsilon}\,\xi`, :math:`\epsilon = 2 (r\,|\xi| / |\nabla\log p_t|)^2`.
+    r"""Langevin steps :math:`x + \epsilon\,\nabla\log p_t + \sqrt{2\epsilon}\,\xi`, :math:`\epsilon = 2 (r\,|\xi| / |\nabla\log
+    p_t|)^2`.
 
     snr: r; the norms are means over the batch of norms of events, so the step is one for all rows. steps: at each level.
     """

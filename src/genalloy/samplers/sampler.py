@@ -13,8 +13,8 @@ from genalloy.diffusion.process import Process
 class Sampler(Value, ABC):
     r"""sampler(process, noise): unit normal noise (\*B, \*E) carried to x at the process's last time.
 
-    order: of the error in the step size, 0 for random samplers. amplifies: whether a step uses D itself, whose error at the noisy end
-    is the network's times |c_out|.
+    order: of the error in the step size, 0 for random samplers. amplifies: whether a step uses D itself, whose error at the
+    noisy end is the network's times |c_out|.
     """
 
     order: int = 0

@@ -1,4 +1,5 @@
-r"""Samplers of the reverse-time SDE (Song et al., 2021, arXiv:2011.13456), :math:`dx = f x\,dt - g^2 \nabla\log p_t\,dt + g\,d\bar w`.
+r"""Samplers of the reverse-time SDE (Song et al., 2021, arXiv:2011.13456), :math:`dx = f x\,dt - g^2 \nabla\log p_t\,dt +
+g\,d\bar w`.
 
 The path gives :math:`f = \alpha'/\alpha` and :math:`g^2 = 2\sigma\sigma' - 2 f \sigma^2`.
 """
