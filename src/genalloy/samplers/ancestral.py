@@ -38,7 +38,7 @@ class DDIM(Sampler):
 
     steps: int = 50
     eta: float = 0.0
-    spacing: Spacing = EvenTime()
+    spacing: Spacing = EvenTime()  # noqa: RUF009
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -57,7 +57,7 @@ class Ancestral(Sampler):
     them."""
 
     steps: int = 100
-    spacing: Spacing = EvenTime()
+    spacing: Spacing = EvenTime()  # noqa: RUF009
 
     def __call__(self, process: Process, noise: Tensor) -> Tensor:
         x = process.start(noise)

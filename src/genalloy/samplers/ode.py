@@ -25,7 +25,7 @@ class AdamsBashforth(Sampler):
     """Second order, one evaluation a step, exact where the velocity is constant; the default."""
 
     steps: int = 20
-    spacing: Spacing = EvenTime()
+    spacing: Spacing = EvenTime()  # noqa: RUF009
 
     order = 2
     amplifies = True

@@ -40,7 +40,7 @@ class EulerMaruyama(Predictor):
     """The first-order scheme; weak error of order one, many steps."""
 
     steps: int = 200
-    spacing: Spacing = EvenLambda()
+    spacing: Spacing = EvenLambda()  # noqa: RUF009
 
     def step(self, process: Process, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         path = process.path
