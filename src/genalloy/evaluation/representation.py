@@ -125,29 +125,21 @@ def untrained(model: nn.Module, seed: int, x: Tensor | None = None) -> nn.Module
     Built again from its spec under the seed; `x` (N, *E) goes to the data-dependent initialisation where there is one.
     Raises ValueError where the composition cannot be written as a spec.
     """
-    stream = Stream(model)
     spec, tensors = to_spec(model)
-    stream.enter()
-    seed_all(seed, -5)
-    try:
+    with Stream(model):
+        seed_all(seed, -5)
         twin: Any = construct(spec, tensors)
         if x is not None and hasattr(twin, "initialise"):
             with torch.no_grad():
                 twin.initialise(x, None)
-    finally:
-        stream.leave()
     return twin.eval()
 
 
 def random_encoder(dataset: Dataset, size: int, seed: int) -> Encoder:
     """An untrained network with `size` outputs: two convolutions and a dense layer for pictures, else two dense layers."""
-    stream = Stream(torch.float32)
-    stream.enter()
-    seed_all(seed, -5)
-    try:
+    with Stream(torch.float32):
+        seed_all(seed, -5)
         return Body(dataset.space.shape, size, *scale_of(dataset.train)).eval()
-    finally:
-        stream.leave()
 
 
 def representation_panel(

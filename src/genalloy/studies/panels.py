@@ -31,7 +31,6 @@ from genalloy.evaluation.outliers import foreign, outlier_panel, outlier_sets
 from genalloy.evaluation.representation import probe, representation_panel, untrained
 from genalloy.models.mixture import over_labels
 from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
-from genalloy.runs.identity import hash_of
 from genalloy.runs.labels import conditional, context_of, drawn_labels, label_law
 from genalloy.runs.score import Estimator, encode, minus_energy, sample, score
 from genalloy.runs.sequences import cells_with_steps, step_cell
@@ -164,6 +163,11 @@ class Evaluation:
         lengths = self.dataset.drawn_lengths(self.asked.samples, self.seed)
         return spend(lambda: sample(self.model, self.asked.samples, seed=self.seed, context=labels, lengths=lengths))
 
+    @cached_property
+    def reference(self) -> Reference | Missing:
+        """The rows that the memorisation scores are relative to, in the feature space."""
+        return reference(self.dataset, self.features)
+
     @property
     def drawn(self) -> Tensor:
         return self.sampling.made
@@ -207,18 +211,7 @@ def generation_panel(it: Evaluation) -> Cells:
 
 def memorisation_panel(it: Evaluation) -> Cells:
     """Samples against training rows, beside held-out rows."""
-    return cells_of(memorisation(it.dataset, it.drawn, it.features, it.seed, reference_of(it.dataset, it.features)))
-
-
-_REFERENCES: dict[tuple[int, str], tuple[Features, Reference | Missing]] = {}
-
-
-def reference_of(dataset: Dataset, features: Features) -> Reference | Missing:
-    """What all rows of a memorisation table share, made once in a process; the features are kept so that their id is theirs."""
-    key = (id(features), hash_of(dataset.test))
-    if key not in _REFERENCES:
-        _REFERENCES[key] = features, reference(dataset, features)
-    return _REFERENCES[key][1]
+    return cells_of(memorisation(it.dataset, it.drawn, it.features, it.seed, it.reference))
 
 
 def probe_panel(it: Evaluation) -> Cells:

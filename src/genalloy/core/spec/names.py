@@ -126,9 +126,6 @@ VALUES: dict[str, dict[str, str]] = {
         "estimators.probability_flow": "ProbabilityFlowLikelihood",
         "estimators.variational_bound": "VariationalBound",
     },
-    "evaluation": {
-        "evaluation.robustness": "L2 LInfinity PGD",
-    },
     "experiments": {
         "experiments.diffusion": "SampledWith",
         "experiments.families": "BoundWith",
