@@ -22,10 +22,11 @@ from torch import Tensor
 
 from genalloy.core.evidence import Kind
 from genalloy.core.moments import RESOLUTION, mean_and_scale
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
 from genalloy.evaluation.independent_marginals import Score, independent_entries
-from genalloy.evaluation.metric import Missing, Result, mean_of
+from genalloy.evaluation.metric import mean_of
 
 SQUEEZE = 0.01
 TEST_DRAWS = 8
@@ -45,7 +46,7 @@ class Baseline:
 
     name: str
     kind: Kind
-    nats: Result
+    nats: Number
 
 
 def baselines(dataset: Dataset, seed: int = 0) -> list[Baseline]:
@@ -75,14 +76,14 @@ def _density(name: str, fit: Fit, dataset: Dataset, seed: int, logit: bool) -> B
     rows = len(dataset.train) + len(dataset.validation)
     reason = _refusal(name, rows, dataset.space.dims)
     if reason:
-        return Baseline(name, kind, Missing(reason))
+        return Baseline(name, kind, absent(reason))
     warp = partial(_warp, grid, dataset.space.levels if logit else None, torch.Generator().manual_seed(seed))
     copies = TRAIN_DRAWS if discrete and rows <= FEW_ROWS else 1
     train, validation = (warp(part.flatten(1).double().repeat(copies, 1))[0] for part in (dataset.train, dataset.validation))
     try:
         score = fit(train, validation, seed)
     except (ValueError, RuntimeError) as error:
-        return Baseline(name, kind, Missing(f"the fit failed: {str(error).partition('.')[0]}"))
+        return Baseline(name, kind, absent(f"the fit failed: {str(error).partition('.')[0]}"))
     test = dataset.test.flatten(1).double()
     draws = [score(w) + ladj for w, ladj in (warp(test) for _ in range(TEST_DRAWS if discrete else 1))]
     how = f"full covariance, fitted to {rows:,} rows" + (f", dequantised, mean of {TEST_DRAWS} draws" if discrete else "")

@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genalloy.core.schema import Number, absent
 from genalloy.evaluation.gaps import gaps
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Missing, Panel, mean_of, validate
+from genalloy.evaluation.metric import Panel, mean_of, validate
 
 BINS = 15
 FEWEST = 50
@@ -80,7 +81,7 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Reliability
 def calibration(logits: Tensor, labels: Tensor, seed: int = 0, bins: int = BINS) -> Panel:
     """Panel of KEYS for logits or log-probabilities (N, K) against labels (N,) int64; `nll` in nats.
 
-    Missing for fewer than 50 rows or rows with NaN. Raises ValueError for labels outside 0..K-1.
+    Absent for fewer than 50 rows or rows with NaN. Raises ValueError for labels outside 0..K-1.
     """
     # -inf is a legitimate log-probability of a class that was not the answer; NaN and +inf are not
     bad = validate(FEWEST, {"rows": torch.where(logits == -torch.inf, 0.0, logits)})
@@ -96,7 +97,7 @@ def calibration(logits: Tensor, labels: Tensor, seed: int = 0, bins: int = BINS)
         "accuracy": proportion(hits.mean().item(), len(hits), "share of rows whose most likely class is the label"),
         **_errors(confidence, hits, bins, seed),
         "brier": mean_of(brier, "sum over classes of (p - truth)^2, between 0 and 2"),
-        "nll": Missing(f"{wrong:,} of {len(nll):,} labels have probability 0") if wrong else mean_of(nll, "-log p(y | x), nats"),
+        "nll": absent(f"{wrong:,} of {len(nll):,} labels have probability 0") if wrong else mean_of(nll, "-log p(y | x), nats"),
     }
 
 
@@ -138,9 +139,9 @@ def _errors(confidence: Tensor, hits: Tensor, bins: int, seed: int) -> Panel:
     least, most = binned.rmsce_interval()
     null = f"with the same confidences, hits redrawn with those probabilities {DRAWS} times"
     return {
-        "ece": Metric(value, draws.std().item(), n, f"{bins} bins of equal width, test inversion", low, high),
-        "ece_null": Metric(nulls.mean().item(), nulls.std().item(), n, f"what a calibrated classifier shows {null}"),
-        "rmsce": Metric(
+        "ece": Number(value, draws.std().item(), n, f"{bins} bins of equal width, test inversion", low, high),
+        "ece_null": Number(nulls.mean().item(), nulls.std().item(), n, f"what a calibrated classifier shows {null}"),
+        "rmsce": Number(
             _rmsce(confidence, hits, bins),
             squares.std().item(),
             n,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import absent
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.class_scores import NAMES as CLASS_NAMES
 from genalloy.evaluation.class_scores import classification_accuracy, classifier_confidence
@@ -22,7 +23,7 @@ from genalloy.evaluation.features import Features
 from genalloy.evaluation.frechet import frechet
 from genalloy.evaluation.kernel import kernel_distance
 from genalloy.evaluation.memorisation import copying
-from genalloy.evaluation.metric import FEWEST, Missing, Panel, validate
+from genalloy.evaluation.metric import FEWEST, Panel, validate
 from genalloy.evaluation.neighbours import prdc
 from genalloy.evaluation.references import gaussian_samples, mixture_samples, refusal
 from genalloy.evaluation.sharpness import sharpness
@@ -61,7 +62,7 @@ def panel(dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, 
     }
     in_rows: Panel = {
         "classification_accuracy": classification_accuracy(samples, labels, dataset.test, dataset.labels.get("test")),
-        "sharpness": sharpness(rows, test) if dataset.space.kind == "image" else Missing("the rows are no pictures"),
+        "sharpness": sharpness(rows, test) if dataset.space.kind == "image" else absent("the rows are no pictures"),
     }
     return {name: value.named(features.name) for name, value in in_features.items()} | in_rows
 
@@ -70,7 +71,7 @@ def _confidence(features: Features, samples: Tensor) -> Panel:
     probabilities = features.probabilities(samples)
     if probabilities is not None:
         return classifier_confidence(probabilities)
-    return dict.fromkeys(CLASS_NAMES, Missing(f"no classifier: the features are {features.name}"))
+    return dict.fromkeys(CLASS_NAMES, absent(f"no classifier: the features are {features.name}"))
 
 
 def _some(rows: Tensor, n: int, seed: int) -> Tensor:

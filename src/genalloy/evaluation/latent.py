@@ -30,8 +30,9 @@ from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.part import Part
 from genalloy.core.schedules import Linear
+from genalloy.core.schema import Number, absent
 from genalloy.estimators.importance_weighted import importance_curve
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, validate
+from genalloy.evaluation.metric import FEWEST, Panel, mean_of, validate
 from genalloy.heads.gaussian import GaussianDistribution
 from genalloy.models.latent import LatentDistribution, LatentVariable
 from genalloy.objectives.bounds import ELBO
@@ -54,7 +55,7 @@ def latent_panel(model: nn.Module, x: Tensor, seed: int = 0, samples: int = 100,
     r"""Diagnostics of a latent model, behind fixed preprocessing or not, on test rows x (N, \*E); see the module.
 
     samples: k of the importance-weighted bound. refine: steps for the amortisation gap. More than 2,000 rows are subsampled by
-    the seed. Every entry is Missing, with the reason, for a model without latent variables or with too few rows.
+    the seed. Every entry is absent, with the reason, for a model without latent variables or with too few rows.
     """
     bad = validate(FEWEST, {"test rows": x})
     if bad is not None:
@@ -64,7 +65,7 @@ def latent_panel(model: nn.Module, x: Tensor, seed: int = 0, samples: int = 100,
         try:
             walk = _walked(model(), x)
         except Unavailable as reason:
-            return dict.fromkeys(NAMES, Missing(f"not a latent-variable model: {reason}"))
+            return dict.fromkeys(NAMES, absent(f"not a latent-variable model: {reason}"))
         panel = {
             "elbo": mean_of(walk.rows.bound, f"{walk.bound.kind.value}; {walk.bound.how}"),
             "importance_weighted": _importance(model(), x, samples),
@@ -148,11 +149,11 @@ def _means(posterior: TorchDistribution) -> Tensor:
         return posterior.sample(torch.Size((2, 32))).flatten(3).mean(1).transpose(0, 1)
 
 
-def _importance(distribution: TorchDistribution, x: Tensor, samples: int) -> Result:
+def _importance(distribution: TorchDistribution, x: Tensor, samples: int) -> Number:
     try:
         curve = importance_curve(distribution, x, (samples,))
     except Unavailable as reason:
-        return Missing(str(reason))
+        return absent(str(reason))
     bound = curve.bounds[samples]
     return mean_of(bound.value, f"{bound.kind.value}; {bound.how}; {curve.convergence}")
 
@@ -163,7 +164,7 @@ def _information(walk: _Walk) -> Panel:
     remark = "" if walk.prior.kind is Kind.EXACT else f"; log p(z) is {walk.prior.kind.value} ({walk.prior.how})"
     panel: Panel = {"kl": mean_of(rows.log_q - rows.log_p, f"E log q(z|x) - log p(z), 1 code a row{remark}")}
     if walk.posterior.kind is not Kind.EXACT:
-        reason = Missing(f"needs an exact log q(z|x); found {walk.posterior.kind.value} ({walk.posterior.how})")
+        reason = absent(f"needs an exact log q(z|x); found {walk.posterior.kind.value} ({walk.posterior.how})")
         return panel | {"mutual_information": reason, "marginal_kl": reason}
     marginal, ceiling = _log_marginal(walk.posteriors, rows.z), math.log(len(rows.z))
     information = rows.log_q - marginal
@@ -186,19 +187,19 @@ def _log_marginal(posteriors: list[TorchDistribution], z: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def _active(means: Tensor) -> Result:
+def _active(means: Tensor) -> Number:
     """Units whose mean moves with x; the covariance of two estimates, so that their own noise is not counted."""
     centred = means - means.mean(0)
     spread = (centred[:, 0] * centred[:, 1]).sum(0) / (len(means) - 1)
     count, units = int((spread > ACTIVE).sum()), len(spread)
-    return Metric(float(count), None, len(means), f"of {units} codes, those with Var_x E[z|x] > {ACTIVE:g}")
+    return Number(float(count), None, len(means), f"of {units} codes, those with Var_x E[z|x] > {ACTIVE:g}")
 
 
-def _shuffled(rows: _Columns) -> Result:
+def _shuffled(rows: _Columns) -> Number:
     how = "E log p(x|z) with codes exchanged between rows, minus with their own; 0: the decoder ignores z"
     lost = rows.shuffled - rows.matched
     bad = int((~lost.isfinite()).sum())
-    return Missing(f"{bad:,} of {len(lost):,} log-likelihoods are not finite") if bad else mean_of(lost, how)
+    return absent(f"{bad:,} of {len(lost):,} log-likelihoods are not finite") if bad else mean_of(lost, how)
 
 
 # -- amortisation ----------------------------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ class RowGaussians(Part):
         return GaussianDistribution(self.mean, self.log_scale.exp(), self.mean.dim() - 1)
 
 
-def _amortisation(distribution: TorchDistribution, x: Tensor, seed: int, steps: int) -> Result:
+def _amortisation(distribution: TorchDistribution, x: Tensor, seed: int, steps: int) -> Number:
     """Bound with refined q minus bound with the encoder's, under the same noise."""
     latent, seen, _ = reach(distribution, x, "trace")
     posterior = latent.infer(seen)
@@ -231,11 +232,11 @@ def _amortisation(distribution: TorchDistribution, x: Tensor, seed: int, steps: 
     return mean_of(after - before, how)
 
 
-def _unrefinable(latent: Any, posterior: TorchDistribution) -> Missing | None:
+def _unrefinable(latent: Any, posterior: TorchDistribution) -> Number | None:
     if type(posterior) is not GaussianDistribution:
-        return Missing(f"refining needs a Gaussian q(z|x); found {type(posterior).__name__}")
+        return absent(f"refining needs a Gaussian q(z|x); found {type(posterior).__name__}")
     if type(latent) is not LatentDistribution or latent.part.context_shapes:
-        return Missing(f"refining needs an unconditional LatentVariable; found {type(latent).__name__} with a context")
+        return absent(f"refining needs an unconditional LatentVariable; found {type(latent).__name__} with a context")
     return None
 
 

@@ -25,11 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.auroc import auroc, share_below
 from genalloy.evaluation.features import Features
 from genalloy.evaluation.intervals import bootstrap, proportion
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, validate
+from genalloy.evaluation.metric import FEWEST, Panel, validate
 from genalloy.evaluation.neighbours import Nearest, nearest, nearest_distance
 
 MEMORISATION = ("copying", "copying_in_cells", "neighbour_ratio", "authenticity")
@@ -42,7 +43,7 @@ MOST = 5000
 # -- the tests, on distances ---------------------------------------------------------------------------------------
 
 
-def copying(train: Tensor, test: Tensor, samples: Tensor) -> Result:
+def copying(train: Tensor, test: Tensor, samples: Tensor) -> Number:
     """Chance that a sample is nearer to the training rows than a test row is; all are features (N, F)."""
     bad = validate(FEWEST, {"samples": samples, "references": test})
     if bad:
@@ -73,33 +74,33 @@ class Reference:
     cells: Any
     to_train: Tensor
 
-    def copying(self, found: Nearest) -> Result:
+    def copying(self, found: Nearest) -> Number:
         """The global test, from the samples' nearest training rows."""
         how = f"nearest of {len(self.train):,} training rows, against {len(self.held_out):,} held-out rows; 0.5 for fresh rows"
         return auroc(-self.to_train, -found.distance, how)
 
-    def copying_in_cells(self, samples: Tensor, found: Nearest) -> Result:
+    def copying_in_cells(self, samples: Tensor, found: Nearest) -> Number:
         """C_T, over cells that hold at least 10 samples and 10 held-out rows; its error is that of fresh samples."""
         ours, theirs = (torch.from_numpy(self.cells.predict(rows.numpy())).long() for rows in (samples, self.held_out))
         k = self.cells.n_clusters
         enough = [c for c in range(k) if min((ours == c).sum(), (theirs == c).sum()) >= FEWEST_IN_CELL]
         mass = theirs.bincount(minlength=k).double()[enough]
         if not enough:
-            return Missing(f"no cell of the training rows holds {FEWEST_IN_CELL} samples and {FEWEST_IN_CELL} held-out rows")
+            return absent(f"no cell of the training rows holds {FEWEST_IN_CELL} samples and {FEWEST_IN_CELL} held-out rows")
         scores = torch.tensor([mann_whitney(found.distance[ours == c], self.to_train[theirs == c]) for c in enough])
         weights = mass / mass.sum()
         left = 1 - float(mass.sum()) / len(theirs)
         how = f"mean z-score in {len(enough)} of {k} cells, {left:.0%} of held-out rows outside them; below -3 errors: copying"
-        return Metric(float(weights @ scores.double()), weights.norm().item(), len(samples), how)
+        return Number(float(weights @ scores.double()), weights.norm().item(), len(samples), how)
 
-    def neighbour_ratio(self, samples: Tensor, found: Nearest) -> Metric:
+    def neighbour_ratio(self, samples: Tensor, found: Nearest) -> Number:
         """Median of d(sample, train) / d(sample, held-out); 1 where both are zero."""
         there = nearest_distance(samples, self.held_out)
         ratio = torch.where((found.distance == 0) & (there == 0), 1.0, found.distance / there)
         how = f"median distance to {len(self.train):,} training rows over that to {len(self.held_out):,} held-out rows"
-        return bootstrap(ratio, Metric(ratio.median().item(), None, len(samples), how))
+        return bootstrap(ratio, Number(ratio.median().item(), None, len(samples), how))
 
-    def authenticity(self, found: Nearest) -> Metric:
+    def authenticity(self, found: Nearest) -> Number:
         """Share of samples farther from their training row than that row is from its own nearest neighbour."""
         hit, place = found.where.unique(return_inverse=True)
         own = nearest(self.train[hit], self.train, skip_self=True).distance
@@ -120,10 +121,10 @@ class Reference:
 # -- panels --------------------------------------------------------------------------------------------------------
 
 
-def reference(dataset: Dataset, features: Features, seed: int = 0) -> Reference | Missing:
-    """Features of the training rows and of both halves of the test rows; Missing below 40 test rows."""
+def reference(dataset: Dataset, features: Features, seed: int = 0) -> Reference | Number:
+    """Features of the training rows and of both halves of the test rows; absent below 40 test rows."""
     if len(dataset.test) < 2 * FEWEST:
-        return Missing(f"needs at least {2 * FEWEST:,} test rows, half of them as a null; found {len(dataset.test):,}")
+        return absent(f"needs at least {2 * FEWEST:,} test rows, half of them as a null; found {len(dataset.test):,}")
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(seed))
     train, test = features(dataset.train), features(dataset.test[order[: 2 * MOST]])
     bad = validate(FEWEST, {"training rows": train, "references": test})
@@ -143,7 +144,7 @@ def _cells(train: Tensor, rows: int, seed: int) -> Any:
 
 
 def memorisation(
-    dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, known: Reference | Missing | None = None
+    dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, known: Reference | Number | None = None
 ) -> Panel:
     """The four tests of samples (N, *E), at most 5,000 by the seed, against all training rows and half of the test rows.
 
@@ -153,7 +154,7 @@ def memorisation(
     if bad:
         return dict.fromkeys(MEMORISATION, bad)
     found = known or reference(dataset, features, seed)
-    if isinstance(found, Missing):
+    if isinstance(found, Number):
         return dict.fromkeys(MEMORISATION, found)
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))[:MOST]
     return {name: value.named(features.name) for name, value in found.judge(features(samples[order])).items()}
@@ -164,7 +165,7 @@ def memorisation_controls(
 ) -> dict[str, Panel]:
     """The same tests of "held-out rows" (the other half of the test rows: the null) and of a "copycat" (training rows)."""
     found = known or reference(dataset, features, seed)
-    if isinstance(found, Missing):
+    if isinstance(found, Number):
         return {name: dict.fromkeys(MEMORISATION, found) for name in ("held-out rows", "copycat")}
     drawn = torch.randint(len(found.train), (len(found.null),), generator=torch.Generator().manual_seed(seed))
     rows = {"held-out rows": found.null, "copycat": found.train[drawn]}

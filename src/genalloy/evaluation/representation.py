@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.core.moments import mean_and_scale
+from genalloy.core.schema import Number, absent
 from genalloy.core.spec import construct, to_spec
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.classifier import Body, scale_of
 from genalloy.evaluation.features import PixelFeatures, principal
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Missing, Panel, Result, validate
+from genalloy.evaluation.metric import Panel, validate
 from genalloy.training.seeding import Stream, seed_all
 
 MOST_ROWS = 10_000
@@ -45,26 +46,26 @@ Maker = Callable[[Tensor, int], Codes]
 Hits = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def linear_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Result:
+def linear_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Number:
     """Test accuracy of logistic regression on codes {"train", "test"} -> (N, *E), labels likewise (N,)."""
     return _probe(_regression, f"logistic regression, C = {PENALTY:g}", codes, labels, seed, most)
 
 
-def neighbour_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Result:
+def neighbour_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Number:
     """Test accuracy of the five nearest training codes' majority, codes and labels as for `linear_probe`."""
     return _probe(_neighbours, f"{NEIGHBOURS} nearest neighbours", codes, labels, seed, most)
 
 
-def _probe(fit: Hits, name: str, codes: Codes, labels: dict[str, Tensor], seed: int, most: int) -> Result:
+def _probe(fit: Hits, name: str, codes: Codes, labels: dict[str, Tensor], seed: int, most: int) -> Number:
     if not labels:
-        return Missing("the data have no labels")
+        return absent("the data have no labels")
     train, test = codes["train"].flatten(1).double(), codes["test"].flatten(1).double()
     bad = validate(FEWEST, {"training codes": train, "test codes": test})
     if bad:
         return bad
     rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:most]
     if len(labels["train"][rows].unique()) < 2:
-        return Missing("the training labels hold a single class")
+        return absent("the training labels hold a single class")
     centre, spread = mean_and_scale(train[rows])
     hits = fit((train[rows] - centre) / spread, labels["train"][rows], (test - centre) / spread, labels["test"])
     how = f"{name}, {train.shape[1]} standardised codes, {len(rows):,} training rows"
@@ -103,7 +104,7 @@ def probe_references(dataset: Dataset, seed: int = 0) -> Panel:
     return result
 
 
-def probe(dataset: Dataset, encode: Encoder, seed: int = 0) -> Result:
+def probe(dataset: Dataset, encode: Encoder, seed: int = 0) -> Number:
     """The linear probe on a model's frozen codes: encode (N, *E) -> (N, *Z), called in chunks without gradients."""
     return linear_probe(_codes(dataset, encode), dataset.labels, seed)
 
@@ -173,9 +174,9 @@ def _fresh(dataset: Dataset, random: Callable[[int], Encoder], rows: Tensor, see
     return _codes(replace(dataset, train=dataset.train[rows]), random(seed))
 
 
-def _over_seeds(dataset: Dataset, codes: Maker, seeds: range) -> tuple[Result, Result]:
+def _over_seeds(dataset: Dataset, codes: Maker, seeds: range) -> tuple[Number, Number]:
     """The linear and the neighbour probe."""
-    linear, near, n = list[Result](), list[Result](), len(dataset.train)
+    linear, near, n = list[Number](), list[Number](), len(dataset.train)
     for seed in seeds:
         rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[: min(PANEL_ROWS, max(1, int(SHARE * n)))]
         labels = {part: y[rows] if part == "train" else y for part, y in dataset.labels.items()}
@@ -185,15 +186,15 @@ def _over_seeds(dataset: Dataset, codes: Maker, seeds: range) -> tuple[Result, R
     return _together(linear), _together(near)
 
 
-def _together(results: list[Result]) -> Result:
+def _together(results: list[Number]) -> Number:
     """Mean over seeds, or the first reason for a missing one."""
-    found = [r for r in results if isinstance(r, Metric)]
+    found = [r for r in results if not r.missing]
     if len(found) < len(results) or not found:
-        return next((r for r in results if r not in found), Missing("no seed was asked for"))
+        return next((r for r in results if r.missing), absent("no seed was asked for"))
     values = torch.tensor([r.value for r in found], dtype=torch.float64)
     mean, n, count = values.mean().item(), found[0].n, len(found)
     error = values.std().item() / math.sqrt(count) if count > 1 else None
-    own = math.sqrt(mean * (1 - mean) / n)
+    own = math.sqrt(mean * (1 - mean) / (n or 1))
     both = 2 * math.hypot(error or 0.0, own)
     how = f"{found[0].how}; mean over {count} seeds, stderr over seeds; the test rows' own is {own:.2g}"
-    return Metric(mean, error, n, how, max(0.0, mean - both), min(1.0, mean + both))
+    return Number(mean, error, n, how, max(0.0, mean - both), min(1.0, mean + both))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from genalloy.report.comparison import Cell, Column, Published, Row, column_from, published_from, row_from
+from genalloy.core.schema import Column, Number, Published, Row
 from genalloy.report.scales import Scale, kept, linear_ticks, number, scale
 from genalloy.report.svg import Frame, axes, figure, line, marker, text
 from genalloy.report.table import NEUTRAL, family_slot
@@ -114,12 +114,11 @@ class Strand:
 def strand(row: Row, column: Column, slot: int) -> Strand:
     """A row in a column, grey where it is no trained model; `toward`: the side on which the truth of a bound lies."""
     cell = row.cell(column)
-    value = cell.value or 0.0
     sign = relation(cell.kind, column.sign) if column.group == "density" else ""
     toward = {"\u2265": 1.0, "\u2264": -1.0}.get(sign, 0.0)
     error = f" \u00b1 {number(cell.stderr, 2)}" if cell.stderr else ""
-    said = f"{sign} {number(value, 4)}{error}".strip()
-    return Strand(row.recipe, said, value, tuple(cell.dots), cell.span, slot, row.kind != "model", toward)
+    said = f"{sign} {number(cell.value, 4)}{error}".strip()
+    return Strand(row.recipe, said, cell.value, cell.dots, cell.span, slot, row.kind != "model", toward)
 
 
 def dot_plot(strands: Sequence[Strand], title: str, axis: str, uid: str) -> str:
@@ -183,23 +182,20 @@ def _off_chart(names: Sequence[str], width: int = 96) -> list[str]:
 
 def strands_of(rows: Sequence[Row], column: Column, published: Sequence[Published], slots: Sequence[int]) -> list[Strand]:
     """Rows with a number, then published numbers."""
-    own = [strand(row, column, slot) for row, slot in zip(rows, slots, strict=True) if row.cell(column).value is not None]
+    own = [strand(row, column, slot) for row, slot in zip(rows, slots, strict=True) if row.cell(column).known]
     found = [(p, p.value) for p in published if p.value is not None]
     return own + [Strand(p.name, f"{number(value, 4)} published", value, foreign=True) for p, value in found]
 
 
-def seed_dots(
-    rows: Sequence[Mapping[str, Any]], column: Mapping[str, Any], published: Sequence[Mapping[str, Any]], uid: str
-) -> str:
-    """The dot plot of one column from JSON objects of `comparison.json`, as an SVG that stands alone; "" where nothing is known.
+def seed_dots(rows: Sequence[Row], column: Column, published: Sequence[Published], uid: str) -> str:
+    """The dot plot of one column, as an SVG that stands alone; "" where nothing is known.
 
     Published numbers are drawn where they name the column, or are in its unit where the column is a density.
     """
-    col = column_from(column)
-    models = [row for row in map(row_from, rows) if row.cell(col).value is not None]
+    models = [row for row in rows if row.cell(column).known]
     slots = [family_slot(row.family) if row.kind == "model" else NEUTRAL for row in models]
-    beside = [p for p in map(published_from, published) if belongs(p, col)]
-    return dot_plot(strands_of(models, col, beside, slots), f"{col.name}, a dot a seed", axis_title(col), uid)
+    beside = [p for p in published if belongs(p, column)]
+    return dot_plot(strands_of(models, column, beside, slots), f"{column.name}, a dot a seed", axis_title(column), uid)
 
 
 def belongs(p: Published, column: Column) -> bool:
@@ -224,15 +220,15 @@ class Series:
     """Points (setting, cell) of one line of a sweep's chart, in the setting's order."""
 
     name: str
-    points: tuple[tuple[Any, Cell], ...]
+    points: tuple[tuple[Any, Number], ...]
 
 
 def series_of(rows: Sequence[Row], column: Column, setting: str) -> list[Series]:
     """One line a combination of the other settings; rows without the setting or without a number are left out."""
-    groups: dict[str, list[tuple[Any, Cell]]] = {}
+    groups: dict[str, list[tuple[Any, Number]]] = {}
     for row in rows:
         cell = row.cell(column)
-        if setting in row.settings and cell.value is not None:
+        if setting in row.settings and cell.known:
             others = ", ".join(f"{k} = {v}" for k, v in row.settings.items() if k != setting)
             groups.setdefault(others, []).append((row.settings[setting], cell))
     return [Series(name, tuple(points)) for name, points in groups.items()]
@@ -264,14 +260,14 @@ def sweep_chart(rows: Sequence[Row], column: Column, setting: str, uid: str) -> 
     if len(points) < 2:
         return ""
     spots, across, labels = places([value for value, _ in points])
-    heights = [v for _, cell in points for v in (cell.value or 0.0, *cell.dots, *(cell.span or ()))]
+    heights = [v for _, cell in points for v in (cell.value, *cell.dots, *(cell.span or ()))]
     frame = Frame(52, 34, 452, 226, Scale(across.low, across.high, (), across.warp), scale(heights))
     body = axes(frame, setting, axis_title(column)) + _labels(frame, labels)
     taken = 0
     for i, series in enumerate(drawn):
         body += _series(series, spots[taken : taken + len(series.points)], frame, i)
         taken += len(series.points)
-    told = "; ".join(f"{setting} {value}: {number(cell.value or 0.0)}" for value, cell in points)
+    told = "; ".join(f"{setting} {value}: {number(cell.value)}" for value, cell in points)
     size = (460, 270 + 16 * (len(drawn) > 1) * len(drawn))
     return figure(uid, size, f"{column.name} against {setting}", f"{told}.", body + _names(drawn))
 
@@ -289,14 +285,14 @@ def _labels(frame: Frame, labels: Sequence[tuple[float, str]]) -> str:
 
 def _series(series: Series, spots: Sequence[float], frame: Frame, index: int) -> str:
     at = sorted(zip(spots, (cell for _, cell in series.points), strict=True), key=lambda pair: pair[0])
-    path_ = path([(spot, cell.value or 0.0) for spot, cell in at], frame)
+    path_ = path([(spot, cell.value) for spot, cell in at], frame)
     body = f'<path class="join" d="{path_}"/>'
     for spot, cell in at:
-        x, y = frame.at(spot, cell.value or 0.0)
-        ends = cell.span or (cell.value or 0.0,) * 2
+        x, y = frame.at(spot, cell.value)
+        ends = cell.span or (cell.value,) * 2
         body += line("whisker", (x, frame.at(spot, ends[0])[1]), (x, frame.at(spot, ends[1])[1]))
         body += "".join(f'<circle class="seed" cx="{x + 6:.1f}" cy="{frame.at(spot, v)[1]:.1f}" r="2"/>' for v in cell.dots)
-        body += f'<g class="dot"><title>{escape(number(cell.value or 0.0, 4))}</title>{marker(x, y, index, 4.5)}</g>'
+        body += f'<g class="dot"><title>{escape(number(cell.value, 4))}</title>{marker(x, y, index, 4.5)}</g>'
     return f'<g class="sweep fam-{index % 7}">{body}</g>'
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genalloy.core.schema import Column, Comparison, Number, Row
 from genalloy.report import charts, renderers
-from genalloy.report.comparison import Cell, Column, Comparison, Row
 from genalloy.report.renderers import Arrays, Passage, Picture, Renderer
 from genalloy.report.scales import number
 from genalloy.report.sequences import STYLES, SequenceRenderer, Sound
@@ -106,12 +106,13 @@ def panels(line: Line) -> list[tuple[str, list[Figure]]]:
     return list(found.items())
 
 
-def _further(id: str, cell: Cell) -> Column:
+def _further(id: str, cell: Number) -> Column:
     """A column for a number that the table has none for."""
-    return Column(id, id.replace("_", " "), "density" if cell.kind else "")
+    better = "low" if cell.unit.startswith("bits") else "high"
+    return Column(id, id.replace("_", " "), "density" if cell.kind else "", better, cell.unit)
 
 
-def _figure(cell: Cell, column: Column) -> Figure:
+def _figure(cell: Number, column: Column) -> Figure:
     span = cell.span if cell.stderr or cell.low is not None else None
     interval = f"{number(span[0], 4)} to {number(span[1], 4)}" if span else ""
     by_seed = ", ".join("n/a" if value is None else number(value, 4) for value in cell.seeds)

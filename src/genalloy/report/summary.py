@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genalloy.evaluation.ranking import better_than, separated
-from genalloy.report.comparison import Column, Comparison, Data, Row
+from genalloy.core.evidence import Kind
+from genalloy.core.schema import Column, Comparison, Data, Row
+from genalloy.evaluation.ranking import better_than, bounds, separated
 from genalloy.report.scales import number
 from genalloy.report.table_cells import Shown, leaders, show
 
@@ -55,7 +56,7 @@ def count(n: int, word: str) -> str:
 
 
 def _measured(comparison: Comparison, column: Column) -> bool:
-    return any(row.cell(column).value is not None for row in comparison.finished)
+    return any(row.cell(column).known for row in comparison.finished)
 
 
 def _choose(comparison: Comparison, group: str, words: Sequence[str], must: bool = False) -> Column | None:
@@ -140,9 +141,9 @@ def density_words(comparison: Comparison) -> list[str]:
     best = leader(comparison.finished, column) if column else None
     if column is None or best is None:
         return ["No model on this page has a certified density: there is nothing to rank by likelihood."]
-    mine = best.cell(column).entry(column.sign)
-    others = [row for row in comparison.finished if row is not best and row.cell(column).value is not None]
-    behind = [row for row in others if better_than(mine, row.cell(column).entry(column.sign))]
+    mine = best.cell(column)
+    others = [row for row in comparison.finished if row is not best and row.cell(column).known]
+    behind = [row for row in others if better_than(mine, row.cell(column), column.sign)]
     open_ = [row for row in others if row not in behind]
     said = [f"The best certified density is {best.recipe}\u2019s: {quote(best, column)}."]
     said += [_standing(behind, open_, column)] if others else []
@@ -159,7 +160,7 @@ def _standing(behind: Sequence[Row], open_: Sequence[Row], column: Column) -> st
 
 
 def _why_open(rows: Sequence[Row], column: Column) -> str:
-    if all(row.cell(column).kind == "LOWER" for row in rows):
+    if all(row.cell(column).kind is Kind.LOWER for row in rows):
         return f"{'a lower bound' if len(rows) == 1 else 'lower bounds'} may hide a better true value"
     return "a bound, an estimate or an error bar leaves room for the other order"
 
@@ -170,15 +171,15 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 def _against_baselines(comparison: Comparison, column: Column, best: Row) -> list[str]:
     """Certified ends against certified ends, then the strict rule."""
-    mine = best.cell(column).entry(column.sign)
-    able = [row for row in comparison.of_kind("baseline") if row.cell(column).value is not None]
-    ends = {row.recipe: row.cell(column).entry(column.sign) for row in able}
-    ahead = [name for name, other in ends.items() if mine.low > other.low]
-    above = [name for name, other in ends.items() if better_than(mine, other)]
-    if not ends:
+    mine = best.cell(column)
+    able = [row for row in comparison.of_kind("baseline") if row.cell(column).known]
+    mine_low = bounds(mine, column.sign)[0]
+    ahead = [row.recipe for row in able if mine_low > bounds(row.cell(column), column.sign)[0]]
+    above = [row.recipe for row in able if better_than(mine, row.cell(column), column.sign)]
+    if not able:
         return []
     share = (
-        "every baseline" if len(ahead) == len(ends) else f"{len(ahead)} of the {count(len(ends), 'baseline')}"
+        "every baseline" if len(ahead) == len(able) else f"{len(ahead)} of the {count(len(able), 'baseline')}"
     )
     said = f"Its certified number is ahead of that of {share}"
     return [f"{said}; by the strict rule it stands above {join(above)}." if above else f"{said}, but it is certainly above none."]
@@ -195,12 +196,12 @@ def _optimum(data: Data) -> list[str]:
 def quality_words(comparison: Comparison) -> list[str]:
     """The lowest distance, who is within two standard errors of it, and whether the seeds allow a claim."""
     column = distance_column(comparison)
-    rows = [row for row in comparison.finished if row.cell(column).value is not None]
+    rows = [row for row in comparison.finished if row.cell(column).known]
     if column is None or not rows:
         return []
-    ordered = sorted(rows, key=lambda row: -column.sign * (row.cell(column).value or 0.0))
+    ordered = sorted(rows, key=lambda row: -column.sign * row.cell(column).value)
     best = ordered[0]
-    near = [row for row in ordered[1:] if not separated(best.cell(column).metric(), row.cell(column).metric())]
+    near = [row for row in ordered[1:] if not separated(best.cell(column), row.cell(column))]
     said = f"Closest samples by {_lower_first(column.title)}: {best.recipe}, {quote(best, column)}"
     said += f"; two combined standard errors do not tell it from {join([row.recipe for row in near])}." if near else "."
     seeds = max(len({row.seed for row in rows if row.recipe == best.recipe}), len(best.cell(column).dots))
