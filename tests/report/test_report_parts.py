@@ -111,9 +111,9 @@ def test_columns_are_ordered_by_certified_ends(tmp_path: Path) -> None:
 def test_summary_claims_what_the_rule_allows(tmp_path: Path) -> None:
     words = " ".join(summary.density_words(made(tmp_path, fake.rows())))
     assert (
-        "best certified density is bounded\u2019s: at most 1.900 \u00b1 0.010 bits/dim (lower bound)" in words
+        "best density by its bound is bounded\u2019s: at most 1.900 \u00b1 0.010 bits/dim (lower bound)" in words
     )
-    assert "stands above exact-one, above and" in words
+    assert "At two standard errors it is separated from exact-one, above and" in words
     assert "not separated from guess" in words
 
 
@@ -124,13 +124,13 @@ def test_summary_does_not_rank_an_exact_value_above_a_bound(tmp_path: Path) -> N
         )
     )
     assert (
-        "By the strict rule it is not separated from b: a lower bound may hide a better true value." in words
+        "At two standard errors it is not separated from b: a lower bound may hide a better true value." in words
     )
 
 
 def test_summary_without_any_certified_density(tmp_path: Path) -> None:
     words = summary.density_words(made(tmp_path, [fake.row("a", **bound(1.9, "ESTIMATE"))]))
-    assert words == ["No model on this page has a certified density: there is nothing to rank by likelihood."]
+    assert words == ["No model on this page bounds its log-density from below: there is nothing to rank by likelihood."]
 
 
 @pytest.mark.parametrize(("seeds", "claimed"), [(1, False), (3, True)])
@@ -325,5 +325,5 @@ def test_a_conditional_density_never_leads_the_column_of_log_p_of_x(tmp_path: Pa
     told = fake.row("told", cells={"bpd": fake.cell(1.0, kind="EXACT", stderr=0.01, given="the label")})
     page = made(tmp_path, [told, fake.row("plain")])
     words = " ".join(summary.density_words(page))
-    assert "best certified density is plain" in words and "told" not in words
+    assert "best density by its bound is plain" in words and "told" not in words
     assert "not log p(x)" in page.rows[0].cell(page.columns[0]).reason

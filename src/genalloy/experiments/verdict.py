@@ -3,8 +3,8 @@ r"""Verdicts that can fail. A claim compares means over seeds: with means m, sta
 .. math:: A \text{ better than } B \iff \pm(m_A - m_B) > 2 \sqrt{s_A^2 + s_B^2},
 
 refuted where the sign is reversed, and "not separated" in between. Two rows that are measured of the *same* trained runs are
-compared seed by seed: s is then the standard error of the differences. Claims about a log-density use its certified side only:
-A needs a lower end (EXACT, LOWER, UNBIASED); where B is itself a lower bound the words say that bounds were compared.
+compared seed by seed: s is then the standard error of the differences. Claims about a log-density use its bounds only:
+A needs a lower bound (EXACT, LOWER, UNBIASED); where B is itself a lower bound the words say that bounds were compared.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from genalloy.core.schema import Column, Comparison, Row
 from genalloy.report import charts, scatter, summary
 from genalloy.report.table import NEUTRAL, family_slot
-from genalloy.report.table_cells import certified
+from genalloy.report.table_cells import bounded
 
 
 def slot_of(row: Row) -> int:
@@ -20,7 +20,7 @@ def _axis(column: Column) -> scatter.Axis:
 def _point(row: Row, x: Column, y: Column) -> scatter.Point:
     a, b = row.cell(x), row.cell(y)
     note = f"{x.name} {summary.quote(row, x)}, {y.name} {summary.quote(row, y)}"
-    muted, open_ = row.kind != "model", not (certified(a) and certified(b))
+    muted, open_ = row.kind != "model", not (bounded(a) and bounded(b))
     spans = (None, None) if muted else (a.span, b.span)
     return scatter.Point(row.recipe, a.value, b.value, slot_of(row), muted, open_, note, spans)
 

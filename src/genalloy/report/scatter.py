@@ -1,5 +1,5 @@
 """The trade-off scatter. It marks the points that no other point beats on both axes (the Pareto front): with scores
-u = s_x x and v = s_y y, a point is on the front iff no certified point has u' >= u and v' >= v with one of the two strict.
+u = s_x x and v = s_y y, a point is on the front iff no bounded point has u' >= u and v' >= v with one of the two strict.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Span = tuple[float, float] | None
 
 @dataclass(frozen=True)
 class Point:
-    """One row: `slot` is its family's colour and shape, `open_` = not certified, drawn hollow and kept off
+    """One row: `slot` is its family's colour and shape, `open_` = not bounded from below, drawn hollow and kept off
     the front; `spans`: its intervals on x and on y, drawn as whiskers inside the frame.
     """
 
@@ -40,7 +40,7 @@ class Axis:
 
 
 def front(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
-    """The certified, unmuted points that none of them beats on both axes, by x."""
+    """The bounded, unmuted points that none of them beats on both axes, by x."""
     able = [p for p in points if not (p.muted or p.open_)]
     score = {id(p): (x.sign * p.x, y.sign * p.y) for p in able}
 

@@ -1,7 +1,7 @@
 """The plain-words summary, computed from the numbers and no stronger than they are.
 
-Density: the model with the highest certified lower end is named, then those that it stands above by the
-strict rule, then those from which it is not separated. Sample quality: the lowest value is named; it is a
+Density: the model with the highest lower bound is named (an exact value bounds itself, two standard errors off), then
+those that it is separated from, whose upper bounds lie below, then the others. Sample quality: the lowest value is named; it is a
 claim about the recipe only with three seeds or more and a difference of more than two combined standard
 errors, d > 2 sqrt(s_a^2 + s_b^2), so otherwise the summary says "not separated".
 """
@@ -131,32 +131,32 @@ def quote(row: Row, column: Column) -> str:
 
 
 def leader(rows: Sequence[Row], column: Column) -> Row | None:
-    """The row with the highest certified lower end in a density column, the best value elsewhere."""
+    """The row with the highest lower bound in a density column, the best value elsewhere."""
     return next(iter(leaders(rows, column)), None)
 
 
 def density_words(comparison: Comparison) -> list[str]:
-    """Best certified density, whom it stands above, from whom it is not separated."""
+    """The highest lower bound, from whom it is separated, from whom not."""
     column = density_column(comparison)
     best = leader(comparison.finished, column) if column else None
     if column is None or best is None:
-        return ["No model on this page has a certified density: there is nothing to rank by likelihood."]
+        return ["No model on this page bounds its log-density from below: there is nothing to rank by likelihood."]
     mine = best.cell(column)
     others = [row for row in comparison.finished if row is not best and row.cell(column).known]
     behind = [row for row in others if better_than(mine, row.cell(column), column.sign)]
     open_ = [row for row in others if row not in behind]
-    said = [f"The best certified density is {best.recipe}\u2019s: {quote(best, column)}."]
+    said = [f"The best density by its bound is {best.recipe}\u2019s: {quote(best, column)}."]
     said += [_standing(behind, open_, column)] if others else []
     return said + _against_baselines(comparison, column, best) + _optimum(comparison.data)
 
 
 def _standing(behind: Sequence[Row], open_: Sequence[Row], column: Column) -> str:
-    """What the strict rule allows to be said about the better model."""
+    """What the bounds allow to be said about the better model."""
     if not open_:
-        return f"By the strict rule it stands above every other model with a density: {join(_names(behind))}."
-    above = f"it stands above {join(_names(behind))}, but " if behind else ""
+        return f"At two standard errors it is separated from every other model with a density: {join(_names(behind))}."
+    above = f"separated from {join(_names(behind))}, but " if behind else ""
     near = join(_names(open_))
-    return f"By the strict rule {above}it is not separated from {near}: {_why_open(open_, column)}."
+    return f"At two standard errors it is {above}not separated from {near}: {_why_open(open_, column)}."
 
 
 def _why_open(rows: Sequence[Row], column: Column) -> str:
@@ -170,7 +170,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _against_baselines(comparison: Comparison, column: Column, best: Row) -> list[str]:
-    """Certified ends against certified ends, then the strict rule."""
+    """Lower bounds against lower bounds, then which of the baselines it is separated from."""
     mine = best.cell(column)
     able = [row for row in comparison.of_kind("baseline") if row.cell(column).known]
     mine_low = bounds(mine, column.sign)[0]
@@ -181,8 +181,8 @@ def _against_baselines(comparison: Comparison, column: Column, best: Row) -> lis
     share = (
         "every baseline" if len(ahead) == len(able) else f"{len(ahead)} of the {count(len(able), 'baseline')}"
     )
-    said = f"Its certified number is ahead of that of {share}"
-    return [f"{said}; by the strict rule it stands above {join(above)}." if above else f"{said}, but it is certainly above none."]
+    ahead_of = f"Its bound is ahead of that of {share}"
+    return [f"{ahead_of}; it is separated from {join(above)}." if above else f"{ahead_of}, but it is separated from none."]
 
 
 def _optimum(data: Data) -> list[str]:
@@ -225,7 +225,7 @@ def tiles(comparison: Comparison) -> list[Tile]:
     )
     side = "Lowest" if distance and distance.sign < 0 else "Highest"
     near = f"{side} {_lower_first(distance.title)}" if distance else ""
-    named = (("Best certified density", density), (near, distance), ("Fastest sampler", speed))
+    named = (("Best density by its bound", density), (near, distance), ("Fastest sampler", speed))
     for title, column in named:
         best = leader(comparison.finished, column) if column else None
         if column and best:

@@ -113,8 +113,8 @@ def _tip(number: Number, column: Column) -> str:
     return "; ".join(part for part in (label, number.how, size, column.unit or number.unit) if part)
 
 
-def certified(number: Number) -> bool:
-    """Whether the value is itself a safe statement about the model: it has a lower end."""
+def bounded(number: Number) -> bool:
+    """Whether the value is itself a safe statement about the model: it has a lower bound."""
     return bounds(number)[0] > float("-inf")
 
 
@@ -122,7 +122,7 @@ def leaders(rows: Sequence[Row], column: Column) -> list[Row]:
     """The rows that come first among those with a lower end, several on a tie: the highest lower end in a density column,
     the best value elsewhere.
     """
-    able = [row for row in rows if certified(row.cell(column))]
+    able = [row for row in rows if bounded(row.cell(column))]
     scores = [
         bounds(row.cell(column), column.sign)[0] if column.group == "density" else column.sign * row.cell(column).value
         for row in able
@@ -138,7 +138,7 @@ def mark_of(row: Row, rows: Sequence[Row], column: Column) -> str:
     """
     if not column.sign:
         return ""
-    able, first = sum(certified(r.cell(column)) for r in rows), leaders(rows, column)
+    able, first = sum(bounded(r.cell(column)) for r in rows), leaders(rows, column)
     if not any(r is row for r in first) or (len(first) == able):
         return ""
     rest = [r.cell(column) for r in rows if r is not row and r.cell(column).known]
