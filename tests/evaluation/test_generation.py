@@ -18,7 +18,7 @@ from genalloy.evaluation.class_scores import classification_accuracy, classifier
 from genalloy.evaluation.classifier import TrainingBudget
 from genalloy.evaluation.features import Features, PixelFeatures
 from genalloy.evaluation.frechet import frechet, gaussian_frechet
-from genalloy.evaluation.generation import METRICS, floors, panel
+from genalloy.evaluation.generation import METRICS, panel, reference_generators
 from genalloy.evaluation.kernel import Cubic, Gaussians, kernel_distance
 from genalloy.evaluation.memorisation import copying
 from genalloy.evaluation.neighbours import nearest, nearest_distance, prdc
@@ -364,9 +364,9 @@ def test_panel_of_good_and_of_bad_samples(toy: tuple) -> None:
 
 def test_floors(toy: tuple) -> None:
     data, features = toy
-    rows = floors(data, features)
-    assert list(rows) == ["training rows", "copycat", "Gaussian", "mixture of 10 Gaussians"]
-    assert value(rows["copycat"]["copying"]) == 1 > value(rows["Gaussian"]["copying"])
+    rows = reference_generators(data, features)
+    assert list(rows) == ["training rows", "memorisation baseline", "Gaussian", "mixture of 10 Gaussians"]
+    assert value(rows["memorisation baseline"]["copying"]) == 1 > value(rows["Gaussian"]["copying"])
     assert value(rows["Gaussian"]["density"]) < 0.5 < 0.9 < value(rows["training rows"]["density"])
     assert rows["Gaussian"]["frechet"].n == 600
     # eight modes are nothing to ten components
@@ -374,7 +374,7 @@ def test_floors(toy: tuple) -> None:
     assert mixture.value < 3 * mixture.stderr < value(rows["Gaussian"]["kernel_distance"])
 
 
-def test_every_metric_but_copying_likes_a_copycat() -> None:
+def test_every_metric_but_copying_likes_copies() -> None:
     data = clustered()
     features = PixelFeatures().fit(data.train)
     order = torch.randperm(800, generator=torch.Generator().manual_seed(0))[:400]
@@ -429,8 +429,8 @@ def test_directions_beyond_the_mixture_keep_their_variance() -> None:
 def test_floors_of_rows_too_large_for_a_covariance_say_so() -> None:
     wide = torch.rand(60, 5000)
     data = Dataset("wide", Space((5000,), "points"), wide, wide[:0], torch.rand(50, 5000))
-    rows = floors(data, Some().fit(wide))
-    assert "5,000" in rows["Gaussian"]["frechet"].reason and not rows["copycat"]["kernel_distance"].missing
+    rows = reference_generators(data, Some().fit(wide))
+    assert "5,000" in rows["Gaussian"]["frechet"].reason and not rows["memorisation baseline"]["kernel_distance"].missing
 
 
 class Some(Features):

@@ -1,4 +1,4 @@
-"""A copycat is caught by every test, held-out rows by none; each test against its definition."""
+"""A copies is caught by every test, held-out rows by none; each test against its definition."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def caught(panel: dict, null: dict) -> dict[str, bool]:
     return {name: sign[name] * beyond[name] > error[name] for name in MEMORISATION}
 
 
-def test_every_test_catches_the_copycat_and_passes_fresh_rows(scene: tuple) -> None:
+def test_every_test_catches_the_memorisation_baseline_and_passes_fresh_rows(scene: tuple) -> None:
     data, features, known = scene
     controls = memorisation_controls(data, features, known=known)
-    null, copycat = controls["held-out rows"], controls["copycat"]
-    assert caught(copycat, null) == dict.fromkeys(MEMORISATION, True)
+    null, copies = controls["held-out rows"], controls["memorisation baseline"]
+    assert caught(copies, null) == dict.fromkeys(MEMORISATION, True)
     fresh = memorisation(data, clusters(800, 7)[0], features, known=known)
     assert caught(fresh, null) == dict.fromkeys(MEMORISATION, False)
-    assert value(copycat["copying"]) == 1 and value(copycat["authenticity"]) == value(copycat["neighbour_ratio"]) == 0
-    assert value(copycat["copying_in_cells"]) < -5 and abs(value(null["copying_in_cells"])) < 1
+    assert value(copies["copying"]) == 1 and value(copies["authenticity"]) == value(copies["neighbour_ratio"]) == 0
+    assert value(copies["copying_in_cells"]) < -5 and abs(value(null["copying_in_cells"])) < 1
     assert abs(value(null["copying"]) - 0.5) < 4 * null["copying"].stderr
-    assert all("pixels" in v.how for v in copycat.values())
+    assert all("pixels" in v.how for v in copies.values())
 
 
 def test_near_copies_and_copies_of_one_region_are_caught(scene: tuple) -> None:

@@ -82,7 +82,7 @@ def test_the_error_of_a_ratio() -> None:
 
 
 def test_the_run_learns_and_says_what_is_given(bits: Path) -> None:
-    row = evaluate_run(bits, asked=EvaluationSettings(("density", "outliers"), samples=8))
+    row = evaluate_run(bits, request=EvaluationSettings(("density", "outliers"), samples=8))
     cells = row["cells"]
     assert cells["per_step"]["kind"] == "EXACT" and cells["density"]["value"] < cells["per_step"]["value"] < 0
     assert "given their length" in next(c for c in row["columns"] if c["id"] == "per_step")["note"]

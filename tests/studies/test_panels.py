@@ -61,7 +61,7 @@ def test_an_energy_without_density_still_scores_outliers():
     assert 0 <= found["outliers"]["outliers"].value <= 1 and "minus the energy" in found["outliers"]["outliers"].how
 
 
-def test_a_copycat_is_caught_and_noise_is_not_mistaken_for_one():
+def test_copies_are_caught_and_noise_is_not_mistaken_for_one():
     copy = examined(KernelSmoothed(DIGITS.train, 17, 1e-6), panels=("memorisation",), samples=120)["memorisation"]
     noise = examined(UniformLevels(17, (1, 8, 8)), panels=("memorisation",), samples=120)["memorisation"]
     assert copy["authenticity"].value < 0.05 < noise["authenticity"].value

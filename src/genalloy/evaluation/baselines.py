@@ -55,10 +55,10 @@ def baselines(dataset: Dataset, seed: int = 0) -> list[Baseline]:
     All are fitted to the training and validation rows together; only the mixture selects anything on the latter (its ridge).
     """
     fits: list[tuple[str, Fit]] = [("Gaussian", _gaussian), ("mixture of 10 Gaussians", _mixture)]
-    made = [_density(name, fit, dataset, seed, logit=False) for name, fit in fits]
+    fitted = [_density(name, fit, dataset, seed, logit=False) for name, fit in fits]
     if dataset.space.levels is not None:
-        made += [_density(f"{name} after a logit", fit, dataset, seed, logit=True) for name, fit in fits]
-    return [*made, independent(dataset)]
+        fitted += [_density(f"{name} after a logit", fit, dataset, seed, logit=True) for name, fit in fits]
+    return [*fitted, independent(dataset)]
 
 
 def _grid(space: Space) -> Tensor:
@@ -125,9 +125,9 @@ def _mixture(train: Tensor, validation: Tensor, seed: int) -> Score:
     shift, scale = mean_and_scale(train, constant=RESOLUTION)
     kept, check = ((_some(rows, MIXTURE_ROWS, seed) - shift) / scale for rows in (train, validation))
     ridge = max(RIDGES, key=lambda ridge: float(_fit_mixture(kept, ridge, seed).score(check.numpy())))
-    made = _fit_mixture(torch.cat([kept, check]), ridge, seed)
+    mixture = _fit_mixture(torch.cat([kept, check]), ridge, seed)
     ladj = scale.log().sum()
-    return lambda x: torch.from_numpy(made.score_samples(((x - shift) / scale).numpy())) - ladj
+    return lambda x: torch.from_numpy(mixture.score_samples(((x - shift) / scale).numpy())) - ladj
 
 
 def _fit_mixture(rows: Tensor, ridge: float, seed: int) -> Any:

@@ -73,9 +73,9 @@ class Reliability:
 def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Reliability:
     """The reliability curve of logits (N, K) against labels (N,). Raises ValueError for labels outside 0..K-1."""
     confidence, hits = _confidence(logits, labels)
-    counts, sums, found = _binned(confidence, hits, bins)
+    counts, sums, correct = _binned(confidence, hits, bins)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    return Reliability(sums / counts, found / counts, counts.long(), edges)
+    return Reliability(sums / counts, correct / counts, counts.long(), edges)
 
 
 def calibration(logits: Tensor, labels: Tensor, seed: int = 0, bins: int = BINS) -> Panel:
@@ -105,8 +105,8 @@ def _confidence(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Confidence and hit (N,), float64."""
     classes = logits.shape[-1]
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        found = f"{int(labels.min())} to {int(labels.max())}"
-        raise ValueError(f"labels from {found} were found; expected 0..{classes - 1}, one for each column of the logits")
+        ends = f"{int(labels.min())} to {int(labels.max())}"
+        raise ValueError(f"labels from {ends} were found; expected 0..{classes - 1}, one for each column of the logits")
     confidence, answer = logits.double().softmax(-1).max(-1)
     return confidence, (answer == labels).double()
 
@@ -121,8 +121,8 @@ def _binned(confidence: Tensor, hits: Tensor, bins: int) -> tuple[Tensor, Tensor
 
 def _ece(confidence: Tensor, hits: Tensor, bins: int) -> Tensor:
     """Over the last axis; (...)."""
-    _, sums, found = _binned(confidence, hits, bins)
-    return (found - sums).abs().sum(-1) / confidence.shape[-1]
+    _, sums, correct = _binned(confidence, hits, bins)
+    return (correct - sums).abs().sum(-1) / confidence.shape[-1]
 
 
 def _errors(confidence: Tensor, hits: Tensor, bins: int, seed: int) -> Panel:
@@ -154,8 +154,8 @@ def _errors(confidence: Tensor, hits: Tensor, bins: int, seed: int) -> Panel:
 
 def _rmsce(confidence: Tensor, hits: Tensor, bins: int) -> float:
     """See the module; bins with a single row say nothing of their own noise and are left out."""
-    counts, sums, found = _binned(confidence, hits, bins)
+    counts, sums, correct = _binned(confidence, hits, bins)
     used = counts > 1
-    share, gap = found[used] / counts[used], (found - sums)[used] / counts[used]
+    share, gap = correct[used] / counts[used], (correct - sums)[used] / counts[used]
     terms = gap.square() - share * (1 - share) / (counts[used] - 1)
     return math.sqrt(max(0.0, float((counts[used] * terms).sum() / len(hits))))

@@ -246,10 +246,10 @@ def _dci_once(z: Tensor, v: Tensor, seed: int) -> list[float]:
     """Disentanglement, completeness, informativeness; four fifths of the rows to fit, one to read."""
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))[:FOREST_ROWS]
     fit, read = order[len(order) // 5 :], order[: len(order) // 5]
-    made = [_forest(z[fit].numpy(), column[fit].numpy(), seed) for column in v.T]
+    forests = [_forest(z[fit].numpy(), column[fit].numpy(), seed) for column in v.T]
     unseen = z[read].numpy()
-    accuracy = float(np.mean([forest.score(unseen, column[read].numpy()) for forest, column in zip(made, v.T, strict=True)]))
-    importance = torch.from_numpy(np.stack([forest.feature_importances_ for forest in made], 1))
+    accuracy = float(np.mean([forest.score(unseen, column[read].numpy()) for forest, column in zip(forests, v.T, strict=True)]))
+    importance = torch.from_numpy(np.stack([forest.feature_importances_ for forest in forests], 1))
     return [*disentangled_and_complete(importance), accuracy]
 
 

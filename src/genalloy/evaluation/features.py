@@ -209,9 +209,9 @@ class External(Features):
     def fit(self, train: Tensor, labels: Tensor | None = None) -> Self:
         """Nothing is learned, centred or scaled; one row is passed, so that a wrong shape is found out now."""
         self._shift = torch.zeros(())
-        found = self(train[:1])
-        if found.dim() != 2:
-            raise ValueError(f"the network {self.name!r} returned shape {tuple(found.shape)} for one row; expected (1, F)")
+        features = self(train[:1])
+        if features.dim() != 2:
+            raise ValueError(f"the network {self.name!r} returned shape {tuple(features.shape)} for one row; expected (1, F)")
         return self
 
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:

@@ -2,8 +2,8 @@ r"""Fréchet distance between Gaussian fits (Dowson & Landau 1982; Heusel et al.
 
 .. math:: F = |\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2})^{1/2})
 
-Biased upwards at finite n, so it is read against the floors at the same n. Its error comes from the influence of a row on the two
-moments: with M the optimal map between the fits,
+Biased upwards at finite n, so it is read against the reference rows at the same n. Its error comes from the influence of
+a row on the two moments: with M the optimal map between the fits,
 :math:`M = \Sigma_a^{-1/2}(\Sigma_a^{1/2}\Sigma_b\Sigma_a^{1/2})^{1/2}\Sigma_a^{-1/2}`,
 :math:`\partial F/\partial\mu_a = 2(\mu_a - \mu_b)` and :math:`\partial F/\partial\Sigma_a = I - M`, so that
 

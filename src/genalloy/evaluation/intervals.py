@@ -6,7 +6,7 @@ A metric :math:`T(\hat P)` of the empirical law of n rows moves, when row i gain
 :math:`\sqrt{\sum_s \mathrm{Var}(\psi^{(s)})/n_s}` over the sets s, and percentiles of resampled means of :math:`\psi`.
 
 The interval is the spread at this n: a metric that is biased upwards at finite n (Fréchet, sliced Wasserstein) is read against a
-floor of equal n. Near a distance of zero the errors are too large rather than too small, as the jackknife's are.
+reference row of equal n. Near a distance of zero the errors are too large rather than too small, as the jackknife's are.
 
 Proportions have Wilson's interval (1927), which keeps a width at 0 and at 1.
 """

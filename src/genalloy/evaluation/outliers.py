@@ -142,14 +142,14 @@ def outlier_panel(
     scores:      further scores by name, larger for foreign rows: reconstruction errors, norms of a score.
     Raises ValueError for a set of another space.
     """
-    made = outlier_sets(dataset, seed) if outliers is None else {n: foreign(dataset, n, rows) for n, rows in outliers.items()}
+    sets = outlier_sets(dataset, seed) if outliers is None else {n: foreign(dataset, n, rows) for n, rows in outliers.items()}
     ratio = ("log-density of independent entries", independent_entries(dataset.space, dataset.train))
     how, base = ("the given background", background) if background else ratio
     look = _Look(dataset, log_p, how, base, log_p(dataset.validation).double() if log_p else torch.empty(0))
     own, more = look.facts(dataset.test), scores or {}
     inside = {name: score(dataset.test) for name, score in more.items()}
     panels = {}
-    for name, rows in made.items():
+    for name, rows in sets.items():
         where = f"test rows against {name}"
         panels[name] = {
             **look.compare(own, look.facts(rows), where, seed),
@@ -195,8 +195,8 @@ class _Look:
         keys = MODEL_KEYS[1:3]
         reference, finite = self.reference, int(self.reference.isfinite().sum())
         if finite < max(FEWEST, len(reference)):
-            found = f"found {finite:,} of {len(reference):,}"
-            return dict.fromkeys(keys, absent(f"needs at least {FEWEST} validation rows, all of finite log p; {found}"))
+            size = f"found {finite:,} of {len(reference):,}"
+            return dict.fromkeys(keys, absent(f"needs at least {FEWEST} validation rows, all of finite log p; {size}"))
         centre, generator = reference.mean(), torch.Generator().manual_seed(seed)
         how = f"|log p - its mean over {len(reference):,} validation rows|"
         inside, outside = ((_grouped(rows, generator) - centre).abs() for rows in (own, other))

@@ -33,8 +33,8 @@ def better_than(a: Number, b: Number, sign: float = 1.0) -> bool:
     Raises ValueError where one is log p(x) and the other conditional: what is given would count as the model's merit.
     """
     if a.given != b.given:
-        found = sorted(f"log p(x | {e.given})" if e.given else "log p(x)" for e in (a, b))
-        raise ValueError(f"found {found[0]} beside {found[1]}; expected one kind: sum the conditional over what it is given")
+        claims = sorted(f"log p(x | {e.given})" if e.given else "log p(x)" for e in (a, b))
+        raise ValueError(f"found {claims[0]} beside {claims[1]}; expected one kind: sum the conditional over what it is given")
     return bounds(a, sign)[0] > bounds(b, sign)[1]
 
 

@@ -73,7 +73,7 @@ def _fitted(codes: Tensor, variance: float, seed: int) -> Any:
 
     components = min(COMPONENTS, len(codes))
     with warnings.catch_warnings():
-        # a floor that stopped early is still a floor
+        # a fit that stopped early is still a baseline
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianMixture(components, reg_covar=RIDGE * (variance or 1.0), max_iter=50, random_state=seed).fit(codes.numpy())
 

@@ -180,21 +180,21 @@ def _over_seeds(dataset: Dataset, codes: Maker, seeds: range) -> tuple[Number, N
     for seed in seeds:
         rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[: min(PANEL_ROWS, max(1, int(SHARE * n)))]
         labels = {part: y[rows] if part == "train" else y for part, y in dataset.labels.items()}
-        made = codes(rows, seed)
-        linear.append(linear_probe(made, labels, seed))
-        near.append(neighbour_probe(made, labels, seed))
+        by_part = codes(rows, seed)
+        linear.append(linear_probe(by_part, labels, seed))
+        near.append(neighbour_probe(by_part, labels, seed))
     return _together(linear), _together(near)
 
 
 def _together(results: list[Number]) -> Number:
     """Mean over seeds, or the first reason for a missing one."""
-    found = [r for r in results if not r.missing]
-    if len(found) < len(results) or not found:
+    known = [r for r in results if not r.missing]
+    if len(known) < len(results) or not known:
         return next((r for r in results if r.missing), absent("no seed was asked for"))
-    values = torch.tensor([r.value for r in found], dtype=torch.float64)
-    mean, n, count = values.mean().item(), found[0].n, len(found)
+    values = torch.tensor([r.value for r in known], dtype=torch.float64)
+    mean, n, count = values.mean().item(), known[0].n, len(known)
     error = values.std().item() / math.sqrt(count) if count > 1 else None
     own = math.sqrt(mean * (1 - mean) / (n or 1))
     both = 2 * math.hypot(error or 0.0, own)
-    how = f"{found[0].how}; mean over {count} seeds, stderr over seeds; the test rows' own is {own:.2g}"
+    how = f"{known[0].how}; mean over {count} seeds, stderr over seeds; the test rows' own is {own:.2g}"
     return Number(mean, error, n, how, max(0.0, mean - both), min(1.0, mean + both))

@@ -39,14 +39,14 @@ class Beside:
 
 def beside(comparison: Comparison) -> list[Beside]:
     """Published numbers, each once, next to our numbers of the same column where there is such a column."""
-    left, found = list(comparison.published), []
+    left, parts = list(comparison.published), []
     for column in [*summary.main_columns(comparison), *comparison.columns]:
         here = [p for p in left if p.value is not None and charts.belongs(p, column)]
         if here:
             rows = [row for row in comparison.finished if row.cell(column).known]
-            found.append(Beside(column, [(row, show(row.cell(column), column)) for row in rows], here))
+            parts.append(Beside(column, [(row, show(row.cell(column), column)) for row in rows], here))
             left = [p for p in left if p not in here]
-    return [*found, Beside(None, [], left)] if left else found
+    return [*parts, Beside(None, [], left)] if left else parts
 
 
 # --- the page

@@ -110,15 +110,15 @@ def overview(comparison: Comparison) -> str:
     families = len({row.family for row in models} - MIXED)
     beside = len(comparison.of_kind("baseline"))
     mixed = " and their combinations" if families and MIXED & {row.family for row in models} else ""
-    said = f"{count(len(models), thing)}" + (
+    sentence = f"{count(len(models), thing)}" + (
         f" from {count(families, 'family')}{mixed}" if families and comparison.kind != "sweep" else ""
     )
-    said += f", each trained with {count(len(comparison.seeds), 'seed')}" if len(comparison.seeds) > 1 else ""
-    said += f", and {count(beside, 'baseline')} to keep them honest," if beside else ","
+    sentence += f", each trained with {count(len(comparison.seeds), 'seed')}" if len(comparison.seeds) > 1 else ""
+    sentence += f", and {count(beside, 'baseline')} to keep them honest," if beside else ","
     noun = NOUNS.get(data.kind, "observations")
     fitted = f"{data.train:,} {noun}{shape_words(data)}" if data.train else f"{noun}{shape_words(data)}"
     tested = f" and measured on {data.test:,} that none of them has seen" if data.test else ""
-    return f"{said} fitted to the same {fitted} ({data.name}){tested}."
+    return f"{sentence} fitted to the same {fitted} ({data.name}){tested}."
 
 
 def quote(row: Row, column: Column) -> str:
@@ -126,8 +126,8 @@ def quote(row: Row, column: Column) -> str:
     seen = show(row.cell(column), column)
     error = f" \u00b1 {seen.error}" if seen.error else ""
     badge = f" ({seen.badge})" if seen.badge else ""
-    said = "" if seen.sign == "=" else seen.spoken
-    return f"{said} {seen.main}{error} {column.unit}".strip() + badge
+    relation = "" if seen.sign == "=" else seen.spoken
+    return f"{relation} {seen.main}{error} {column.unit}".strip() + badge
 
 
 def leader(rows: Sequence[Row], column: Column) -> Row | None:
@@ -145,9 +145,9 @@ def density_words(comparison: Comparison) -> list[str]:
     others = [row for row in comparison.finished if row is not best and row.cell(column).known]
     behind = [row for row in others if better_than(mine, row.cell(column), column.sign)]
     open_ = [row for row in others if row not in behind]
-    said = [f"The best density by its bound is {best.recipe}\u2019s: {quote(best, column)}."]
-    said += [_standing(behind, open_, column)] if others else []
-    return said + _against_baselines(comparison, column, best) + _optimum(comparison.data)
+    sentences = [f"The best density by its bound is {best.recipe}\u2019s: {quote(best, column)}."]
+    sentences += [_standing(behind, open_, column)] if others else []
+    return sentences + _against_baselines(comparison, column, best) + _optimum(comparison.data)
 
 
 def _standing(behind: Sequence[Row], open_: Sequence[Row], column: Column) -> str:
@@ -202,13 +202,13 @@ def quality_words(comparison: Comparison) -> list[str]:
     ordered = sorted(rows, key=lambda row: -column.sign * row.cell(column).value)
     best = ordered[0]
     near = [row for row in ordered[1:] if not separated(best.cell(column), row.cell(column))]
-    said = f"Closest samples by {_lower_first(column.title)}: {best.recipe}, {quote(best, column)}"
-    said += f"; two combined standard errors do not tell it from {join([row.recipe for row in near])}." if near else "."
+    sentence = f"Closest samples by {_lower_first(column.title)}: {best.recipe}, {quote(best, column)}"
+    sentence += f"; two combined standard errors do not tell it from {join([row.recipe for row in near])}." if near else "."
     seeds = max(len({row.seed for row in rows if row.recipe == best.recipe}), len(best.cell(column).dots))
     if seeds < SEEDS and len(rows) > 1:
-        said += " As claims about recipes these are not separated: "
-        said += f"that takes {SEEDS} seeds or more, and this page has {seeds}."
-    return [said]
+        sentence += " As claims about recipes these are not separated: "
+        sentence += f"that takes {SEEDS} seeds or more, and this page has {seeds}."
+    return [sentence]
 
 
 def _lower_first(title: str) -> str:
@@ -217,7 +217,7 @@ def _lower_first(title: str) -> str:
 
 def tiles(comparison: Comparison) -> list[Tile]:
     """The headline numbers: density, sample quality, speed."""
-    found = []
+    chosen = []
     density, distance, speed = (
         density_column(comparison),
         distance_column(comparison),
@@ -230,5 +230,5 @@ def tiles(comparison: Comparison) -> list[Tile]:
         best = leader(comparison.finished, column) if column else None
         if column and best:
             tied = sum(row.cell(column).value == best.cell(column).value for row in comparison.finished) - 1
-            found.append(Tile(title, show(best.cell(column), column), column.unit, best, tied))
-    return found
+            chosen.append(Tile(title, show(best.cell(column), column), column.unit, best, tied))
+    return chosen

@@ -55,16 +55,16 @@ def blocks(comparison: Comparison) -> list[Block]:
     """Families in their order of appearance, then baselines, then reference rows and whatever else there is."""
     lines = list(_lines(comparison))
     families = dict.fromkeys(line.row.family for line in lines if line.row.kind == "model")
-    found = [
+    groups = [
         Block(f, family_slot(f), [x for x in lines if x.row.kind == "model" and x.row.family == f])
         for f in families
     ]
     named = (("Baselines", "baseline"), ("Reference rows: what real data itself scores", "reference"))
-    found += [
+    groups += [
         Block(title, NEUTRAL, [x for x in lines if x.row.kind == kind], muted=True) for title, kind in named
     ]
     other = [x for x in lines if x.row.kind not in ("model", "baseline", "reference")]
-    return [block for block in [*found, Block("Other", NEUTRAL, other, muted=True)] if block.lines]
+    return [block for block in [*groups, Block("Other", NEUTRAL, other, muted=True)] if block.lines]
 
 
 def _lines(comparison: Comparison) -> Iterator[Line]:
@@ -81,8 +81,8 @@ def _lines(comparison: Comparison) -> Iterator[Line]:
 def shown_columns(comparison: Comparison) -> list[Column]:
     """Columns with their groups kept together, in the groups' first order; those that no row was asked for are left out."""
     order = list(dict.fromkeys(c.group for c in comparison.columns))
-    asked = [c for c in comparison.columns if any(row.cell(c).missing != row.absence for row in comparison.rows)]
-    return sorted(asked or comparison.columns, key=lambda c: order.index(c.group))
+    measured = [c for c in comparison.columns if any(row.cell(c).missing != row.absence for row in comparison.rows)]
+    return sorted(measured or comparison.columns, key=lambda c: order.index(c.group))
 
 
 def column_groups(comparison: Comparison) -> list[tuple[str, int]]:

@@ -68,7 +68,7 @@ def digits(number: Number) -> tuple[str, str]:
     if number.seeds or number.unit not in ("s", "MiB"):
         main = f"{value:,}" if type(value) is int else f"{value:.4g}"
     else:
-        main = f"{value:.0f}" if number.unit == "MiB" or value >= 10 else f"{value:.3g}"
+        main = f"{value:.0f}" if number.unit == "MiB" or value >= 20 else f"{value:.3g}"
     return main, "" if error is None else f"{error:.2g}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from genalloy.core.schema import Row
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.baselines import Baseline, baselines
-from genalloy.evaluation.generation import floors
+from genalloy.evaluation.generation import reference_generators
 from genalloy.evaluation.memorisation import memorisation_controls
 from genalloy.evaluation.metric import Panel
 from genalloy.evaluation.ngram_baselines import counted
@@ -20,23 +20,23 @@ from genalloy.studies.evaluate import features_of
 from genalloy.studies.panels import PANELS, EvaluationSettings, foreign_sets
 
 
-def baseline_rows(dataset: Dataset, seed: int, asked: EvaluationSettings = EvaluationSettings()) -> list[Row]:  # noqa: B008
+def baseline_rows(dataset: Dataset, seed: int, request: EvaluationSettings = EvaluationSettings()) -> list[Row]:  # noqa: B008
     """Density baselines, reference rows of generation, probes of pixels and PCA, the complexity-only outlier score."""
     makers: dict[str, Callable[[], list[Row]]] = {
         "density": lambda: _density_rows(dataset, seed),
-        "generation": lambda: _reference_rows(floors(dataset, features_of(dataset, seed), seed)),
+        "generation": lambda: _reference_rows(reference_generators(dataset, features_of(dataset, seed), seed)),
         "memorisation": lambda: _reference_rows(memorisation_controls(dataset, features_of(dataset, seed))),
         "representation": lambda: [
             _row(name, "baseline", {"probe": r}) for name, r in probe_references(dataset, seed).items()
         ],
-        "outliers": lambda: _complexity_row(dataset, seed, asked),
+        "outliers": lambda: _complexity_row(dataset, seed, request),
     }
-    wanted = [name for name in makers if name in asked.panels and (PANELS[name].unequal or not dataset.lengths)]
+    wanted = [name for name in makers if name in request.panels and (PANELS[name].unequal or not dataset.lengths)]
     return _joined([row for name in wanted for row in makers[name]()])
 
 
-def _reference_rows(made: dict[str, Panel]) -> list[Row]:
-    return [_row(name, "reference", generation_columns(panel)) for name, panel in made.items()]
+def _reference_rows(panels: dict[str, Panel]) -> list[Row]:
+    return [_row(name, "reference", generation_columns(panel)) for name, panel in panels.items()]
 
 
 def _joined(rows: list[Row]) -> list[Row]:
@@ -48,11 +48,11 @@ def _joined(rows: list[Row]) -> list[Row]:
     return list(joined.values())
 
 
-def _complexity_row(dataset: Dataset, seed: int, asked: EvaluationSettings) -> list[Row]:
+def _complexity_row(dataset: Dataset, seed: int, request: EvaluationSettings) -> list[Row]:
     """What compressed length alone says of outliers: a likelihood must beat it."""
     if dataset.space.levels is None:
         return []
-    first = next(iter(outlier_panel(dataset, None, foreign_sets(dataset, asked, seed), seed).values()))
+    first = next(iter(outlier_panel(dataset, None, foreign_sets(dataset, request, seed), seed).values()))
     return [_row("complexity alone", "baseline", {"outliers": first["complexity"]})]
 
 

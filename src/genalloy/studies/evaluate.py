@@ -30,7 +30,7 @@ from genalloy.studies.panels import DEFAULT, PANELS, Evaluation, EvaluationSetti
 from genalloy.training.checkpoint import run_facts, write_text
 from genalloy.training.devices import CPU, resolve_device
 
-Told = Callable[[str], None]
+Listener = Callable[[str], None]
 
 
 def silent(words: str) -> None:
@@ -40,8 +40,8 @@ def silent(words: str) -> None:
 def evaluate_run(
     folder: Path,
     data: str | None = None,
-    asked: EvaluationSettings = EvaluationSettings(),  # noqa: B008
-    told: Told = silent,
+    request: EvaluationSettings = EvaluationSettings(),  # noqa: B008
+    listener: Listener = silent,
     stride: int | None = None,
     device: torch.device = CPU,
 ) -> dict[str, Any]:
@@ -56,27 +56,27 @@ def evaluate_run(
     own = data_of(folder)
     dataset = own if data is None else _other(own, data, settings)
     identity = Identity.of(dataset)
-    place = folder if data is None and _whole(asked) else folder / measured(identity.rows, asked)
-    row = _evaluate(folder, settings, dataset, asked, None, place, told, device)
+    place = folder if data is None and _whole(request) else folder / measured(identity.rows, request)
+    row = _evaluate(folder, settings, dataset, request, None, place, listener, device)
     if data is not None:
         row["notes"] = trained_on(dataset, data)
         write_text(place / "row.json", json.dumps(row))
     if stride is not None:
-        told("measuring overlapping windows")
+        listener("measuring overlapping windows")
         number = plain(strided(trained_model(folder), dataset, stride, settings.seed))
         row["panels"].setdefault(PANELS["density"].title, {})[f"bits per character, windows every {stride}"] = number
         write_text(place / "row.json", json.dumps(row))
     return row
 
 
-def _whole(asked: EvaluationSettings) -> bool:
+def _whole(request: EvaluationSettings) -> bool:
     """Whether all that a table shows is asked for, so that the row may stand in a table."""
-    return set(asked.panels) >= set(DEFAULT) and replace(asked, panels=DEFAULT) == EvaluationSettings()
+    return set(request.panels) >= set(DEFAULT) and replace(request, panels=DEFAULT) == EvaluationSettings()
 
 
-def measured(what: str, asked: EvaluationSettings) -> str:
+def measured(what: str, request: EvaluationSettings) -> str:
     """The name of the folder, below the run's, for a measurement that is not the run's usual one."""
-    return "measured-" + hashlib.sha256(json.dumps([what, asdict(asked)]).encode()).hexdigest()[:8]
+    return "measured-" + hashlib.sha256(json.dumps([what, asdict(request)]).encode()).hexdigest()[:8]
 
 
 def trained_on(dataset: Dataset, data: str) -> list[str]:
@@ -87,29 +87,29 @@ def trained_on(dataset: Dataset, data: str) -> list[str]:
 
 
 def evaluate_entry(
-    folder: Path, asked: EvaluationSettings, after: Change | None, place: Path, told: Told = silent
+    folder: Path, request: EvaluationSettings, after: Change | None, place: Path, listener: Listener = silent
 ) -> dict[str, Any]:
     """The row of a finished run's model, changed by `after`; row.json and pictures.npz are written to `place`."""
     settings = RunSettings.read(folder)
     device = resolve_device(settings.device)
-    return _evaluate(folder, settings, data_of(folder), asked, after, place, told, device)
+    return _evaluate(folder, settings, data_of(folder), request, after, place, listener, device)
 
 
 def _evaluate(
     folder: Path,
     settings: RunSettings,
     dataset: Dataset,
-    asked: EvaluationSettings,
+    request: EvaluationSettings,
     after: Change | None,
     place: Path,
-    told: Told,
+    listener: Listener,
     device: torch.device,
 ) -> dict[str, Any]:
     model = trained_model(folder)
     model = model if after is None else after(model, dataset)
     memory, formula = run_facts(folder / "checkpoint.safetensors")
-    it = Evaluation(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, asked, device)
-    panels = run_panels(it, told)
+    it = Evaluation(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, request, device)
+    panels = run_panels(it, listener)
     model.cpu()
     panels.setdefault("cost", {}).update(_training_cost(memory))
     known = columns(dataset.space)

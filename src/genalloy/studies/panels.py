@@ -67,7 +67,7 @@ class Evaluation:
     dataset: Dataset
     features: Features
     seed: int
-    asked: EvaluationSettings
+    request: EvaluationSettings
     device: torch.device = CPU
 
     @cached_property
@@ -94,7 +94,7 @@ class Evaluation:
         test = self.dataset.observed("test")
         own = score(self.model, test, seed=self.seed, context=self.context)
         try:
-            return self.scores(test, ImportanceWeighted(self.asked.importance), self.context) if own.kind is Kind.LOWER else own
+            return self.scores(test, ImportanceWeighted(self.request.importance), self.context) if own.kind is Kind.LOWER else own
         except Unavailable:
             return own
 
@@ -108,16 +108,16 @@ class Evaluation:
         """Bounds by k, all from one set of draws; empty where the density is no proper bound."""
         if self.one.kind is not Kind.LOWER:
             return {}
-        most = self.asked.importance
+        most = self.request.importance
         if self.context is not None:
             return self._by_label(most)
         ks = sorted({k for k in (1, 10, 100, 1000) if k < most} | {most})
-        found: dict[int, Evidence] = {}
+        curve: dict[int, Evidence] = {}
 
         def estimator(distribution: Any, x: Tensor) -> Evidence:
             bounds, convergence = importance_curve(distribution, x, ks)
             # rows that overflow are asked for once more, on their own
-            found.update(bounds if not found else {})
+            curve.update(bounds if not curve else {})
             top = bounds[most]
             return Evidence(top.value, top.kind, f"{top.how}; {convergence}", top.proper, top.stderr, top.measure)
 
@@ -125,7 +125,7 @@ class Evaluation:
             tightest = self.scores(self.dataset.observed("test"), estimator)
         except Unavailable:
             return {}
-        return {**found, most: tightest}
+        return {**curve, most: tightest}
 
     def _by_label(self, k: int) -> dict[int, Evidence]:
         """The importance-weighted bound of every label's density in the sum over labels; empty where there is none."""
@@ -138,7 +138,7 @@ class Evaluation:
     @property
     def tightest(self) -> Evidence:
         """Importance-weighted where the density is a proper bound, otherwise the density as it is."""
-        return self.importance.get(self.asked.importance, self.one)
+        return self.importance.get(self.request.importance, self.one)
 
     def scores(self, x: Tensor | Masked, estimator: Estimator | None = None, context: Tensor | None = None) -> Evidence:
         """Of all rows at once where an estimator has a memory setting of its own, otherwise in chunks."""
@@ -158,9 +158,9 @@ class Evaluation:
     @cached_property
     def sampling(self) -> Cost:
         """The samples and what they cost."""
-        labels = drawn_labels(self.model, self.dataset, self.asked.samples, self.seed)
-        lengths = self.dataset.drawn_lengths(self.asked.samples, self.seed)
-        return spend(lambda: sample(self.model, self.asked.samples, seed=self.seed, context=labels, lengths=lengths))
+        labels = drawn_labels(self.model, self.dataset, self.request.samples, self.seed)
+        lengths = self.dataset.drawn_lengths(self.request.samples, self.seed)
+        return spend(lambda: sample(self.model, self.request.samples, seed=self.seed, context=labels, lengths=lengths))
 
     @cached_property
     def reference(self) -> Reference | Number:
@@ -169,14 +169,14 @@ class Evaluation:
 
     @property
     def drawn(self) -> Tensor:
-        return self.sampling.made
+        return self.sampling.result
 
 
-def foreign_sets(dataset: Dataset, asked: EvaluationSettings, seed: int) -> dict[str, Tensor]:
+def foreign_sets(dataset: Dataset, request: EvaluationSettings, seed: int) -> dict[str, Tensor]:
     """The named foreign sets that were asked for, otherwise the synthetic ones."""
-    if not asked.outliers:
+    if not request.outliers:
         return outlier_sets(dataset, seed)
-    return {name: foreign(dataset, name, load(name)) for name in asked.outliers}
+    return {name: foreign(dataset, name, load(name)) for name in request.outliers}
 
 
 def under(name: str, panel: Panel) -> Panel:
@@ -201,11 +201,11 @@ def density_panel(it: Evaluation) -> Panel:
 
 def generation_panel(it: Evaluation) -> Panel:
     """Samples against test rows."""
-    made = panel(it.dataset, it.drawn, it.features, it.seed)
-    made["prdc_density"] = made.pop("density")
-    if "memorisation" in it.asked.panels:
-        made.pop("copying")  # the memorisation panel has it, against the rows that its null leaves
-    return made
+    numbers = panel(it.dataset, it.drawn, it.features, it.seed)
+    numbers["prdc_density"] = numbers.pop("density")
+    if "memorisation" in it.request.panels:
+        numbers.pop("copying")  # the memorisation panel has it, against the rows that its null leaves
+    return numbers
 
 
 def memorisation_panel(it: Evaluation) -> Panel:
@@ -262,30 +262,30 @@ def noise_cells(it: Evaluation) -> Panel:
     """The density at several noise scales."""
     if it.one.kind is Kind.NONE:
         return {"alarm": absent(it.one.how)}
-    found = noise_panel(it.dataset, lambda x: it.scores(x).value, it.seed)
-    return {name: cell for part, made in found.items() for name, cell in under(part, made).items()}
+    parts = noise_panel(it.dataset, lambda x: it.scores(x).value, it.seed)
+    return {name: cell for part, numbers in parts.items() for name, cell in under(part, numbers).items()}
 
 
 def outliers_panel(it: Evaluation) -> Panel:
     """AUROC of several scores against each named set; the first set's log-density (or energy) stands in the table."""
     typical, name = it.typical
-    found = outlier_panel(it.dataset, typical, foreign_sets(it.dataset, it.asked, it.seed), it.seed)
+    by_set = outlier_panel(it.dataset, typical, foreign_sets(it.dataset, it.request, it.seed), it.seed)
     if typical is None:
         return {"outliers": absent(name)}
-    first = next(iter(found.values()))["auroc"].named(name)
+    first = next(iter(by_set.values()))["auroc"].named(name)
     return {
         "outliers": first,
-        **{key: cell for rows, made in found.items() for key, cell in under(rows, made).items()},
+        **{key: cell for rows, numbers in by_set.items() for key, cell in under(rows, numbers).items()},
     }
 
 
 def cost_panel(it: Evaluation) -> Panel:
     """Seconds, network evaluations, memory and size."""
-    count, seconds = sum(p.numel() for p in it.model.parameters()), it.sampling.seconds * 1000 / it.asked.samples
+    count, seconds = sum(p.numel() for p in it.model.parameters()), it.sampling.seconds * 1000 / it.request.samples
     few = drawn_labels(it.model, it.dataset, 2, it.seed)
     calls = evaluations(it.model, lambda: sample(it.model, 2, context=few))
     return {
-        "sample_seconds": Number(seconds, None, it.asked.samples, f"{it.asked.samples} samples", unit="s"),
+        "sample_seconds": Number(seconds, None, it.request.samples, f"{it.request.samples} samples", unit="s"),
         "sample_evaluations": Number(calls, how="network calls for one batch, cached steps included"),
         "sample_memory": _megabytes(it.sampling, "sampling"),
         **_density_cost(it),
@@ -303,7 +303,7 @@ def _density_cost(it: Evaluation) -> Panel:
     rows: Any = it.dataset.observed("test")[order[:TIMED_ROWS]]
     labels = None if it.context is None else it.context[order[:TIMED_ROWS]]
     spent = spend(lambda: it.scores(rows, None, labels))
-    scores, seconds = spent.made, spent.seconds * 1000 / len(rows)
+    scores, seconds = spent.result, spent.seconds * 1000 / len(rows)
     if scores.kind is Kind.NONE:
         return {"density_seconds": absent(scores.how), "density_evaluations": absent(scores.how)}
     calls = evaluations(it.model, lambda: score(it.model, rows[:2], context=None if labels is None else labels[:2]))
@@ -355,16 +355,16 @@ def panels_of(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def run_panels(it: Evaluation, told: Callable[[str], None] = lambda words: None) -> dict[str, Panel]:
-    """The numbers of every panel that was asked for, by the panel's name; `told` hears what is being measured."""
-    made = {}
-    for name in panels_of(it.asked.panels):
-        told(f"measuring {PANELS[name].title.lower()}")
+def run_panels(it: Evaluation, listener: Callable[[str], None] = lambda words: None) -> dict[str, Panel]:
+    """The numbers of every panel that was asked for, by the panel's name; `listener` hears what is being measured."""
+    measured = {}
+    for name in panels_of(it.request.panels):
+        listener(f"measuring {PANELS[name].title.lower()}")
         described = PANELS[name]
         it.model.to("cpu" if described.here else it.device)
         refused = _refusal(described, it)
-        made[name] = {name: absent(refused)} if refused else _collapsed(described.make(it))
-    return made
+        measured[name] = {name: absent(refused)} if refused else _collapsed(described.make(it))
+    return measured
 
 
 def _refusal(described: Described, it: Evaluation) -> str:

@@ -78,10 +78,10 @@ def table_of(experiment: Experiment, order: RunPlan) -> Table:
         raise ValueError(f"{experiment.name} has no budget {order.budget!r}; expected one of {', '.join(experiment.minutes)}")
     if order.seeds < 1:
         raise ValueError(f"{order.seeds} seeds were asked for; expected at least 1, and 3 for a verdict")
-    asked = EvaluationSettings(experiment.panels, experiment.samples, experiment.importance, experiment.outliers)
+    request = EvaluationSettings(experiment.panels, experiment.samples, experiment.importance, experiment.outliers)
     runs = order.workspace / "runs"
     seeds = range(order.seeds)
-    entries = [_entry(experiment, contender, seed, order, runs, asked) for seed in seeds for contender in experiment.contenders]
+    entries = [_entry(experiment, contender, seed, order, runs, request) for seed in seeds for contender in experiment.contenders]
     question = {"experiment": experiment.name, **{k: getattr(order, k) for k in ("budget", "limit", "minutes", "steps")}}
     question |= {} if order.columns is None else {"columns": order.columns}
     facts: dict[str, Any] = {
@@ -96,13 +96,13 @@ def table_of(experiment: Experiment, order: RunPlan) -> Table:
     if experiment.verdict is None:
         facts["sweep"] = list(dict.fromkeys(name for c in experiment.contenders for name in c.settings))
     title = f"{experiment.title}, on {experiment.data}"
-    place = runs / f"{BASELINES}-{digest([experiment.data, *order.rows, asdict(asked), versions()['genalloy']])}"
+    place = runs / f"{BASELINES}-{digest([experiment.data, *order.rows, asdict(request), versions()['genalloy']])}"
     name = experiment.name if order.budget == "quick" else f"{experiment.name}-{order.budget}"
     return Table(title, order.workspace / name, tuple(entries), place, question, facts, order.jobs)
 
 
 def _entry(
-    experiment: Experiment, contender: Method, seed: int, order: RunPlan, runs: Path, asked: EvaluationSettings
+    experiment: Experiment, contender: Method, seed: int, order: RunPlan, runs: Path, request: EvaluationSettings
 ) -> TableRun:
     steps = order.steps or contender.steps.get(order.budget)
     settings = RunSettings(
@@ -112,7 +112,7 @@ def _entry(
     # the seed and the data stand in the name for people, the hash for everything else that the run depends on
     identity = digest([asdict(settings), versions()["genalloy"]])
     folder = runs / f"{contender.recipe}-{Path(experiment.data).stem}-{seed}-{identity}"
-    return TableRun(contender, settings, folder, asked)
+    return TableRun(contender, settings, folder, request)
 
 
 SHOWN = 16

@@ -55,15 +55,15 @@ class TableRun:
     contender: Method
     settings: RunSettings
     run: Path
-    asked: EvaluationSettings
+    request: EvaluationSettings
     cap: bool = False
 
     @property
     def place(self) -> Path:
         """Where row.json and pictures.npz go: the run's folder, below it where something else is asked of the same run."""
-        if self.contender.after is None and self.asked == EvaluationSettings():
+        if self.contender.after is None and self.request == EvaluationSettings():
             return self.run
-        return self.run / ("measured-" + digest([repr(self.contender.after), asdict(self.asked)]))
+        return self.run / ("measured-" + digest([repr(self.contender.after), asdict(self.request)]))
 
     @property
     def row(self) -> Path:
@@ -140,17 +140,17 @@ def write_comparison(file: Path, comparison: Comparison) -> None:
 def _same_question(table: Table, identity: Identity) -> None:
     """Rows of another question, or of other data, must not end up in one table."""
     file = table.folder / "question.json"
-    asked = json.loads(json.dumps(table.question))
+    question = json.loads(json.dumps(table.question))
     if file.exists():
         before = read_json(file, "choose another --out, or delete it if its rows are of the same question")
         # the place of the data is no question where their identity is known
-        names = [k for k in asked if k in before and not (k == "data" and "identity" in before)]
-        words = [f"{k} {before[k]} there, {asked[k]} asked for" for k in names if before[k] != asked[k]]
+        names = [k for k in question if k in before and not (k == "data" and "identity" in before)]
+        words = [f"{k} {before[k]} there, {question[k]} asked for" for k in names if before[k] != question[k]]
         if words:
             raise ValueError(f"{table.folder} holds rows of another comparison: {'; '.join(words)}; choose another --out")
         Identity.from_json(before.get("identity", {})).require(identity, f"the comparison {table.folder}")
-        asked["identity"] = before.get("identity", identity.to_json())
-    write_text(file, json.dumps({"identity": identity.to_json(), **asked}))
+        question["identity"] = before.get("identity", identity.to_json())
+    write_text(file, json.dumps({"identity": identity.to_json(), **question}))
 
 
 def _same_runs(table: Table, identity: Identity) -> None:
@@ -193,7 +193,7 @@ def _work(table: Table, identity: Identity, publish: Callable[[], object]) -> No
     for entry in table.entries:
         runs.setdefault(entry.run, []).append(entry)
     first = table.entries[0]
-    jobs = [Job(BASELINES, table.baselines, make_baselines, (table.baselines, first.settings, first.asked, identity))]
+    jobs = [Job(BASELINES, table.baselines, make_baselines, (table.baselines, first.settings, first.request, identity))]
     jobs += [Job(run.name, run, make_entries, (entries, identity)) for run, entries in runs.items()]
     todo = [job for job in jobs if not _finished(job)]
     for job in todo:
@@ -228,13 +228,13 @@ def make_baselines(what: tuple[Path, RunSettings, EvaluationSettings, Identity])
     from genalloy.runs.create import dataset_of
     from genalloy.studies.baselines import baseline_rows
 
-    folder, settings, asked, identity = what
+    folder, settings, request, identity = what
     torch.set_num_threads(1)
     try:
         with locked(folder, print):
             dataset = dataset_of(settings)
             identity.require(Identity.of(dataset), "the comparison")
-            rows = baseline_rows(dataset, settings.split_seed, asked)
+            rows = baseline_rows(dataset, settings.split_seed, request)
             write_text(folder / "row.json", json.dumps({"format": FORMAT, "identity": identity.to_json(), "rows": plain(rows)}))
     except Exception as error:  # a bad baseline must not cost the models' rows
         note_error(folder, f"{type(error).__name__}: {error}")
@@ -254,7 +254,7 @@ def make_entries(what: tuple[list[TableRun], Identity]) -> None:
                 _train(entries[0], identity)
             for entry in entries:
                 if not entry.row.exists():
-                    evaluate_entry(folder, entry.asked, entry.contender.after, entry.place, partial(_tell, entry))
+                    evaluate_entry(folder, entry.request, entry.contender.after, entry.place, partial(_tell, entry))
     except Exception as error:  # one bad row must not cost the others
         note_error(folder, f"{type(error).__name__}: {error}")
 
@@ -275,11 +275,11 @@ def _train(entry: TableRun, identity: Identity) -> None:
         dataset = dataset_of(entry.settings)
         identity.require(Identity.of(dataset), "the comparison")
         trainer = create_run(entry.settings, folder, dataset, cap=entry.cap)
-    told = 0.0
+    last = 0.0
     with closing(trainer.run()) as steps:
         for step in steps:
-            if time.monotonic() - told > 1.0:
-                told = time.monotonic()
+            if time.monotonic() - last > 1.0:
+                last = time.monotonic()
                 say(folder, step.done, step.total, figures(step))
 
 
