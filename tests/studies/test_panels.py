@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -98,3 +99,11 @@ def test_real_data_have_noise_scales():
 def test_an_unknown_panel_is_refused():
     with pytest.raises(ValueError, match="there is no panel 'beauty'"):
         panels_of(("beauty",))
+
+
+def test_every_evaluation_has_a_memorisation_reference_of_its_own() -> None:
+    """The same features and test rows beside other training rows are another reference."""
+    features, model = PCA(4).fit(DIGITS.train), UniformLevels(17, (1, 8, 8))
+    datasets = DIGITS, replace(DIGITS, train=DIGITS.train[:100])
+    first, second = (Evaluation(model, data, features, 0, EvaluationSettings()).reference for data in datasets)
+    assert len(first.train) == len(DIGITS.train) and len(second.train) == 100

@@ -21,6 +21,7 @@ from genalloy.studies.cost import evaluations
 from genalloy.studies.documents import write_results
 from genalloy.studies.reproduce import RunPlan, reproduce, results_of, sweep_of, table_of
 from genalloy.studies.seeds import merge_numbers
+from genalloy.studies.table import ROW, kept
 
 STEPS = {"quick": 8, "full": 16}
 TINY = Experiment(
@@ -95,6 +96,13 @@ def test_an_experiment_keeps_numbers_with_labels_seeds_and_verdict(done: Path) -
     assert mine.kind is Kind.EXACT and len(mine.seeds) == 3 and "made" in results.runs
     assert results.numbers["Gaussian"]["density"].known and "Gaussian" not in results.runs
     assert (done / "work" / "tiny" / "report.html").stat().st_size > 10_000
+
+
+def test_a_measurement_of_another_format_is_made_again(tmp_path: Path) -> None:
+    file = tmp_path / "row.json"
+    for form, there in ((FORMAT, True), (1, False)):
+        file.write_text(json.dumps({"format": form, "cells": {}, "panels": {}, "curves": {}}))
+        assert (kept(file, ROW) is not None) is there and file.exists() is there
 
 
 def test_asking_again_trains_and_measures_nothing(done: Path) -> None:
