@@ -327,7 +327,8 @@ def _numbers(raw: Mapping[str, Any] | None) -> dict[str, Number]:
 
 def _in_place(name: str, number: Number) -> Number:
     """A table's number: a density given the label stands in columns of its own only."""
-    return absent("log p(x | label), not log p(x)") if number.given and not name.startswith("conditional") else number
+    conditional = number.kind is not None and number.given and not name.startswith("conditional")
+    return absent("log p(x | label), not log p(x)") if conditional else number
 
 
 def _curve(raw: Sequence[Any]) -> list[tuple[float, float]]:
