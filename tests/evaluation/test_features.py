@@ -11,7 +11,6 @@ from genalloy.data.space import Column, Space
 from genalloy.evaluation.classifier import fit_classifier
 from genalloy.evaluation.features import (
     PCA,
-    AutoencoderFeatures,
     ClassifierFeatures,
     ColumnFeatures,
     External,
@@ -67,24 +66,6 @@ def test_classifier_on_vectors() -> None:
     x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) + 4 * labels[:, None]
     features = ClassifierFeatures(8, 60).fit(x, labels)
     assert (features.probabilities(x).argmax(1) == labels).double().mean() > 0.95
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (64,)])
-def test_autoencoder_codes_keep_more_than_chance_and_are_pinned(digits: Dataset, shape: tuple[int, ...]) -> None:
-    train = digits.train.reshape(-1, *shape)
-    state = torch.get_rng_state()
-    fitted = [AutoencoderFeatures(8, 20, seed).fit(train) for seed in (0, 0, 1)]
-    assert torch.equal(state, torch.get_rng_state())
-    assert fitted[0].name == fitted[1].name != fitted[2].name and fitted[0].name.startswith("autoencoder-8[")
-    codes = fitted[0](digits.test.reshape(-1, *shape))
-    assert codes.shape == (360, 8) and not codes.requires_grad
-    trained = AutoencoderFeatures(8, 200).fit(train)
-    with torch.no_grad():
-        decoded = trained.part(train).mean
-    target = (train - trained._shift_in) / trained._scale_in
-    residual, total = (decoded - target).square().mean(), (target - target.mean(0)).square().mean()
-    # predicting the mean picture leaves all of the variance over pictures
-    assert residual < 0.75 * total
 
 
 def test_external_network_is_taken_as_it_is_under_the_users_name(digits: Dataset) -> None:

@@ -10,6 +10,7 @@ import torch
 from sample_truths import clustered, clusters, normal, value
 from torch import Tensor
 
+from genalloy.core.schema import Number
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load_data
 from genalloy.data.space import Space
@@ -17,10 +18,9 @@ from genalloy.evaluation.class_scores import classification_accuracy, classifier
 from genalloy.evaluation.classifier import TrainingBudget
 from genalloy.evaluation.features import Features, PixelFeatures
 from genalloy.evaluation.frechet import frechet, gaussian_frechet
-from genalloy.evaluation.generation import METRICS, floors, panel
+from genalloy.evaluation.generation import METRICS, panel, reference_generators
 from genalloy.evaluation.kernel import Cubic, Gaussians, kernel_distance
 from genalloy.evaluation.memorisation import copying
-from genalloy.evaluation.metric import Metric, Missing
 from genalloy.evaluation.neighbours import nearest, nearest_distance, prdc
 from genalloy.evaluation.references import gaussian_samples, mixture_samples
 from genalloy.evaluation.sharpness import laplacian_variance, sharpness
@@ -82,12 +82,12 @@ def test_kernel_distance_error_is_the_jackknife() -> None:
     ]
     variance = sum((len(v) - 1) * torch.tensor(v, dtype=torch.float64).var(correction=0).item() for v in without)
     result = kernel_distance(a, b)
-    assert isinstance(result, Metric) and result.stderr == pytest.approx(math.sqrt(variance), rel=1e-6)
+    assert not result.missing and result.stderr == pytest.approx(math.sqrt(variance), rel=1e-6)
 
 
-def _unchecked(a: Tensor, b: Tensor) -> Metric:
+def _unchecked(a: Tensor, b: Tensor) -> Number:
     """One row below the least number of rows."""
-    return Metric(naive_mmd(gaussians, a, b), None, len(a), "")
+    return Number(naive_mmd(gaussians, a, b), None, len(a), "")
 
 
 SHIFT = torch.tensor([0.7, -0.4, 0.2], dtype=torch.float64)
@@ -124,7 +124,7 @@ def test_kernel_distance_of_two_gaussians_is_the_closed_form(kernel: Cubic | Gau
     a, b = (SHIFT, other), (zero, unit)
     truth = expectation(*a, *a) + expectation(*b, *b) - 2 * expectation(*a, *b)
     result = kernel_distance(normal(6000, 3, 0) @ MIX.T + SHIFT, normal(6000, 3, 1), kernel)
-    assert isinstance(result, Metric) and abs(result.value - truth) < 3 * result.stderr < 0.2 * truth
+    assert not result.missing and abs(result.value - truth) < 3 * result.stderr < 0.2 * truth
 
 
 def test_few_features_get_a_kernel_that_tells_a_ring_of_modes_from_a_gaussian() -> None:
@@ -140,7 +140,7 @@ def test_kernel_distance_is_unbiased_and_sees_a_shift() -> None:
     assert abs(same.mean().item()) < 3 * same.std().item() / 60**0.5
     assert (same < 0).any()
     shifted = kernel_distance(normal(300, 4, 0), normal(300, 4, 1) + 0.5)
-    assert isinstance(shifted, Metric) and shifted.value > 4 * shifted.stderr
+    assert not shifted.missing and shifted.value > 4 * shifted.stderr
 
 
 # -- precision, recall, density, coverage
@@ -223,7 +223,7 @@ def test_a_generator_that_drops_a_mode_is_caught_by_recall_and_coverage_alone() 
 def test_sliced_wasserstein_of_shifted_gaussians() -> None:
     shift = torch.tensor([2.0, 0.0, 1.0, 0.0]).double()
     result = sliced_wasserstein(normal(4000, 4, 0) + shift, normal(3000, 4, 1), directions=400)
-    assert isinstance(result, Metric) and abs(result.value - shift.norm().item() / 2) < 3 * result.stderr < 0.2
+    assert not result.missing and abs(result.value - shift.norm().item() / 2) < 3 * result.stderr < 0.2
     assert result.low < shift.norm().item() / 2 < result.high
     same = sliced_wasserstein(normal(4000, 4, 0), normal(4000, 4, 1))
     assert same.low < 0.04 and value(same) < 0.1
@@ -281,7 +281,7 @@ def test_copying(dims: int) -> None:
     train, test, fresh = normal(400, dims, 0), normal(150, dims, 1), normal(150, dims, 2)
     assert value(copying(train, test, train[:150])) == 1
     result = copying(train, test, fresh)
-    assert isinstance(result, Metric) and abs(result.value - 0.5) < 4 * result.stderr
+    assert not result.missing and abs(result.value - 0.5) < 4 * result.stderr
     assert value(copying(train, test, fresh * 3)) < 0.2
     truth = torch.cdist(test, train).amin(1)
     torch.testing.assert_close(nearest_distance(test, train), truth)
@@ -358,15 +358,15 @@ def test_panel_of_good_and_of_bad_samples(toy: tuple) -> None:
     assert value(good["kernel_distance"]) < 3 * good["kernel_distance"].stderr < value(bad["kernel_distance"])
     assert value(good["coverage"]) > 0.9 > 0.3 > value(bad["coverage"])
     assert "pixels" in good["frechet"].how and good["frechet"].n == 600
-    assert isinstance(good["classes"], Missing)
-    assert isinstance(panel(data, torch.full((600, 2), math.nan), features)["frechet"], Missing)
+    assert good["classes"].missing
+    assert panel(data, torch.full((600, 2), math.nan), features)["frechet"].missing
 
 
 def test_floors(toy: tuple) -> None:
     data, features = toy
-    rows = floors(data, features)
-    assert list(rows) == ["training rows", "copycat", "Gaussian", "mixture of 10 Gaussians"]
-    assert value(rows["copycat"]["copying"]) == 1 > value(rows["Gaussian"]["copying"])
+    rows = reference_generators(data, features)
+    assert list(rows) == ["training rows", "memorisation baseline", "Gaussian", "mixture of 10 Gaussians"]
+    assert value(rows["memorisation baseline"]["copying"]) == 1 > value(rows["Gaussian"]["copying"])
     assert value(rows["Gaussian"]["density"]) < 0.5 < 0.9 < value(rows["training rows"]["density"])
     assert rows["Gaussian"]["frechet"].n == 600
     # eight modes are nothing to ten components
@@ -374,7 +374,7 @@ def test_floors(toy: tuple) -> None:
     assert mixture.value < 3 * mixture.stderr < value(rows["Gaussian"]["kernel_distance"])
 
 
-def test_every_metric_but_copying_likes_a_copycat() -> None:
+def test_every_metric_but_copying_likes_copies() -> None:
     data = clustered()
     features = PixelFeatures().fit(data.train)
     order = torch.randperm(800, generator=torch.Generator().manual_seed(0))[:400]
@@ -396,7 +396,7 @@ def test_rows_that_are_not_finite_are_counted_and_never_dropped(toy: tuple) -> N
 
 def test_a_panel_says_how_many_rows_it_used(toy: tuple) -> None:
     data, features = toy
-    numbers = [v for v in panel(data, data.train[:300], features).values() if isinstance(v, Metric)]
+    numbers = [v for v in panel(data, data.train[:300], features).values() if not v.missing]
     assert {v.n for v in numbers} <= {300, 600} and min(v.n for v in numbers) == 300
 
 
@@ -429,8 +429,8 @@ def test_directions_beyond_the_mixture_keep_their_variance() -> None:
 def test_floors_of_rows_too_large_for_a_covariance_say_so() -> None:
     wide = torch.rand(60, 5000)
     data = Dataset("wide", Space((5000,), "points"), wide, wide[:0], torch.rand(50, 5000))
-    rows = floors(data, Some().fit(wide))
-    assert "5,000" in rows["Gaussian"]["frechet"].reason and isinstance(rows["copycat"]["kernel_distance"], Metric)
+    rows = reference_generators(data, Some().fit(wide))
+    assert "5,000" in rows["Gaussian"]["frechet"].reason and not rows["memorisation baseline"]["kernel_distance"].missing
 
 
 class Some(Features):

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from genalloy.core.evidence import Kind
-from genalloy.evaluation.metric import Metric
-from genalloy.evaluation.ranking import Entry, best, better_than, separated, sort_key, winner
+from genalloy.core.schema import Number
+from genalloy.evaluation.ranking import better_than, bounds, separated, sort_key
 
 
-def entry(kind: Kind, value: float, stderr: float = 0.1) -> Entry:
-    return Entry.of(kind, value, stderr)
+def entry(kind: Kind, value: float, stderr: float = 0.1) -> Number:
+    return Number(value, stderr, kind=kind)
 
 
 @pytest.mark.parametrize(
@@ -39,36 +39,31 @@ def test_better_than(a: tuple[Kind, float], b: tuple[Kind, float], expected: boo
 
 
 def test_ends_are_two_standard_errors() -> None:
-    assert (entry(Kind.EXACT, -1.0).low, entry(Kind.EXACT, -1.0).high) == pytest.approx((-1.2, -0.8))
-    assert entry(Kind.LOWER, -1.0).high == math.inf and entry(Kind.UPPER, -1.0).low == -math.inf
-    assert Entry.of(Kind.EXACT, math.nan, None) == Entry(Kind.EXACT, -math.inf, math.inf)
+    assert bounds(entry(Kind.EXACT, -1.0)) == pytest.approx((-1.2, -0.8))
+    assert bounds(entry(Kind.LOWER, -1.0))[1] == math.inf and bounds(entry(Kind.UPPER, -1.0))[0] == -math.inf
+    assert bounds(Number(math.nan, kind=Kind.EXACT)) == (-math.inf, math.inf)
 
 
-def test_best_winner_and_order() -> None:
-    entries = [
-        entry(Kind.EXACT, -3),
-        entry(Kind.LOWER, -2),
-        entry(Kind.ESTIMATE, 5),
-        entry(Kind.UPPER, -1),
-        entry(Kind.EXACT, -1.5),
-    ]
-    # the first is beaten by the lower bound; the lower bound itself has no upper end, so nothing beats it
-    assert best(entries) == [4, 1, 3]
+def test_a_label_is_about_the_score_whatever_the_unit() -> None:
+    assert bounds(entry(Kind.LOWER, 2.0), -1.0) == pytest.approx((-2.2, math.inf))
+    assert better_than(entry(Kind.LOWER, 1.9, 0.01), entry(Kind.EXACT, 2.0, 0.01), -1.0)
+    assert not better_than(entry(Kind.EXACT, 1.9, 0.01), entry(Kind.LOWER, 2.0, 0.01), -1.0)
+
+
+def test_order() -> None:
+    kinds = (Kind.EXACT, Kind.LOWER, Kind.ESTIMATE, Kind.UPPER, Kind.EXACT)
+    entries = [entry(kind, value) for kind, value in zip(kinds, (-3, -2, 5, -1, -1.5), strict=True)]
     assert sorted(range(5), key=lambda i: sort_key(entries[i])) == [4, 1, 0, 3, 2]
-    assert winner(entries) is None
-    assert winner([entries[0], entries[4], entries[2]]) == 1
-    assert winner([entries[0]]) is None and best([]) == []
 
 
 def test_separated() -> None:
-    assert separated(Metric(1.0, 0.1, 9, ""), Metric(1.3, 0.1, 9, ""))
-    assert not separated(Metric(1.0, 0.1, 9, ""), Metric(1.28, 0.1, 9, ""))
-    assert not separated(Metric(1.0, None, 9, ""), Metric(9.0, 0.1, 9, ""))
+    assert separated(Number(1.0, 0.1, 9, ""), Number(1.3, 0.1, 9, ""))
+    assert not separated(Number(1.0, 0.1, 9, ""), Number(1.28, 0.1, 9, ""))
+    assert not separated(Number(1.0, None, 9, ""), Number(9.0, 0.1, 9, ""))
 
 
 def test_a_conditional_number_is_not_ranked_beside_an_unconditional_one() -> None:
-    plain, given = Entry.of(Kind.EXACT, -3.0, 0.1), replace(Entry.of(Kind.EXACT, -1.0, 0.1), given="the label")
-    for ask in (lambda: better_than(given, plain), lambda: best([plain, given]), lambda: winner([given, plain])):
-        with pytest.raises(ValueError, match=r"found log p\(x \| the label\) beside log p\(x\); expected one kind"):
-            ask()
-    assert winner([given, replace(given, low=-9.0, high=-8.0)]) == 0
+    plain, given = entry(Kind.EXACT, -3.0), replace(entry(Kind.EXACT, -1.0), given="the label")
+    with pytest.raises(ValueError, match=r"found log p\(x \| the label\) beside log p\(x\); expected one kind"):
+        better_than(given, plain)
+    assert better_than(given, replace(given, value=-9.0))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load_data
 from genalloy.evaluation import representation as module
-from genalloy.evaluation.metric import Metric, Missing
 from genalloy.evaluation.representation import (
     linear_probe,
     neighbour_probe,
@@ -30,7 +30,7 @@ def test_probe_on_good_scaled_and_useless_codes() -> None:
     good = {part: noise[part] + 2 * labels[part][:, None] for part in labels}
     result = linear_probe(good, labels)
     # Bayes: three unit normals two apart give Phi(sqrt 3) = .958
-    assert isinstance(result, Metric) and result.value == pytest.approx(0.958, abs=0.04)
+    assert not result.missing and result.value == pytest.approx(0.958, abs=0.04)
     assert result.stderr == pytest.approx((result.value * (1 - result.value) / 200) ** 0.5)
     scaled = {part: codes * torch.tensor([1e-4, 1.0, 1e4]) + 7 for part, codes in good.items()}
     assert linear_probe(scaled, labels).value == pytest.approx(result.value, abs=0.011)
@@ -50,7 +50,7 @@ def test_digits_references_and_model_codes() -> None:
 def test_missing() -> None:
     codes = {"train": torch.randn(50, 2), "test": torch.randn(30, 2)}
     labels = {"train": torch.zeros(50, dtype=torch.int64), "test": torch.zeros(30, dtype=torch.int64)}
-    assert isinstance(linear_probe(codes, {}), Missing)
+    assert linear_probe(codes, {}).missing
     assert "single class" in linear_probe(codes, labels).reason
     assert "not finite" in linear_probe({**codes, "test": torch.full((30, 2), torch.nan)}, labels).reason
 
@@ -81,7 +81,7 @@ def test_shuffled_codes_are_at_chance(digits: Dataset) -> None:
     # ten classes of about equal size: guessing is right for about a tenth
     for kind in (linear_probe, neighbour_probe):
         result = kind(rows, digits.labels)
-        assert isinstance(result, Metric) and result.value == pytest.approx(0.1, abs=0.06)
+        assert not result.missing and result.value == pytest.approx(0.1, abs=0.06)
 
 
 def test_random_encoders_differ_by_seed_alone(digits: Dataset) -> None:
@@ -117,7 +117,7 @@ def test_panel_without_labels() -> None:
 
 
 def test_one_missing_seed_leaves_no_number() -> None:
-    sure, gap = Metric(0.9, 0.01, 100, ""), Missing("a reason")
+    sure, gap = Number(0.9, 0.01, 100, ""), absent("a reason")
     assert module._together([sure, gap, sure]) == gap and module._together([gap]) == gap
-    assert module._together([sure, Metric(0.8, 0.01, 100, "")]).value == pytest.approx(0.85)
-    assert isinstance(module._together([]), Missing)
+    assert module._together([sure, Number(0.8, 0.01, 100, "")]).value == pytest.approx(0.85)
+    assert module._together([]).missing

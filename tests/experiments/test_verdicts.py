@@ -7,22 +7,29 @@ from collections.abc import Iterator
 
 import pytest
 
+from genalloy.core.evidence import Kind
+from genalloy.core.schema import Number, Outcome, Verdict
 from genalloy.data.space import Space
 from genalloy.experiments.declare import Experiment
 from genalloy.experiments.registry import all_experiments, find_experiment
-from genalloy.experiments.verdict import AllOf, Better, Between, Check, Outcome, Score
+from genalloy.experiments.verdict import AllOf, Better, Between, Check, Results
 from genalloy.recipes.registry import find
 from genalloy.studies.columns import columns
 
 EXPERIMENTS = list(all_experiments().values())
 
 
-def score(value: float, stderr: float = 0.01, **kwargs: object) -> Score:
-    return Score(value, stderr, **{"seeds": 3, "sign": -1.0, "kind": "EXACT", **kwargs})  # type: ignore[arg-type]
+def score(value: float, stderr: float = 0.01, kind: Kind | None = Kind.EXACT, each: tuple[float, ...] = ()) -> Number:
+    return Number(value, stderr, kind=kind, seeds=each or (value,) * 3)
 
 
-def outcome(check: Check, **rows: Score) -> Outcome:
-    return check({name: {"density": s} for name, s in rows.items()}).outcome
+def judged(check: Check, sign: float = -1.0, runs: dict[str, tuple[str, ...]] | None = None, **rows: Number) -> Verdict:
+    trained = dict.fromkeys(rows, ()) if runs is None else runs
+    return check(Results({name: {"density": number} for name, number in rows.items()}, {"density": sign}, trained))
+
+
+def outcome(check: Check, sign: float = -1.0, runs: dict[str, tuple[str, ...]] | None = None, **rows: Number) -> Outcome:
+    return judged(check, sign, runs, **rows).outcome
 
 
 BETTER = Better("a", "b", "density")
@@ -33,8 +40,7 @@ def test_a_claim_holds_is_open_or_fails_by_two_combined_errors() -> None:
     assert outcome(BETTER, a=score(1.0), b=score(1.027)) is Outcome.OPEN
     assert outcome(BETTER, a=score(1.027), b=score(1.0)) is Outcome.OPEN
     assert outcome(BETTER, a=score(1.029), b=score(1.0)) is Outcome.FAILS
-    high = {"sign": 1.0}
-    assert outcome(BETTER, a=score(1.0, **high), b=score(1.1, **high)) is Outcome.FAILS
+    assert outcome(BETTER, 1.0, a=score(1.0), b=score(1.1)) is Outcome.FAILS
 
 
 def test_a_margin_moves_the_line_in_the_columns_own_direction() -> None:
@@ -44,10 +50,10 @@ def test_a_margin_moves_the_line_in_the_columns_own_direction() -> None:
 
 
 def test_fewer_than_three_seeds_decide_nothing() -> None:
-    verdict = BETTER({"a": {"density": score(1.0, seeds=2)}, "b": {"density": score(2.0)}})
+    verdict = judged(BETTER, a=score(1.0, each=(0.9, 1.1)), b=score(2.0))
     assert verdict.outcome is Outcome.INCOMPLETE and "needs at least 3 seeds; found 2" in verdict.words
     # a baseline was not trained: it needs no seeds
-    assert outcome(BETTER, a=score(1.0), b=score(2.0, seeds=0)) is Outcome.HOLDS
+    assert outcome(BETTER, runs={"a": ()}, a=score(1.0), b=Number(2.0, 0.01, kind=Kind.EXACT)) is Outcome.HOLDS
 
 
 UNRANKED = [("ESTIMATE", "EXACT"), ("UPPER", "EXACT"), ("EXACT", "ESTIMATE"), ("NONE", "EXACT")]
@@ -55,30 +61,28 @@ UNRANKED = [("ESTIMATE", "EXACT"), ("UPPER", "EXACT"), ("EXACT", "ESTIMATE"), ("
 
 @pytest.mark.parametrize(("mine", "theirs"), UNRANKED)
 def test_what_has_no_certified_side_is_not_ranked(mine: str, theirs: str) -> None:
-    assert outcome(BETTER, a=score(1.0, kind=mine), b=score(2.0, kind=theirs)) is Outcome.INCOMPLETE
+    assert outcome(BETTER, a=score(1.0, kind=Kind(mine)), b=score(2.0, kind=Kind(theirs))) is Outcome.INCOMPLETE
 
 
 def test_two_lower_bounds_are_compared_as_bounds_and_the_words_say_so() -> None:
-    verdict = BETTER({"a": {"density": score(1.0, kind="LOWER")}, "b": {"density": score(2.0, kind="LOWER")}})
+    verdict = judged(BETTER, a=score(1.0, kind=Kind.LOWER), b=score(2.0, kind=Kind.LOWER))
     assert verdict.outcome is Outcome.HOLDS and "both are lower bounds" in verdict.words
 
 
 def test_a_lower_bound_below_an_exact_number_refutes_nothing() -> None:
-    verdict = BETTER({"a": {"density": score(3.0, kind="LOWER")}, "b": {"density": score(2.0)}})
+    verdict = judged(BETTER, a=score(3.0, kind=Kind.LOWER), b=score(2.0))
     assert verdict.outcome is Outcome.OPEN and "refutes nothing" in verdict.words
 
 
 def test_rows_of_the_same_runs_are_paired() -> None:
     noisy, shifted = (1.0, 2.0, 3.0), (1.1, 2.1, 3.1)
-    a = score(2.0, 0.58, each=noisy, runs=("r0", "r1", "r2"))
-    b = score(2.1, 0.58, each=shifted, runs=("r0", "r1", "r2"))
-    assert outcome(BETTER, a=a, b=b) is Outcome.HOLDS
-    other = score(2.1, 0.58, each=shifted, runs=("q0", "q1", "q2"))
-    assert outcome(BETTER, a=a, b=other) is Outcome.OPEN
+    a, b = score(2.0, 0.58, each=noisy), score(2.1, 0.58, each=shifted)
+    assert outcome(BETTER, runs={"a": ("r0", "r1", "r2"), "b": ("r0", "r1", "r2")}, a=a, b=b) is Outcome.HOLDS
+    assert outcome(BETTER, runs={"a": ("r0", "r1", "r2"), "b": ("q0", "q1", "q2")}, a=a, b=b) is Outcome.OPEN
 
 
 def test_a_missing_or_infinite_number_decides_nothing() -> None:
-    assert BETTER({"a": {"density": score(1.0)}}).outcome is Outcome.INCOMPLETE
+    assert outcome(BETTER, a=score(1.0)) is Outcome.INCOMPLETE
     assert outcome(BETTER, a=score(1.0), b=score(math.inf)) is Outcome.INCOMPLETE
 
 
@@ -106,7 +110,7 @@ def claim(experiment: Experiment) -> Check:
 
 
 SPACES = (Space((8,), "text", 17), Space((1, 8, 8), "image", 17))
-SIGNS = {c["id"]: {"high": 1.0, "low": -1.0}.get(c["better"], 1.0) for space in SPACES for c in columns(space)}
+SIGNS = {c.id: c.sign or 1.0 for space in SPACES for c in columns(space)}
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
@@ -133,15 +137,17 @@ def test_every_part_of_a_claim_can_refute_it(experiment: Experiment) -> None:
             assert leaf(numbers(leaf, sense)).outcome is expected, (leaf, sense)
 
 
-def numbers(leaf: Better | Between, sense: float) -> dict[str, dict[str, Score]]:
+def numbers(leaf: Better | Between, sense: float) -> Results:
     sign = SIGNS[leaf.column]
-    kind = "LOWER" if leaf.column in ("density", "bound") else None
+    kind = Kind.LOWER if leaf.column in ("density", "bound") else None
     if isinstance(leaf, Between):
         middle = leaf.high - 1.0 if math.isfinite(leaf.high) else leaf.low + 1.0
         outside = leaf.high + 1.0 if math.isfinite(leaf.high) else leaf.low - 1.0
-        return {leaf.a: {leaf.column: score(middle if sense > 0 else outside, kind=kind, sign=sign)}}
-    values = {leaf.a: sense * sign * 10.0, leaf.b: 0.0}
-    return {name: {leaf.column: score(value, kind=kind, sign=sign)} for name, value in values.items()}
+        values = {leaf.a: middle if sense > 0 else outside}
+    else:
+        values = {leaf.a: sense * sign * 10.0, leaf.b: 0.0}
+    rows = {name: {leaf.column: score(value, kind=kind)} for name, value in values.items()}
+    return Results(rows, {leaf.column: sign}, dict.fromkeys(rows, ()))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -15,10 +15,11 @@ import report_fake as fake
 from PIL import Image
 from test_report_page import Reader, pngs, read
 
+from genalloy.core.evidence import Kind
+from genalloy.core.schema import Column, Number, Published, Row, read_comparison, row_from
 from genalloy.report import charts, renderers, summary
-from genalloy.report.comparison import Cell, Column, Published, Row, read_comparison
 from genalloy.report.model_sections import strips
-from genalloy.report.page import beside, findings
+from genalloy.report.page import beside
 
 BITS = Column("bpd", "bits/dim", "density", "low", "bits/dim")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,6 +36,14 @@ def seeded(values: list[float | None], **more: Any) -> dict[str, Any]:
     return fake.cell(float(np.mean(known)), stderr=error, seeds=values, **more)
 
 
+PARTS = [
+    {"outcome": "not separated", "words": "bpd: ours 2, theirs 2.25; both are bounds"},
+    {"outcome": "holds", "words": "kid: ours 0.1"},
+    {"outcome": "incomplete", "words": "ours has no probe"},
+]
+WORDS = "bpd: ours 2, theirs 2.25; both are bounds (not separated); kid: ours 0.1 (holds); ours has no probe (incomplete)"
+
+
 def experiment(directory: Path, outcome: str = "holds", **facts: Any) -> Path:
     """A comparison folder with what an experiment adds."""
     rows = [
@@ -48,10 +57,9 @@ def experiment(directory: Path, outcome: str = "holds", **facts: Any) -> Path:
             "authenticity": fake.cell(missing="needs at least 2,000 samples; found 1,000"),
         }
     }
-    words = "bpd: ours 2, theirs 2.25; both are bounds (not separated); kid: ours 0.1 (holds); ours has no probe (incomplete)"
     fake.write(directory, rows)
     raw = json.loads((directory / "comparison.json").read_text())
-    raw |= {"kind": "reproduce", "claim": "Ours is better.", "verdict": {"outcome": outcome, "words": words}}
+    raw |= {"kind": "reproduce", "claim": "Ours is better.", "verdict": {"outcome": outcome, "words": WORDS, "parts": PARTS}}
     raw |= {"published": PUBLISHED, "budget": "quick", "seeds": [0, 1, 2, 3], "headline": ["bpd", "kid"], **facts}
     (directory / "comparison.json").write_text(json.dumps(raw))
     return directory
@@ -82,11 +90,19 @@ def test_the_verdict_has_a_colour_and_a_word(tmp_path: Path, outcome: str, word:
     assert f".v-{outcome.replace(' ', '-')} {{" in page
 
 
-def test_a_verdicts_parts_keep_their_own_outcomes() -> None:
-    found = findings("a: 1 LOWER; both are bounds (not separated); b (wide): 2 (holds); c has none (incomplete)")
-    assert [f.outcome for f in found] == ["not separated", "holds", "incomplete"]
-    assert [f.words for f in found] == ["a: 1 LOWER; both are bounds", "b (wide): 2", "c has none"]
-    assert [(f.outcome, f.words) for f in findings("one plain sentence")] == [("", "one plain sentence")]
+def test_a_verdicts_parts_keep_their_own_outcomes(tmp_path: Path) -> None:
+    verdict = read_comparison(experiment(tmp_path) / "comparison.json").verdict
+    assert verdict is not None and [part.outcome.value for part in verdict.parts] == ["not separated", "holds", "incomplete"]
+    assert verdict.whole == WORDS
+    page, _ = read(tmp_path)
+    findings = page[page.index('class="findings"') : page.index("</ul>", page.index('class="findings"'))]
+    assert [findings.count(f"v-{word}") for word in ("not-separated", "holds", "incomplete")] == [1, 1, 1]
+
+
+def test_a_sentence_that_looks_like_parts_is_left_alone(tmp_path: Path) -> None:
+    """Text is not read back: words that end in an outcome are words."""
+    _, reader = read(experiment(tmp_path, verdict={"outcome": "holds", "words": "a is better (fails); b is (holds)"}))
+    assert "a is better (fails); b is (holds)" in reader.words
 
 
 def test_a_plain_comparison_has_no_claim_and_no_seeds(tmp_path: Path) -> None:
@@ -109,7 +125,7 @@ def test_published_numbers_stand_beside_ours_and_never_among_them(tmp_path: Path
 
 
 def test_published_numbers_find_their_column(tmp_path: Path) -> None:
-    found = beside(read_comparison(experiment(tmp_path)))
+    found = beside(read_comparison(experiment(tmp_path) / "comparison.json"))
     assert [(b.column and b.column.id, [p.name for p in b.published]) for b in found] == [
         ("bpd", ["NICE"]),
         ("kid", ["GAN"]),
@@ -131,8 +147,7 @@ def test_a_unit_alone_does_not_put_a_number_on_a_quality_axis() -> None:
 
 
 def plot(rows: list[dict[str, Any]], published: list[dict[str, Any]] | None = None) -> ET.Element:
-    column = {"id": "bpd", "title": "bits/dim", "group": "density", "better": "low", "unit": "bits/dim"}
-    return ET.fromstring(charts.seed_dots(rows, column, published or [], "u"))
+    return ET.fromstring(charts.seed_dots([row_from(row) for row in rows], BITS, [Published(**p) for p in published or []], "u"))
 
 
 def texts(svg: ET.Element) -> str:
@@ -158,21 +173,23 @@ def test_seed_dots_is_a_picture_of_its_own_with_a_dot_a_seed() -> None:
     assert len(list(svg.iter(f"{SVG}polygon"))) == 1
 
 
+BOUNDS = (Kind.LOWER, Kind.UPPER)
+
+
 def test_the_arrow_of_a_bound_points_to_where_the_truth_may_lie() -> None:
-    lower, upper = (charts.strand(Row("x", cells={"bpd": Cell(2.0, kind=kind)}), BITS, 0).toward for kind in ("LOWER", "UPPER"))
+    lower, upper = (charts.strand(Row("x", cells={"bpd": Number(2.0, kind=kind)}), BITS, 0).toward for kind in BOUNDS)
     assert (lower, upper) == (-1.0, 1.0)
     nats = Column("bpd", "log p", "density", "high", "nats")
-    assert charts.strand(Row("x", cells={"bpd": Cell(2.0, kind="LOWER")}), nats, 0).toward == 1.0
-    assert charts.strand(Row("x", cells={"bpd": Cell(2.0, kind="EXACT")}), nats, 0).toward == 0.0
+    assert charts.strand(Row("x", cells={"bpd": Number(2.0, kind=Kind.LOWER)}), nats, 0).toward == 1.0
+    assert charts.strand(Row("x", cells={"bpd": Number(2.0, kind=Kind.EXACT)}), nats, 0).toward == 0.0
 
 
 def test_far_numbers_are_named_and_nothing_is_drawn_without_rows() -> None:
     rows = [fake.row("a", cells={"bpd": seeded([1.0, 1.1, 1.2])}), fake.row("b", cells={"bpd": seeded([1.3, 1.1, 1.2])})]
     far = [{"name": "far", "value": 900.0, "unit": "bits/dim"}]
     assert "Off the chart: far (900 published)" in texts(plot(rows, far))
-    column = {"id": "bpd", "group": "density", "unit": "bits/dim"}
-    assert charts.seed_dots([], column, far, "u") == ""
-    assert charts.seed_dots([fake.row("g", kind="baseline")], column, [], "u") == ""
+    assert charts.seed_dots([], BITS, [Published(**p) for p in far], "u") == ""
+    assert charts.seed_dots([row_from(fake.row("g", kind="baseline"))], BITS, [], "u") == ""
 
 
 def test_names_in_a_dot_plot_are_escaped() -> None:
@@ -183,13 +200,13 @@ def test_names_in_a_dot_plot_are_escaped() -> None:
 def test_seeds_of_one_cell_count_for_a_claim(tmp_path: Path) -> None:
     values = {"good": [0.001, 0.0011, 0.0012], "poor": [0.1, 0.11, 0.12]}
     rows = [fake.row(name, cells={"kid": seeded(each)}) for name, each in values.items()]
-    [words] = summary.quality_words(read_comparison(fake.write(tmp_path, rows)))
+    [words] = summary.quality_words(read_comparison(fake.write(tmp_path, rows) / "comparison.json"))
     assert "not separated" not in words and "poor" not in words
 
 
 def test_without_errors_nothing_is_told_apart(tmp_path: Path) -> None:
     rows = [fake.row(n, cells={"kid": fake.cell(v)}) for n, v in (("a", 0.1), ("b", 0.9))]
-    assert "do not tell it from b" in summary.quality_words(read_comparison(fake.write(tmp_path, rows)))[0]
+    assert "do not tell it from b" in summary.quality_words(read_comparison(fake.write(tmp_path, rows) / "comparison.json"))[0]
 
 
 # -- sweeps --------------------------------------------------------------------------------------------------------
@@ -205,7 +222,7 @@ def test_a_sweep_has_a_chart_for_each_headline_and_setting(tmp_path: Path) -> No
 
 
 def test_a_sweeps_line_runs_through_its_own_points_in_order(tmp_path: Path) -> None:
-    made = read_comparison(sweep(tmp_path)).finished
+    made = read_comparison(sweep(tmp_path) / "comparison.json").finished
     rows = [made[i] for i in (0, 2, 4, 5, 1, 3)]
     series = charts.series_of(rows, BITS, "latent")
     assert [s.name for s in series] == ["beta = one", "beta = four"]

@@ -218,7 +218,10 @@ def test_page_is_replaced_whole_and_nothing_is_left_behind(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "no comparison.json"), ("{", "not JSON"), ('{"format": 9}', "format 9"), ("[]", "list")],
+    [
+        (None, "no comparison.json"), ("{", "not JSON"), ('{"format": 9}', "format 9"), ('{"format": 1}', "reads format 2"),
+        ("[]", "list"),
+    ],
 )
 def test_bad_directory_is_one_clear_line(tmp_path: Path, content: str | None, said: str) -> None:
     if content is not None:

@@ -12,20 +12,21 @@ import pytest
 import report_fake as fake
 from PIL import Image
 
-from genalloy.evaluation.ranking import better_than
+from genalloy.core.evidence import Kind
+from genalloy.core.schema import Column, Comparison, Number, number_from, read_comparison
+from genalloy.evaluation.ranking import better_than, bounds
 from genalloy.report import charts, pictures, renderers, scatter, summary
-from genalloy.report.comparison import Cell, Column, Comparison, read_comparison
 from genalloy.report.scales import kept, number, scale
 from genalloy.report.scatter import Axis, Point, front
 from genalloy.report.svg import Frame
-from genalloy.report.table_cells import mark_of, ranks, relation, show
+from genalloy.report.table_cells import in_words, mark_of, ranks, relation, show
 
 BITS = Column("bpd", "bits/dim", "density", "low", "bits/dim")
 NATS = Column("nats", "log p", "density", "high", "nats")
 
 
 def made(tmp_path: Path, rows: list) -> Comparison:
-    return read_comparison(fake.write(tmp_path, rows))
+    return read_comparison(fake.write(tmp_path, rows) / "comparison.json")
 
 
 def bound(value: float, kind: str, stderr: float = 0.01) -> dict:
@@ -39,47 +40,51 @@ def bound(value: float, kind: str, stderr: float = 0.01) -> dict:
 def test_the_sign_turns_with_the_column_but_the_label_does_not(
     kind: str, low_is_better: str, high_is_better: str
 ) -> None:
-    assert relation(kind, BITS.sign) == low_is_better
-    assert relation(kind, NATS.sign) == high_is_better
-    assert show(Cell(2.0, kind=kind), BITS).sign == low_is_better
-    assert show(Cell(-9.0, kind=kind), NATS).kind == kind
+    assert relation(Kind(kind), BITS.sign) == low_is_better
+    assert relation(Kind(kind), NATS.sign) == high_is_better
+    assert show(Number(2.0, kind=Kind(kind)), BITS).sign == low_is_better
+    assert show(Number(-9.0, kind=Kind(kind)), NATS).kind == kind
 
 
-def test_a_cells_own_text_is_shown_in_type() -> None:
-    seen = show(Cell(2.03, kind="LOWER", text="<= 2.03 +- 0.02 bits/dim"), BITS)
-    assert (seen.sign, seen.main, seen.error) == ("\u2264", "2.03", "0.02")
-    assert show(Cell(-3.0, text="-3.0"), NATS).main == "\u22123.0"
+def test_text_is_made_of_the_number_and_its_unit() -> None:
+    seen = show(Number(2.03, 0.02, kind=Kind.LOWER, unit="bits/dim"), BITS)
+    assert (seen.sign, seen.main, seen.error) == ("\u2264", "2.030", "0.020")
+    assert show(Number(-3.0), NATS).main == "\u22123"
+    assert in_words(Number(-3.0, 0.01, kind=Kind.LOWER, unit="nats")) == "\u2265 -3.000 \u00b1 0.010"
+    assert in_words(Number(2.0, 0.01, kind=Kind.LOWER, unit="bits/dim", seeds=(1.0, 3.0))) == "\u2264 2 \u00b1 0.01"
+    assert in_words(Number(12345)) == "12,345" and in_words(Number(0.1234, unit="s")) == "0.123 s"
+    assert in_words(Number(missing="no codes")) == "n/a (no codes)"
 
 
 def test_strict_rule_of_the_ends() -> None:
     exact, lower, upper = (
-        Cell(v, stderr=0.01, kind=k) for v, k in ((2.0, "EXACT"), (1.9, "LOWER"), (2.3, "UPPER"))
+        Number(v, 0.01, kind=k) for v, k in ((2.0, Kind.EXACT), (1.9, Kind.LOWER), (2.3, Kind.UPPER))
     )
-    ends = {cell.kind: cell.entry(BITS.sign) for cell in (exact, lower, upper)}
-    assert better_than(ends["LOWER"], ends["EXACT"])
-    assert not better_than(Cell(1.5, kind="EXACT").entry(-1.0), ends["LOWER"])
-    assert better_than(ends["EXACT"], ends["UPPER"])
-    assert not better_than(Cell(1.0, kind="ESTIMATE").entry(-1.0), ends["EXACT"])
-    assert (ends["EXACT"].low, ends["EXACT"].high) == pytest.approx((-2.02, -1.98))
+    assert better_than(lower, exact, -1.0)
+    assert not better_than(Number(1.5, kind=Kind.EXACT), lower, -1.0)
+    assert better_than(exact, upper, -1.0)
+    assert not better_than(Number(1.0, kind=Kind.ESTIMATE), exact, -1.0)
+    assert bounds(exact, -1.0) == pytest.approx((-2.02, -1.98))
 
 
 def test_a_label_that_is_not_known_claims_nothing() -> None:
-    assert not better_than(Cell(1.0, kind="SURELY").entry(-1.0), Cell(2.0, kind="EXACT").entry(-1.0))
-    assert better_than(Cell(1.0).entry(-1.0), Cell(2.0).entry(-1.0))
+    surely, exact = (number_from({"value": v, "kind": kind}) for v, kind in ((1.0, "SURELY"), (2.0, "EXACT")))
+    assert not better_than(surely, exact, -1.0)
+    assert better_than(Number(1.0), Number(2.0), -1.0)
 
 
 @pytest.mark.parametrize(
-    ("cell", "sign", "ends"),
+    ("number", "sign", "ends"),
     [
-        (Cell(2.0, low=1.7, high=2.1, kind="EXACT"), -1.0, (-2.1, -1.7)),
-        (Cell(2.0, low=1.7, high=2.1, kind="EXACT"), 1.0, (1.7, 2.1)),
-        (Cell(2.0, low=3.0, high=1.0, stderr=0.1, kind="EXACT"), -1.0, (-2.2, -1.8)),
-        (Cell(2.0, low=1.7, high=2.1, kind="LOWER"), -1.0, (-2.1, math.inf)),
-        (Cell(None), -1.0, (-math.inf, math.inf)),
+        (Number(2.0, low=1.7, high=2.1, kind=Kind.EXACT), -1.0, (-2.1, -1.7)),
+        (Number(2.0, low=1.7, high=2.1, kind=Kind.EXACT), 1.0, (1.7, 2.1)),
+        (Number(2.0, low=3.0, high=1.0, stderr=0.1, kind=Kind.EXACT), -1.0, (-2.2, -1.8)),
+        (Number(2.0, low=1.7, high=2.1, kind=Kind.LOWER), -1.0, (-2.1, math.inf)),
+        (Number(), -1.0, (-math.inf, math.inf)),
     ],
 )
-def test_stated_ends_are_used_and_impossible_ones_are_not(cell: Cell, sign: float, ends: tuple[float, float]) -> None:
-    assert (cell.entry(sign).low, cell.entry(sign).high) == pytest.approx(ends)
+def test_stated_ends_are_used_and_impossible_ones_are_not(number: Number, sign: float, ends: tuple[float, float]) -> None:
+    assert bounds(number, sign) == pytest.approx(ends)
 
 
 def test_columns_are_ordered_by_certified_ends(tmp_path: Path) -> None:
@@ -93,8 +98,8 @@ def test_columns_are_ordered_by_certified_ends(tmp_path: Path) -> None:
         fake.row("none", cells={"bpd": fake.cell(missing="x")}),
     ]
     these = made(tmp_path, rows).rows
-    order = ranks(these, BITS)
-    assert [r.recipe for r in sorted(these, key=lambda r: order[id(r)] or "z")] == [
+    order = dict(zip((r.recipe for r in these), ranks(these, BITS), strict=True))
+    assert sorted(order, key=lambda name: order[name] or "z") == [
         "sure",
         "noisy",
         "guess",
@@ -106,9 +111,9 @@ def test_columns_are_ordered_by_certified_ends(tmp_path: Path) -> None:
 def test_summary_claims_what_the_rule_allows(tmp_path: Path) -> None:
     words = " ".join(summary.density_words(made(tmp_path, fake.rows())))
     assert (
-        "best certified density is bounded\u2019s: at most 1.90 \u00b1 0.02 bits/dim (lower bound)" in words
+        "best density by its bound is bounded\u2019s: at most 1.900 \u00b1 0.010 bits/dim (lower bound)" in words
     )
-    assert "stands above exact-one, above and" in words
+    assert "At two standard errors it is separated from exact-one, above and" in words
     assert "not separated from guess" in words
 
 
@@ -119,13 +124,13 @@ def test_summary_does_not_rank_an_exact_value_above_a_bound(tmp_path: Path) -> N
         )
     )
     assert (
-        "By the strict rule it is not separated from b: a lower bound may hide a better true value." in words
+        "At two standard errors it is not separated from b: a lower bound may hide a better true value." in words
     )
 
 
 def test_summary_without_any_certified_density(tmp_path: Path) -> None:
     words = summary.density_words(made(tmp_path, [fake.row("a", **bound(1.9, "ESTIMATE"))]))
-    assert words == ["No model on this page has a certified density: there is nothing to rank by likelihood."]
+    assert words == ["No model on this page bounds its log-density from below: there is nothing to rank by likelihood."]
 
 
 @pytest.mark.parametrize(("seeds", "claimed"), [(1, False), (3, True)])
@@ -301,12 +306,12 @@ def test_samples_of_any_kind_as_one_png(kind: str, shape: tuple[int, ...]) -> No
 
 def test_comparison_survives_nulls(tmp_path: Path) -> None:
     raw = {
-        "format": 1,
+        "format": 2,
         "rows": [{"recipe": "bare", "cells": {"bpd": None}, "curves": None, "notes": None}],
         "columns": None,
     }
     (tmp_path / "comparison.json").write_text(json.dumps(raw))
-    [row] = read_comparison(tmp_path).rows
+    [row] = read_comparison(tmp_path / "comparison.json").rows
     assert (row.recipe, row.cells, row.curves) == ("bare", {}, {})
 
 
@@ -315,11 +320,10 @@ def test_a_loss_that_falls_below_zero_off_a_logarithmic_axis_is_drawn() -> None:
     assert "<path" in charts.line_chart({"model": curve}, "Loss", "x")
 
 
-@pytest.mark.parametrize("says", [{"given": "the label"}, {"how": "closed form; given the label; log p 3 nats"}])
-def test_a_conditional_density_never_leads_the_column_of_log_p_of_x(tmp_path: Path, says: dict[str, str]) -> None:
-    """ln 10 nats better by being told the label: not a better model. Older files say so in words alone."""
-    told = fake.row("told", cells={"bpd": fake.cell(1.0, kind="EXACT", stderr=0.01, **says)})
+def test_a_conditional_density_never_leads_the_column_of_log_p_of_x(tmp_path: Path) -> None:
+    """ln 10 nats better by being told the label: not a better model."""
+    told = fake.row("told", cells={"bpd": fake.cell(1.0, kind="EXACT", stderr=0.01, given="the label")})
     page = made(tmp_path, [told, fake.row("plain")])
     words = " ".join(summary.density_words(page))
-    assert "best certified density is plain" in words and "told" not in words
+    assert "best density by its bound is plain" in words and "told" not in words
     assert "not log p(x)" in page.rows[0].cell(page.columns[0]).reason

@@ -69,7 +69,7 @@ def trainer() -> Trainer:
 def test_batches_carry_the_rows_own_labels() -> None:
     dataset = points()
     rows = Rows.of(composition(Target.of(dataset)), dataset)
-    batch = next(batches(rows, BatchOrder(len(rows.x), 16, 0), 0, 1, None, nn.Identity()))
+    batch = next(batches(rows, BatchOrder(len(rows.x), 16, 0), 0, None, nn.Identity()))
     assert torch.equal(batch.context, dataset.labels["train"][batch.index].float()) and batch.context.dtype == torch.float32
     assert torch.equal(batch.x, dataset.train[batch.index])
     plain = Rows.of(Composition(nn.Identity(), [], 1), dataset)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_panels_are_given_labels_or_say_why_not(trainer: Trainer, tmp_path: Path
     it = Evaluation(trainer.model.eval(), dataset, features, 0, EvaluationSettings(PANELS_TRIED, samples=60))
     found = run_panels(it)
     marginal, given = found["density"]["density"], found["density"]["conditional"]
-    assert marginal.kind == given.kind == "EXACT" and "given the label" in given.how and "sum over 3 labels" in marginal.how
+    assert marginal.kind == given.kind is Kind.EXACT and "given the label" in given.how and "sum over 3 labels" in marginal.how
     assert (marginal.given, given.given) == ("", "the label") and marginal.value < given.value
     assert found["accuracy"]["accuracy"].value == 1.0
     assert "Bayes' rule on log p(x | y), EXACT" in found["accuracy"]["accuracy"].how
@@ -139,7 +139,7 @@ def test_a_latent_model_given_labels_is_bounded_by_the_importance_of_every_label
     model = LatentVariable(Unconditional(StandardNormal((2,))), likelihood, posterior, (3,), ((),))
     it = Evaluation(model.eval(), dataset, PCA(2).fit(dataset.train), 0, EvaluationSettings(("density",), importance=50))
     cells = run_panels(it)["density"]
-    assert cells["density"].kind == cells["bound"].kind == cells["conditional"].kind == "LOWER"
+    assert cells["density"].kind == cells["bound"].kind == cells["conditional"].kind is Kind.LOWER
     assert cells["bound"].value < cells["density"].value and "importance" in cells["density"].how
     assert not cells["density"].given and cells["conditional"].given == "the label"
 

@@ -20,11 +20,12 @@ from genalloy.evaluation.ngram_baselines import counted
 from genalloy.evaluation.sequence_features import RandomConvolutions
 from genalloy.report.page import write_page
 from genalloy.report.sequences import STYLES, SequenceRenderer, drawing, lengths_of, lines_of, marked
+from genalloy.report.table_cells import in_words
 from genalloy.runs import completion
 from genalloy.runs.create import RunData, create_run, dataset_of, trained_model
 from genalloy.runs.export import write_drawn, write_samples, write_scores
 from genalloy.runs.score import sample, score
-from genalloy.runs.sequences import per_step, step_cell, strided
+from genalloy.runs.sequences import per_step, step_number, strided
 from genalloy.runs.settings import RunSettings
 from genalloy.studies.baselines import baseline_rows
 from genalloy.studies.evaluate import evaluate_run
@@ -66,22 +67,22 @@ def test_scores_are_of_the_observed_steps(bits: Path) -> None:
     row, n = dataset.test[0], int(dataset.lengths["test"][0])
     changed = Masked.first(torch.cat([row[:n], torch.ones(len(row) - n, 2)])[None], torch.tensor([n]))
     assert found.value[0] == pytest.approx(float(density(model(), changed).value.detach()), abs=1e-4)
-    cell = step_cell(found, dataset)
+    cell = step_number(found, dataset)
     assert cell.value == pytest.approx(float(found.value.sum()) / int(dataset.lengths["test"].sum()))
-    assert cell.kind == "EXACT" and "time steps in" in cell.how
+    assert cell.kind is Kind.EXACT and "time steps in" in cell.how
 
 
 def test_the_error_of_a_ratio() -> None:
     values, counts = -2.0 * torch.arange(1, 9.0), torch.arange(1, 9)
     assert per_step(values, counts, "time step", Kind.EXACT, "").stderr == pytest.approx(0, abs=1e-9)
     one = per_step(values, torch.ones(8), "time step", Kind.LOWER, "")
-    assert one.stderr == pytest.approx(float(values.double().std()) / 8**0.5) and one.text.startswith("\u2265")
+    assert one.stderr == pytest.approx(float(values.double().std()) / 8**0.5) and in_words(one).startswith("\u2265")
     letters = per_step(values, counts, "character", Kind.LOWER, "")
-    assert letters.value == pytest.approx(2 / math.log(2)) and letters.text.startswith("\u2264")
+    assert letters.value == pytest.approx(2 / math.log(2)) and in_words(letters).startswith("\u2264")
 
 
 def test_the_run_learns_and_says_what_is_given(bits: Path) -> None:
-    row = evaluate_run(bits, asked=EvaluationSettings(("density", "outliers"), samples=8))
+    row = evaluate_run(bits, request=EvaluationSettings(("density", "outliers"), samples=8))
     cells = row["cells"]
     assert cells["per_step"]["kind"] == "EXACT" and cells["density"]["value"] < cells["per_step"]["value"] < 0
     assert "given their length" in next(c for c in row["columns"] if c["id"] == "per_step")["note"]
@@ -103,9 +104,9 @@ def test_a_token_mass_bounds_the_text(tmp_path: Path) -> None:
     run = train(f"{tmp_path / 't.txt'}@window=4,bpe=262", tmp_path / "run", steps=2)
     dataset = dataset_of(RunSettings.read(run), run)
     scores = Evidence(torch.full((len(dataset.test),), -3.0), Kind.EXACT, "made up")
-    cell = step_cell(scores, dataset)
+    cell = step_number(scores, dataset)
     bits = 3 * len(dataset.test) / math.log(2)
-    assert cell.kind == "LOWER" and cell.value == pytest.approx(bits / int(dataset.units["test"].sum()))
+    assert cell.kind is Kind.LOWER and cell.value == pytest.approx(bits / int(dataset.units["test"].sum()))
     (tmp_path / "t.txt").write_text("other words, other pairs. " * 300)
     assert dataset_of(RunSettings.read(run), run).form.vocabulary == dataset.form.vocabulary, "the run's own, not learned again"
     assert write_drawn(trained_model(run), RunData.read(run), completion.beginning(RunData.read(run), "ab"), 2, None, 0)
@@ -113,7 +114,7 @@ def test_a_token_mass_bounds_the_text(tmp_path: Path) -> None:
 
 def test_overlapping_windows_count_every_character_once(text: Path) -> None:
     model, dataset = trained_model(text), dataset_of(RunSettings.read(text), text)
-    plain = step_cell(score(model, dataset.test), dataset)
+    plain = step_number(score(model, dataset.test), dataset)
     assert strided(model, dataset, 8).value == pytest.approx(plain.value, abs=1e-5)
     x = dataset.test.flatten()[:10][None]
     head, tail = score(model, x[:, :8]), score(model, x[:, 2:])
@@ -132,7 +133,7 @@ def test_counting_baselines() -> None:
     p = (seen.sum(0) + 1) / (len(seen) + 2)
     row = dataset.test[0, : int(dataset.lengths["test"][0])]
     assert float(alone.value[0]) == pytest.approx(float((row * p.log() + (1 - row) * (1 - p).log()).sum()), abs=1e-4)
-    names = {row["recipe"] for row in baseline_rows(dataset, 0, EvaluationSettings(("density", "representation", "outliers")))}
+    names = {row.recipe for row in baseline_rows(dataset, 0, EvaluationSettings(("density", "representation", "outliers")))}
     assert names == {"steps alone"}
 
 
@@ -265,10 +266,10 @@ def test_players_are_part_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     np.savez(tmp_path / "r" / "pictures.npz", samples=rows, neighbours=np.stack([rows[:3], rows[3:6]], 1))
     np.savez(tmp_path / "reference.npz", data=rows)
-    facts: dict[str, Any] = {"format": 1, "title": "t", "columns": [], "labels": {}}
+    facts: dict[str, Any] = {"format": 2, "title": "t", "columns": [], "labels": {}}
     data = {"name": "d", "kind": "sequence", "shape": [40], "style": "audio", "rate": 8000, "train": 9}
     row = {"recipe": "made", "family": "autoregressive", "kind": "model", "cells": {}, "folder": "r"}
     (tmp_path / "comparison.json").write_text(json.dumps({**facts, "data": data, "rows": [row]}))
     page = write_page(tmp_path).read_text()
     assert page.count("<audio") == 12 and "media-src data:" in page and "Nearest training data" in page
-    assert describe(load_data(BITS))["style"] == "sequence" and describe(load_data("digits"))["style"] == ""
+    assert describe(load_data(BITS)).style == "sequence" and describe(load_data("digits")).style == ""

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from genalloy.core.evidence import Kind
 from genalloy.data.load import load_data
 from genalloy.evaluation.features import PCA
+from genalloy.evaluation.metric import Panel
 from genalloy.models.fitted import KernelSmoothed, UniformLevels
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import find
-from genalloy.studies.panels import DEFAULT, PANELS, Cells, Evaluation, EvaluationSettings, panels_of, run_panels
+from genalloy.studies.panels import DEFAULT, PANELS, Evaluation, EvaluationSettings, panels_of, run_panels
 
 DIGITS = load_data("digits", limit=120)
 MOONS = load_data("moons", limit=300)
 FEATURES = {id(data): PCA(8).fit(data.train) for data in (DIGITS, MOONS)}
 
 
-def examined(model: torch.nn.Module, data=DIGITS, panels=DEFAULT, **asked) -> dict[str, Cells]:
+def examined(model: torch.nn.Module, data=DIGITS, panels=DEFAULT, **asked) -> dict[str, Panel]:
     it = Evaluation(
         model.eval(), data, FEATURES[id(data)], 0, EvaluationSettings(panels, **{"samples": 60, "importance": 10, **asked})
     )
@@ -39,8 +42,8 @@ def test_every_panel_of_a_latent_model_has_numbers():
     assert set(found) == set(PANELS) - {"noise"}
     for panel, name in (("density", "k = 10"), ("memorisation", "authenticity"), ("latent", "kl"), ("codes", "random encoder")):
         assert math.isfinite(found[panel][name].value), (panel, name)
-    assert found["annealing"]["annealed"].kind == "LOWER" and found["annealing"]["simulated, above"].kind == "UPPER"
-    assert found["density"]["density"].kind == "LOWER" and "effective samples" in found["density"]["density"].how
+    assert found["annealing"]["annealed"].kind is Kind.LOWER and found["annealing"]["simulated, above"].kind is Kind.UPPER
+    assert found["density"]["density"].kind is Kind.LOWER and "effective samples" in found["density"]["density"].how
     # the same draws: the bound does not fall as k rises, here in bits per dimension
     assert found["density"]["k = 10"].value <= found["density"]["k = 1"].value
 
@@ -59,7 +62,7 @@ def test_an_energy_without_density_still_scores_outliers():
     assert 0 <= found["outliers"]["outliers"].value <= 1 and "minus the energy" in found["outliers"]["outliers"].how
 
 
-def test_a_copycat_is_caught_and_noise_is_not_mistaken_for_one():
+def test_copies_are_caught_and_noise_is_not_mistaken_for_one():
     copy = examined(KernelSmoothed(DIGITS.train, 17, 1e-6), panels=("memorisation",), samples=120)["memorisation"]
     noise = examined(UniformLevels(17, (1, 8, 8)), panels=("memorisation",), samples=120)["memorisation"]
     assert copy["authenticity"].value < 0.05 < noise["authenticity"].value
@@ -80,12 +83,12 @@ def test_samples_that_are_not_finite_are_counted_and_shown():
     found = examined(Broken(17, (1, 8, 8)), panels=("generation", "memorisation"), samples=60)
     for panel in found.values():
         for name, cell in panel.items():
-            assert cell.value is None and "20 of 60 samples are not finite" in cell.text, name
+            assert not cell.known and "20 of 60 samples are not finite" in cell.missing, name
 
 
 def test_too_few_samples_are_refused_with_the_number_needed():
     found = examined(UniformLevels(17, (1, 8, 8)), panels=("generation",), samples=10)["generation"]
-    assert all("needs at least" in cell.text and "found 10" in cell.text for cell in found.values())
+    assert all("needs at least" in cell.missing and "found 10" in cell.missing for cell in found.values())
 
 
 def test_real_data_have_noise_scales():
@@ -96,3 +99,11 @@ def test_real_data_have_noise_scales():
 def test_an_unknown_panel_is_refused():
     with pytest.raises(ValueError, match="there is no panel 'beauty'"):
         panels_of(("beauty",))
+
+
+def test_every_evaluation_has_a_memorisation_reference_of_its_own() -> None:
+    """The same features and test rows beside other training rows are another reference."""
+    features, model = PCA(4).fit(DIGITS.train), UniformLevels(17, (1, 8, 8))
+    datasets = DIGITS, replace(DIGITS, train=DIGITS.train[:100])
+    first, second = (Evaluation(model, data, features, 0, EvaluationSettings()).reference for data in datasets)
+    assert len(first.train) == len(DIGITS.train) and len(second.train) == 100

@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from genalloy.core.evidence import Kind
+from genalloy.core.schema import FORMAT, Number, Outcome, absent, plain, read_comparison
 from genalloy.data.load import load_data
 from genalloy.experiments.declare import Experiment, Method
 from genalloy.experiments.theis import MixedWithNoise
-from genalloy.experiments.verdict import Better, Outcome
+from genalloy.experiments.verdict import Better
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import find
+from genalloy.report.table_cells import in_words
 from genalloy.studies.cost import evaluations
 from genalloy.studies.documents import write_results
-from genalloy.studies.reproduce import RunPlan, reproduce, scores_of, sweep_of, table_of
-from genalloy.studies.seeds import merge_cells
+from genalloy.studies.reproduce import RunPlan, reproduce, results_of, sweep_of, table_of
+from genalloy.studies.seeds import merge_numbers
+from genalloy.studies.table import ROW, kept
 
 STEPS = {"quick": 8, "full": 16}
 TINY = Experiment(
@@ -38,23 +42,27 @@ TINY = Experiment(
 )
 
 
-def cell(value: float | None, kind: str | None = None, text: str = "") -> dict[str, object]:
-    reason = "no density" if value is None else None
-    return {"value": value, "stderr": 9.0, "kind": kind, "text": text, "how": "one", "n": 5, "missing": reason}
-
-
-def test_merged_cells_are_means_with_the_error_over_seeds() -> None:
-    made = merge_cells([cell(v, "LOWER", f"\u2264 {v:.3f}") for v in (1.0, 2.0, 6.0)])
-    assert made["value"] == 3.0 and made["seeds"] == [1.0, 2.0, 6.0]
-    assert made["stderr"] == pytest.approx(math.sqrt(7 / 3))
-    assert made["text"].startswith("\u2264 3") and "mean of 3 seeds" in made["how"]
+def test_merged_numbers_are_means_with_the_error_over_seeds() -> None:
+    merged = merge_numbers([Number(v, 9.0, 5, "one", kind=Kind.LOWER, unit="bits/dim") for v in (1.0, 2.0, 6.0)])
+    assert merged.value == 3.0 and merged.seeds == (1.0, 2.0, 6.0) and merged.unit == "bits/dim"
+    assert merged.stderr == pytest.approx(math.sqrt(7 / 3))
+    assert in_words(merged).startswith("\u2264 3") and "mean of 3 seeds" in merged.how
 
 
 def test_a_missing_seed_is_said_and_labels_are_never_mixed() -> None:
-    made = merge_cells([cell(1.0), None, cell(3.0)])
-    assert made["value"] == 2.0 and made["seeds"] == [1.0, None, 3.0] and "2 seeds of 3 asked for" in made["how"]
-    assert merge_cells([cell(None), cell(None)])["missing"] == "no density"
-    assert "not averaged" in merge_cells([cell(1.0, "EXACT"), cell(1.0, "LOWER")])["missing"]
+    merged = merge_numbers([Number(1.0), None, Number(3.0)])
+    assert merged.value == 2.0 and merged.seeds == (1.0, None, 3.0) and "2 seeds of 3 asked for" in merged.how
+    assert merge_numbers([absent("no density"), absent("no density")]).missing == "no density"
+    mixed = merge_numbers([Number(1.0, kind=Kind.EXACT), Number(1.0, kind=Kind.LOWER)])
+    assert "not averaged" in mixed.missing and not mixed.known
+
+
+def test_a_record_is_read_as_it_was_written(done: Path) -> None:
+    """One writer, one reader: nothing of a table is lost or changed between them."""
+    file = done / "work" / "tiny" / "comparison.json"
+    record = read_comparison(file)
+    assert {"format": FORMAT, **plain(record)} == json.loads(file.read_text(encoding="utf-8"))
+    assert record.rows[0].cells["density"].seeds and record.verdict is not None and record.verdict.outcome is Outcome.HOLDS
 
 
 def test_contenders_that_differ_in_the_afterthought_share_a_run(tmp_path: Path) -> None:
@@ -80,13 +88,21 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_experiment_keeps_numbers_with_labels_seeds_and_verdict(done: Path) -> None:
     record = json.loads((done / "results" / "tiny.json").read_text(encoding="utf-8"))
     assert record["verdict"]["outcome"] == "holds" and record["seeds"] == [0, 1, 2]
-    found = scores_of(record)
-    gap = found["noisy"]["density"].value - found["made"]["density"].value
+    results = results_of(read_comparison(done / "results" / "tiny.json"))
+    mine = results.numbers["made"]["density"]
+    gap = results.numbers["noisy"]["density"].value - mine.value
     # log 2 nats in bits per dimension: half of the mixture is noise, and nothing that the model gives is noise
     assert gap == pytest.approx(math.log(2) / (64 * math.log(2)), abs=0.02)
-    assert found["made"]["density"].kind == "EXACT" and found["made"]["density"].seeds == 3
-    assert "Gaussian" in found and found["Gaussian"]["density"].seeds == 0
+    assert mine.kind is Kind.EXACT and len(mine.seeds) == 3 and "made" in results.runs
+    assert results.numbers["Gaussian"]["density"].known and "Gaussian" not in results.runs
     assert (done / "work" / "tiny" / "report.html").stat().st_size > 10_000
+
+
+def test_a_measurement_of_another_format_is_made_again(tmp_path: Path) -> None:
+    file = tmp_path / "row.json"
+    for form, there in ((FORMAT, True), (1, False)):
+        file.write_text(json.dumps({"format": form, "cells": {}, "panels": {}, "curves": {}}))
+        assert (kept(file, ROW) is not None) is there and file.exists() is there
 
 
 def test_asking_again_trains_and_measures_nothing(done: Path) -> None:

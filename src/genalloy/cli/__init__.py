@@ -220,7 +220,7 @@ def score(
     data: Data,
     out: Annotated[Path, typer.Option(help="Where to write one row per observation.")] = Path("scores.csv"),
     samples: Annotated[int, typer.Option(help="Importance samples where the density is a proper bound.")] = 100,
-    label: Annotated[str | None, typer.Option(help="Column of labels to leave out.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of labels: given to a model that takes one, else left out.")] = None,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
@@ -235,7 +235,7 @@ def encode(
     run: RunFolder,
     data: Data,
     out: Annotated[Path, typer.Option(help="codes.npz or codes.csv.")] = Path("codes.npz"),
-    label: Annotated[str | None, typer.Option(help="Column of labels to leave out.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of labels: given to a model that takes one, else left out.")] = None,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:

@@ -17,6 +17,8 @@ from .part import Estimated as Estimated
 from .part import Part as Part
 from .part import Tempered as Tempered
 from .part import Unconditional as Unconditional
+from .schema import Number as Number
+from .schema import absent as absent
 from .spec import Foreign as Foreign
 from .spec import Module as Module
 from .spec import Value as Value

@@ -6,7 +6,6 @@ from .calibration import reliability as reliability
 from .classifier import Body as Body
 from .disentanglement import disentanglement as disentanglement
 from .features import PCA as PCA
-from .features import AutoencoderFeatures as AutoencoderFeatures
 from .features import ClassifierFeatures as ClassifierFeatures
 from .features import External as External
 from .features import Features as Features
@@ -17,8 +16,6 @@ from .kernel import kernel_distance as kernel_distance
 from .latent import RowGaussians as RowGaussians
 from .latent import latent_panel as latent_panel
 from .memorisation import memorisation as memorisation
-from .metric import Metric as Metric
-from .metric import Missing as Missing
 from .neighbours import prdc as prdc
 from .outliers import outlier_panel as outlier_panel
 from .ranking import better_than as better_than

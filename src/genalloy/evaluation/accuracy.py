@@ -21,9 +21,10 @@ from genalloy.core.capabilities import reach
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Kind, Unavailable
 from genalloy.core.isolation import Stream
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.calibration import by_class, calibration
-from genalloy.evaluation.metric import Metric, Missing, Panel, Result
+from genalloy.evaluation.metric import Panel
 
 CHUNK = 500
 
@@ -32,10 +33,10 @@ CHUNK = 500
 def accuracy_panel(model: nn.Module, dataset: Dataset, seed: int = 0) -> Panel:
     """Accuracy with its binomial error, calibration error, Brier score and -log p(y | x) on the test rows.
 
-    One entry, Missing, where the data have no labels or the model has no p(y | x).
+    One entry, absent, where the data have no labels or the model has no p(y | x).
     """
     if "test" not in dataset.labels:
-        return {"accuracy": Missing("the data have no labels")}
+        return {"accuracy": absent("the data have no labels")}
     classes, labels = len(dataset.label_names), dataset.labels["test"]
     # fork: dequantisation draws noise from the global generator, which is not ours to move
     with Stream(model):
@@ -43,7 +44,7 @@ def accuracy_panel(model: nn.Module, dataset: Dataset, seed: int = 0) -> Panel:
         try:
             logits, how = _logits(model, dataset, classes)
         except Unavailable as reason:
-            return {"accuracy": Missing(str(reason))}
+            return {"accuracy": absent(str(reason))}
     return {name: _told(result, how) for name, result in calibration(logits, labels, seed).items()}
 
 
@@ -79,5 +80,5 @@ def _log_shares(labels: Tensor, classes: int) -> Tensor:
     return (counts / counts.sum()).log()
 
 
-def _told(result: Result, how: str) -> Result:
-    return replace(result, how=f"{result.how}; {how}") if isinstance(result, Metric) else result
+def _told(result: Number, how: str) -> Number:
+    return replace(result, how=f"{result.how}; {how}") if not result.missing else result

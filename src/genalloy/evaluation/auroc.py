@@ -19,15 +19,16 @@ import math
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number
 from genalloy.evaluation.intervals import student, wilson
-from genalloy.evaluation.metric import Metric, Result, validate
+from genalloy.evaluation.metric import validate
 
 FEWEST = 10
 IMAGINED = 0.25
 """Of a row: chosen by simulation over normal, exponential, unequal and tied scores, 10 to 200 a side."""
 
 
-def auroc(inside: Tensor, outside: Tensor, how: str) -> Result:
+def auroc(inside: Tensor, outside: Tensor, how: str) -> Number:
     """AUROC of a score that should be larger outside; inside (N,), outside (M,). Infinite scores are ranked, NaN refused."""
     inside, outside = inside.double().flatten(), outside.double().flatten()
     # an infinite score (log p = -inf far from the data) is a legitimate rank, so only NaN is trouble
@@ -40,7 +41,7 @@ def auroc(inside: Tensor, outside: Tensor, how: str) -> Result:
     variance = (beaten.var() / len(outside) + beats.var() / len(inside)).item()
     error = math.sqrt(variance) or 1 / min(len(inside), len(outside))
     low, high = interval(beaten, beats)
-    return Metric(beaten.mean().item(), error, len(inside) + len(outside), how, low, high)
+    return Number(beaten.mean().item(), error, len(inside) + len(outside), how, low, high)
 
 
 def interval(beaten: Tensor, beats: Tensor) -> tuple[float, float]:

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from genalloy.core.evidence import Kind
 from genalloy.core.moments import RESOLUTION, mean_and_scale
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Space
 from genalloy.evaluation.independent_marginals import Score, independent_entries
-from genalloy.evaluation.metric import Missing, Result, mean_of
+from genalloy.evaluation.metric import mean_of
 
 SQUEEZE = 0.01
 TEST_DRAWS = 8
@@ -45,7 +46,7 @@ class Baseline:
 
     name: str
     kind: Kind
-    nats: Result
+    nats: Number
 
 
 def baselines(dataset: Dataset, seed: int = 0) -> list[Baseline]:
@@ -54,10 +55,10 @@ def baselines(dataset: Dataset, seed: int = 0) -> list[Baseline]:
     All are fitted to the training and validation rows together; only the mixture selects anything on the latter (its ridge).
     """
     fits: list[tuple[str, Fit]] = [("Gaussian", _gaussian), ("mixture of 10 Gaussians", _mixture)]
-    made = [_density(name, fit, dataset, seed, logit=False) for name, fit in fits]
+    fitted = [_density(name, fit, dataset, seed, logit=False) for name, fit in fits]
     if dataset.space.levels is not None:
-        made += [_density(f"{name} after a logit", fit, dataset, seed, logit=True) for name, fit in fits]
-    return [*made, independent(dataset)]
+        fitted += [_density(f"{name} after a logit", fit, dataset, seed, logit=True) for name, fit in fits]
+    return [*fitted, independent(dataset)]
 
 
 def _grid(space: Space) -> Tensor:
@@ -75,14 +76,14 @@ def _density(name: str, fit: Fit, dataset: Dataset, seed: int, logit: bool) -> B
     rows = len(dataset.train) + len(dataset.validation)
     reason = _refusal(name, rows, dataset.space.dims)
     if reason:
-        return Baseline(name, kind, Missing(reason))
+        return Baseline(name, kind, absent(reason))
     warp = partial(_warp, grid, dataset.space.levels if logit else None, torch.Generator().manual_seed(seed))
     copies = TRAIN_DRAWS if discrete and rows <= FEW_ROWS else 1
     train, validation = (warp(part.flatten(1).double().repeat(copies, 1))[0] for part in (dataset.train, dataset.validation))
     try:
         score = fit(train, validation, seed)
     except (ValueError, RuntimeError) as error:
-        return Baseline(name, kind, Missing(f"the fit failed: {str(error).partition('.')[0]}"))
+        return Baseline(name, kind, absent(f"the fit failed: {str(error).partition('.')[0]}"))
     test = dataset.test.flatten(1).double()
     draws = [score(w) + ladj for w, ladj in (warp(test) for _ in range(TEST_DRAWS if discrete else 1))]
     how = f"full covariance, fitted to {rows:,} rows" + (f", dequantised, mean of {TEST_DRAWS} draws" if discrete else "")
@@ -124,9 +125,9 @@ def _mixture(train: Tensor, validation: Tensor, seed: int) -> Score:
     shift, scale = mean_and_scale(train, constant=RESOLUTION)
     kept, check = ((_some(rows, MIXTURE_ROWS, seed) - shift) / scale for rows in (train, validation))
     ridge = max(RIDGES, key=lambda ridge: float(_fit_mixture(kept, ridge, seed).score(check.numpy())))
-    made = _fit_mixture(torch.cat([kept, check]), ridge, seed)
+    mixture = _fit_mixture(torch.cat([kept, check]), ridge, seed)
     ladj = scale.log().sum()
-    return lambda x: torch.from_numpy(made.score_samples(((x - shift) / scale).numpy())) - ladj
+    return lambda x: torch.from_numpy(mixture.score_samples(((x - shift) / scale).numpy())) - ladj
 
 
 def _fit_mixture(rows: Tensor, ridge: float, seed: int) -> Any:

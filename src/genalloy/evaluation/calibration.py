@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genalloy.core.schema import Number, absent
 from genalloy.evaluation.gaps import gaps
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Missing, Panel, mean_of, validate
+from genalloy.evaluation.metric import Panel, mean_of, validate
 
 BINS = 15
 FEWEST = 50
@@ -72,15 +73,15 @@ class Reliability:
 def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Reliability:
     """The reliability curve of logits (N, K) against labels (N,). Raises ValueError for labels outside 0..K-1."""
     confidence, hits = _confidence(logits, labels)
-    counts, sums, found = _binned(confidence, hits, bins)
+    counts, sums, correct = _binned(confidence, hits, bins)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    return Reliability(sums / counts, found / counts, counts.long(), edges)
+    return Reliability(sums / counts, correct / counts, counts.long(), edges)
 
 
 def calibration(logits: Tensor, labels: Tensor, seed: int = 0, bins: int = BINS) -> Panel:
     """Panel of KEYS for logits or log-probabilities (N, K) against labels (N,) int64; `nll` in nats.
 
-    Missing for fewer than 50 rows or rows with NaN. Raises ValueError for labels outside 0..K-1.
+    Absent for fewer than 50 rows or rows with NaN. Raises ValueError for labels outside 0..K-1.
     """
     # -inf is a legitimate log-probability of a class that was not the answer; NaN and +inf are not
     bad = validate(FEWEST, {"rows": torch.where(logits == -torch.inf, 0.0, logits)})
@@ -96,7 +97,7 @@ def calibration(logits: Tensor, labels: Tensor, seed: int = 0, bins: int = BINS)
         "accuracy": proportion(hits.mean().item(), len(hits), "share of rows whose most likely class is the label"),
         **_errors(confidence, hits, bins, seed),
         "brier": mean_of(brier, "sum over classes of (p - truth)^2, between 0 and 2"),
-        "nll": Missing(f"{wrong:,} of {len(nll):,} labels have probability 0") if wrong else mean_of(nll, "-log p(y | x), nats"),
+        "nll": absent(f"{wrong:,} of {len(nll):,} labels have probability 0") if wrong else mean_of(nll, "-log p(y | x), nats"),
     }
 
 
@@ -104,8 +105,8 @@ def _confidence(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Confidence and hit (N,), float64."""
     classes = logits.shape[-1]
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        found = f"{int(labels.min())} to {int(labels.max())}"
-        raise ValueError(f"labels from {found} were found; expected 0..{classes - 1}, one for each column of the logits")
+        ends = f"{int(labels.min())} to {int(labels.max())}"
+        raise ValueError(f"labels from {ends} were found; expected 0..{classes - 1}, one for each column of the logits")
     confidence, answer = logits.double().softmax(-1).max(-1)
     return confidence, (answer == labels).double()
 
@@ -120,8 +121,8 @@ def _binned(confidence: Tensor, hits: Tensor, bins: int) -> tuple[Tensor, Tensor
 
 def _ece(confidence: Tensor, hits: Tensor, bins: int) -> Tensor:
     """Over the last axis; (...)."""
-    _, sums, found = _binned(confidence, hits, bins)
-    return (found - sums).abs().sum(-1) / confidence.shape[-1]
+    _, sums, correct = _binned(confidence, hits, bins)
+    return (correct - sums).abs().sum(-1) / confidence.shape[-1]
 
 
 def _errors(confidence: Tensor, hits: Tensor, bins: int, seed: int) -> Panel:
@@ -138,9 +139,9 @@ def _errors(confidence: Tensor, hits: Tensor, bins: int, seed: int) -> Panel:
     least, most = binned.rmsce_interval()
     null = f"with the same confidences, hits redrawn with those probabilities {DRAWS} times"
     return {
-        "ece": Metric(value, draws.std().item(), n, f"{bins} bins of equal width, test inversion", low, high),
-        "ece_null": Metric(nulls.mean().item(), nulls.std().item(), n, f"what a calibrated classifier shows {null}"),
-        "rmsce": Metric(
+        "ece": Number(value, draws.std().item(), n, f"{bins} bins of equal width, test inversion", low, high),
+        "ece_null": Number(nulls.mean().item(), nulls.std().item(), n, f"what a calibrated classifier shows {null}"),
+        "rmsce": Number(
             _rmsce(confidence, hits, bins),
             squares.std().item(),
             n,
@@ -153,8 +154,8 @@ def _errors(confidence: Tensor, hits: Tensor, bins: int, seed: int) -> Panel:
 
 def _rmsce(confidence: Tensor, hits: Tensor, bins: int) -> float:
     """See the module; bins with a single row say nothing of their own noise and are left out."""
-    counts, sums, found = _binned(confidence, hits, bins)
+    counts, sums, correct = _binned(confidence, hits, bins)
     used = counts > 1
-    share, gap = found[used] / counts[used], (found - sums)[used] / counts[used]
+    share, gap = correct[used] / counts[used], (correct - sums)[used] / counts[used]
     terms = gap.square() - share * (1 - share) / (counts[used] - 1)
     return math.sqrt(max(0.0, float((counts[used] * terms).sum() / len(hits))))

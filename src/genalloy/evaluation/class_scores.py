@@ -12,9 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number, absent
 from genalloy.evaluation.classifier import STANDARD, TrainingBudget, class_log_probs, fit_classifier
 from genalloy.evaluation.intervals import proportion, with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, validate
+from genalloy.evaluation.metric import FEWEST, Panel, mean_of, validate
 
 NAMES = ("top_probability", "classes", "classifier_score")
 
@@ -29,12 +30,12 @@ def classifier_confidence(probabilities: Tensor) -> Panel:
     how = f"of {probabilities.shape[1]} classes, those that are the most likely one for at least 1 % of the samples"
     return {
         "top_probability": mean_of(top, "mean largest class probability"),
-        "classes": Metric(float((share >= 0.01).sum()), None, len(which), how),
+        "classes": Number(float((share >= 0.01).sum()), None, len(which), how),
         "classifier_score": classifier_score(probabilities),
     }
 
 
-def classifier_score(probabilities: Tensor) -> Metric:
+def classifier_score(probabilities: Tensor) -> Number:
     """exp E KL(p(y|x) || p(y)) of class probabilities (N, classes)."""
     p = probabilities.double()
     average = p.mean(0)
@@ -42,17 +43,17 @@ def classifier_score(probabilities: Tensor) -> Metric:
     divergence = torch.special.xlogy(p, p).sum(1) - torch.special.xlogy(p, average).sum(1)
     value = divergence.mean().exp()
     how = f"exp of the mean KL(p(y|x) || p(y)), from 1 to {p.shape[1]}, classifier trained on the training rows"
-    return with_influences(Metric(value.item(), None, len(p), how), [value * divergence], least=1.0)
+    return with_influences(Number(value.item(), None, len(p), how), [value * divergence], least=1.0)
 
 
 def classification_accuracy(
     samples: Tensor, labels: Tensor | None, test: Tensor, truth: Tensor | None, budget: TrainingBudget = STANDARD
-) -> Result:
+) -> Number:
     """Accuracy on rows (M, *E) with labels `truth` of a classifier fitted to samples (N, *E) with their `labels`."""
     if truth is None:
-        return Missing("the data have no labels")
+        return absent("the data have no labels")
     if labels is None:
-        return Missing("the samples carry no labels")
+        return absent("the samples carry no labels")
     bad = validate(FEWEST, {"samples": samples, "references": test})
     if bad:
         return bad

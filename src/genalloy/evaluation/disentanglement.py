@@ -36,8 +36,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number, absent
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Missing, Panel, Result, validate
+from genalloy.evaluation.metric import Panel, validate
 
 BINS = 20
 FEWEST = 200
@@ -56,7 +57,7 @@ def disentanglement(codes: Tensor, factors: Tensor, seed: int = 0) -> Panel:
     """Panel of KEYS, the same for active dimensions alone (PRUNED) and "active_units"; all but the last between 0 and 1.
 
     codes (N, *Z): deterministic, for instance posterior means; factors (N, F): integer values. At most 10,000 rows are used,
-    chosen by the seed. Missing for fewer than 200 rows, codes with NaN, a single factor or dimension, a factor of one value.
+    chosen by the seed. Absent for fewer than 200 rows, codes with NaN, a single factor or dimension, a factor of one value.
     """
     z, v = codes.detach().flatten(1).double(), factors.long()
     bad = _refusal(z, v)
@@ -68,7 +69,7 @@ def disentanglement(codes: Tensor, factors: Tensor, seed: int = 0) -> Panel:
     panel = _scores(z, v, seed)
     pruned: Panel = panel if bool(active.all()) else _pruned(z[:, active], v, seed)
     how = f"of {z.shape[1]} dimensions with variance above {INACTIVE}"
-    units = Metric(float(active.sum()), None, len(z), how)
+    units = Number(float(active.sum()), None, len(z), how)
     return {**panel, **{f"{key}_active": pruned[key] for key in KEYS[:-1]}, "active_units": units}
 
 
@@ -79,24 +80,24 @@ def chance(codes: Tensor, factors: Tensor, seed: int = 0) -> Panel:
     return {key: result.named("shuffled codes") for key, result in shuffled.items()}
 
 
-def _refusal(z: Tensor, v: Tensor) -> Missing | None:
+def _refusal(z: Tensor, v: Tensor) -> Number | None:
     if v.dim() != 2 or len(v) != len(z):
         raise ValueError(f"factors of shape {tuple(v.shape)} for {len(z):,} codes; expected (N, F), one row for each code")
     if v.shape[1] < 2:
-        return Missing(f"needs at least 2 factors; found {v.shape[1]}")
+        return absent(f"needs at least 2 factors; found {v.shape[1]}")
     constant = [str(j) for j in range(v.shape[1]) if len(v[:, j].unique()) < 2] if len(v) else []
     if constant:
-        return Missing(f"factor {constant[0]} has a single value")
+        return absent(f"factor {constant[0]} has a single value")
     return _few_dimensions(z) or validate(FEWEST, {"codes": z})
 
 
-def _few_dimensions(z: Tensor) -> Missing | None:
-    return Missing(f"needs at least 2 code dimensions; found {z.shape[1]}") if z.shape[1] < 2 else None
+def _few_dimensions(z: Tensor) -> Number | None:
+    return absent(f"needs at least 2 code dimensions; found {z.shape[1]}") if z.shape[1] < 2 else None
 
 
 def _pruned(z: Tensor, v: Tensor, seed: int) -> Panel:
     few = _few_dimensions(z)
-    return dict.fromkeys(KEYS, Missing(f"{few.reason} active")) if few else _scores(z, v, seed)
+    return dict.fromkeys(KEYS, absent(f"{few.reason} active")) if few else _scores(z, v, seed)
 
 
 def _scores(z: Tensor, v: Tensor, seed: int) -> Panel:
@@ -151,12 +152,12 @@ def _by_block(bins: Tensor, v: Tensor, sizes: list[int]) -> list[Information]:
     return list(zip(information, entropies, strict=True))
 
 
-def _jackknife(blocks: list[Information], score: Callable[[Tensor, Tensor], float], n: int, how: str) -> Metric:
+def _jackknife(blocks: list[Information], score: Callable[[Tensor, Tensor], float], n: int, how: str) -> Number:
     """The score of all rows; its error from leaving out a tenth at a time."""
     whole, *parts = (score(*block) for block in blocks)
     left = torch.tensor(parts, dtype=torch.float64)
     error = math.sqrt((BLOCKS - 1) * left.var(correction=0).item())
-    return Metric(whole, error, n, how)
+    return Number(whole, error, n, how)
 
 
 def _mig(information: Tensor, entropies: Tensor) -> float:
@@ -172,13 +173,13 @@ def _modularity(information: Tensor, entropies: Tensor) -> float:
     return torch.where(most > NOTHING**2, 1 - rest, 0.0).mean().item()
 
 
-def _sap(bins: Tensor, v: Tensor, sizes: list[int], seed: int) -> Result:
+def _sap(bins: Tensor, v: Tensor, sizes: list[int], seed: int) -> Number:
     order = torch.randperm(len(bins), generator=torch.Generator().manual_seed(seed))
     fit, read = order.chunk(2)
     scores = torch.tensor([[_skill(z, v[:, j], k, fit, read) for j, k in enumerate(sizes)] for z in bins.T])
     top = scores.topk(2, 0).values
     how = "gap of balanced accuracy above guessing, from 20 bins, fitted to one half of the rows and read on the other"
-    return Metric((top[0] - top[1]).mean().item(), None, len(bins), how)
+    return Number((top[0] - top[1]).mean().item(), None, len(bins), how)
 
 
 def _skill(bins: Tensor, v: Tensor, values: int, fit: Tensor, read: Tensor) -> float:
@@ -194,11 +195,11 @@ def _skill(bins: Tensor, v: Tensor, values: int, fit: Tensor, read: Tensor) -> f
 # -- FactorVAE -----------------------------------------------------------------------------------------------------
 
 
-def _factor_vae(z: Tensor, v: Tensor, seed: int) -> Result:
+def _factor_vae(z: Tensor, v: Tensor, seed: int) -> Number:
     generator = torch.Generator().manual_seed(seed)
     spread = z.std(0)
     if not bool((spread > 0).any()):
-        return Missing("no code dimension varies")
+        return absent("no code dimension varies")
     scaled, total = z[:, spread > 0] / spread[spread > 0], 2 * VOTES
     factor = torch.randint(v.shape[1], (total,), generator=generator)
     least = torch.empty(total, dtype=torch.int64)
@@ -206,7 +207,7 @@ def _factor_vae(z: Tensor, v: Tensor, seed: int) -> Result:
         mine = (factor == j).nonzero().flatten()
         groups = _groups(v[:, j], len(mine), generator)
         if groups is None:
-            return Missing(f"needs at least {FEWEST_IN_GROUP} rows with one value of factor {j}")
+            return absent(f"needs at least {FEWEST_IN_GROUP} rows with one value of factor {j}")
         least[mine] = scaled[groups].var(1).argmin(1)
     votes = counts(least[:VOTES], factor[:VOTES], scaled.shape[1], v.shape[1]).argmax(1)
     share = (votes[least[VOTES:]] == factor[VOTES:]).double().mean().item()
@@ -236,7 +237,7 @@ def _dci(z: Tensor, v: Tensor, seed: int) -> Panel:
     guess = torch.stack([torch.bincount(column).max() / len(v) for column in v.T]).mean().item()
     words = ("", "", f"; mean accuracy over factors, guessing gives {guess:.2g}")
     return {
-        key: Metric(values.mean().item(), values.std().item() / math.sqrt(REPEATS), min(len(z), FOREST_ROWS), common + more)
+        key: Number(values.mean().item(), values.std().item() / math.sqrt(REPEATS), min(len(z), FOREST_ROWS), common + more)
         for key, values, more in zip(KEYS[-3:], runs.T, words, strict=True)
     }
 
@@ -245,10 +246,10 @@ def _dci_once(z: Tensor, v: Tensor, seed: int) -> list[float]:
     """Disentanglement, completeness, informativeness; four fifths of the rows to fit, one to read."""
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))[:FOREST_ROWS]
     fit, read = order[len(order) // 5 :], order[: len(order) // 5]
-    made = [_forest(z[fit].numpy(), column[fit].numpy(), seed) for column in v.T]
+    forests = [_forest(z[fit].numpy(), column[fit].numpy(), seed) for column in v.T]
     unseen = z[read].numpy()
-    accuracy = float(np.mean([forest.score(unseen, column[read].numpy()) for forest, column in zip(made, v.T, strict=True)]))
-    importance = torch.from_numpy(np.stack([forest.feature_importances_ for forest in made], 1))
+    accuracy = float(np.mean([forest.score(unseen, column[read].numpy()) for forest, column in zip(forests, v.T, strict=True)]))
+    importance = torch.from_numpy(np.stack([forest.feature_importances_ for forest in forests], 1))
     return [*disentangled_and_complete(importance), accuracy]
 
 

@@ -2,8 +2,8 @@
 
 Every space is centred on the training rows and scaled by one number, so that a training feature has mean zero and unit
 variance on average: distances then have the same unit in every space, and no direction is favoured beyond what the space
-itself does. Nothing is downloaded: the classifier and the autoencoder are trained here, on the training rows only, and pinned by
-a hash of their weights. A network of the user's own (`External`) is the exception to both: it comes and stays as it is.
+itself does. Nothing is downloaded: the classifier is trained here, on the training rows only, and pinned by a hash of its
+weights. A network of the user's own (`External`) is the exception to both: it comes and stays as it is.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.isolation import Stream
 from genalloy.core.moments import mean_and_scale
-from genalloy.core.part import Conditional
 from genalloy.data.dataset import Dataset
 from genalloy.data.space import Column, Space
-from genalloy.evaluation.classifier import CHUNK, Body, TrainingBudget, class_log_probs, fit_classifier, maximise, scale_of
+from genalloy.evaluation.classifier import CHUNK, TrainingBudget, class_log_probs, fit_classifier
 from genalloy.heads.gaussian import GaussianDistribution
 from genalloy.heads.head import Head
 
@@ -150,45 +148,6 @@ class ClassifierFeatures(Features):
         return class_log_probs(self.classifier, x).exp()
 
 
-class AutoencoderFeatures(Features):
-    r"""The code h(x) of a small autoencoder trained on the training rows, for data without labels; its hash is in the name.
-
-    A Part :math:`p(x' \mid x) = N(x'; g(h(x)), 1)` over standardised rows, fitted by maximum likelihood: least squares.
-    """
-
-    def __init__(self, width: int = 64, steps: int = 1000, seed: int = 0) -> None:
-        self.width, self.steps, self.seed = width, steps, seed
-
-    def _learn(self, train: Tensor, labels: Tensor | None) -> None:
-        shape = tuple(train.shape[1:])
-        self._shift_in, self._scale_in = scale_of(train)
-        with Stream(torch.float32):
-            torch.manual_seed(self.seed)
-            code = Body(shape, self.width, self._shift_in, self._scale_in)
-            code.net[-1] = nn.Identity()
-            self.part = Conditional(UnitGaussian(), nn.Sequential(code, _decoder(shape, self.width)), shape, (shape,))
-        self._code = code
-        target = (train.float() - self._shift_in) / self._scale_in
-        maximise(self.part, target, train, TrainingBudget(self.steps, self.seed, weight_decay=0.0))
-        self.name = f"autoencoder-{self.width}[{fingerprint(self.part)}]"
-
-    def _raw(self, x: Tensor) -> Tensor:
-        return self._code(x)
-
-
-def _decoder(shape: tuple[int, ...], width: int) -> nn.Sequential:
-    """Codes (N, width) -> rows (N, entries): two convolutions on doubled pictures, dense layers for everything else."""
-    if len(shape) < 3:
-        return nn.Sequential(nn.Linear(width, 256), nn.SiLU(), nn.Linear(256, torch.Size(shape).numel()))
-    channels, height, breadth = shape
-    half, quarter = ([-(-n // d) for n in (height, breadth)] for d in (2, 4))
-    return nn.Sequential(
-        nn.Linear(width, 32 * quarter[0] * quarter[1]), nn.SiLU(), nn.Unflatten(1, (32, *quarter)),
-        nn.Upsample(tuple(half)), nn.Conv2d(32, 16, 3, padding=1), nn.SiLU(),
-        nn.Upsample((height, breadth)), nn.Conv2d(16, channels, 3, padding=1), nn.Flatten(),
-    )  # fmt: skip
-
-
 class External(Features):
     """Any network of the user's: a map (N, *E) -> (N, F), in eval mode on the CPU, under the name that the user gives.
 
@@ -209,9 +168,9 @@ class External(Features):
     def fit(self, train: Tensor, labels: Tensor | None = None) -> Self:
         """Nothing is learned, centred or scaled; one row is passed, so that a wrong shape is found out now."""
         self._shift = torch.zeros(())
-        found = self(train[:1])
-        if found.dim() != 2:
-            raise ValueError(f"the network {self.name!r} returned shape {tuple(found.shape)} for one row; expected (1, F)")
+        features = self(train[:1])
+        if features.dim() != 2:
+            raise ValueError(f"the network {self.name!r} returned shape {tuple(features.shape)} for one row; expected (1, F)")
         return self
 
     def _learn(self, train: Tensor, labels: Tensor | None) -> None:

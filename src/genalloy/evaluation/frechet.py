@@ -2,8 +2,8 @@ r"""Fréchet distance between Gaussian fits (Dowson & Landau 1982; Heusel et al.
 
 .. math:: F = |\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2})^{1/2})
 
-Biased upwards at finite n, so it is read against the floors at the same n. Its error comes from the influence of a row on the two
-moments: with M the optimal map between the fits,
+Biased upwards at finite n, so it is read against the reference rows at the same n. Its error comes from the influence of
+a row on the two moments: with M the optimal map between the fits,
 :math:`M = \Sigma_a^{-1/2}(\Sigma_a^{1/2}\Sigma_b\Sigma_a^{1/2})^{1/2}\Sigma_a^{-1/2}`,
 :math:`\partial F/\partial\mu_a = 2(\mu_a - \mu_b)` and :math:`\partial F/\partial\Sigma_a = I - M`, so that
 
@@ -17,22 +17,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number
 from genalloy.evaluation.intervals import with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Result, validate
+from genalloy.evaluation.metric import FEWEST, validate
 
 FLOOR = 1e-10
 """Eigenvalues below this share of the largest count as zero where a covariance is inverted."""
 
 
-def frechet(a: Tensor, b: Tensor) -> Result:
-    """Fréchet distance between Gaussians fitted to features (N, F) and (M, F); Missing below F + 2 rows."""
+def frechet(a: Tensor, b: Tensor) -> Number:
+    """Fréchet distance between Gaussians fitted to features (N, F) and (M, F); absent below F + 2 rows."""
     bad = validate(max(FEWEST, a.shape[1] + 2), {"samples": a, "references": b})
     if bad:
         return bad
     a, b = a.double(), b.double()
     moments = a.mean(0), covariance(a), b.mean(0), covariance(b)
     how = f"{a.shape[1]} features, Gaussian fits; biased upwards at this n"
-    metric = Metric(gaussian_frechet(*moments), None, min(len(a), len(b)), how)
+    metric = Number(gaussian_frechet(*moments), None, min(len(a), len(b)), how)
     mean_a, cov_a, mean_b, cov_b = moments
     gap = mean_a - mean_b
     influences = [influence(a - mean_a, gap, cov_a, cov_b), influence(b - mean_b, -gap, cov_b, cov_a)]

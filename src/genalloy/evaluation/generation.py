@@ -4,10 +4,10 @@ r"""How samples compare with held-out rows, in a named feature space: every metr
 * Precision, recall, density, coverage (`neighbours`): fidelity and variety, apart.
 * Classifier two-sample accuracy (`two_sample`): what a classifier can still tell.
 * Confidence, classes, classifier score, classification accuracy score (`class_scores`), for data with labels.
-* Sharpness (`sharpness`), for pictures. Copying (`memorisation`): 1/2 for fresh rows, 1 for a copycat.
+* Sharpness (`sharpness`), for pictures. Copying (`memorisation`): 1/2 for fresh rows, 1 for copies of training rows.
 
-The Gaussian floor matches Fréchet's two moments in a linear space (pixels, PCA), so a claim against it needs a classifier's
-features or another metric. Rows that are not finite are counted and leave the whole panel without numbers.
+The Gaussian reference row matches Fréchet's two moments in a linear space (pixels, PCA), so a claim against it needs a
+classifier's features or another metric. Rows that are not finite are counted and leave the whole panel without numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import absent
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.class_scores import NAMES as CLASS_NAMES
 from genalloy.evaluation.class_scores import classification_accuracy, classifier_confidence
@@ -22,7 +23,7 @@ from genalloy.evaluation.features import Features
 from genalloy.evaluation.frechet import frechet
 from genalloy.evaluation.kernel import kernel_distance
 from genalloy.evaluation.memorisation import copying
-from genalloy.evaluation.metric import FEWEST, Missing, Panel, validate
+from genalloy.evaluation.metric import FEWEST, Panel, validate
 from genalloy.evaluation.neighbours import prdc
 from genalloy.evaluation.references import gaussian_samples, mixture_samples, refusal
 from genalloy.evaluation.sharpness import sharpness
@@ -61,7 +62,7 @@ def panel(dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, 
     }
     in_rows: Panel = {
         "classification_accuracy": classification_accuracy(samples, labels, dataset.test, dataset.labels.get("test")),
-        "sharpness": sharpness(rows, test) if dataset.space.kind == "image" else Missing("the rows are no pictures"),
+        "sharpness": sharpness(rows, test) if dataset.space.kind == "image" else absent("the rows are no pictures"),
     }
     return {name: value.named(features.name) for name, value in in_features.items()} | in_rows
 
@@ -70,7 +71,7 @@ def _confidence(features: Features, samples: Tensor) -> Panel:
     probabilities = features.probabilities(samples)
     if probabilities is not None:
         return classifier_confidence(probabilities)
-    return dict.fromkeys(CLASS_NAMES, Missing(f"no classifier: the features are {features.name}"))
+    return dict.fromkeys(CLASS_NAMES, absent(f"no classifier: the features are {features.name}"))
 
 
 def _some(rows: Tensor, n: int, seed: int) -> Tensor:
@@ -80,11 +81,11 @@ def _some(rows: Tensor, n: int, seed: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:n]]
 
 
-def floors(dataset: Dataset, features: Features, seed: int = 0) -> dict[str, Panel]:
+def reference_generators(dataset: Dataset, features: Features, seed: int = 0) -> dict[str, Panel]:
     """What generators that learn next to nothing score, each with as many samples as there are test rows (at most 5,000).
 
-    "training rows" (drawn without replacement: the best that is possible), "copycat" (training rows, with replacement: what
-    memorising scores), "Gaussian" and "mixture of 10 Gaussians" (fitted to the training rows, put on the data's grid: what a
+    "training rows" (drawn without replacement: the best that is possible), "memorisation baseline" (drawn with replacement:
+    what memorising scores), "Gaussian" and "mixture of 10 Gaussians" (fitted to the training rows, put on the data's grid: what a
     model must beat).
     """
     n, generator = min(len(dataset.test), MOST), torch.Generator().manual_seed(seed)
@@ -93,7 +94,7 @@ def floors(dataset: Dataset, features: Features, seed: int = 0) -> dict[str, Pan
     known = dataset.labels.get("train")
     rows = {
         name: panel(dataset, dataset.train[index], features, seed, None if known is None else known[index])
-        for name, index in (("training rows", order), ("copycat", copies))
+        for name, index in (("training rows", order), ("memorisation baseline", copies))
     }
     reason = refusal(dataset)
     for name, make in (("Gaussian", gaussian_samples), ("mixture of 10 Gaussians", mixture_samples)):

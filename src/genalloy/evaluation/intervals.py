@@ -6,7 +6,7 @@ A metric :math:`T(\hat P)` of the empirical law of n rows moves, when row i gain
 :math:`\sqrt{\sum_s \mathrm{Var}(\psi^{(s)})/n_s}` over the sets s, and percentiles of resampled means of :math:`\psi`.
 
 The interval is the spread at this n: a metric that is biased upwards at finite n (Fréchet, sliced Wasserstein) is read against a
-floor of equal n. Near a distance of zero the errors are too large rather than too small, as the jackknife's are.
+reference row of equal n. Near a distance of zero the errors are too large rather than too small, as the jackknife's are.
 
 Proportions have Wilson's interval (1927), which keeps a width at 0 and at 1.
 """
@@ -20,7 +20,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from genalloy.evaluation.metric import Metric
+from genalloy.core.schema import Number
 
 RESAMPLES = 200
 LEVEL = 0.95
@@ -40,7 +40,7 @@ def percentiles(values: Tensor) -> tuple[float, float]:
     return ends[0].item(), ends[1].item()
 
 
-def with_influences(metric: Metric, influences: Sequence[Tensor], least: float = -math.inf) -> Metric:
+def with_influences(metric: Number, influences: Sequence[Tensor], least: float = -math.inf) -> Number:
     """`metric` with the standard error and the percentile interval of its rows' influences, one (n_s,) tensor a set.
 
     least: the smallest value that the metric can have.
@@ -52,7 +52,7 @@ def with_influences(metric: Metric, influences: Sequence[Tensor], least: float =
     return replace(metric, stderr=error, low=max(low, least), high=max(high, least))
 
 
-def proportion(share: float, n: int, how: str, error: float | None = None) -> Metric:
+def proportion(share: float, n: int, how: str, error: float | None = None) -> Number:
     """A share of n rows with Wilson's interval.
 
     error: its standard error where that is more than the binomial one; it lowers the n of the interval accordingly.
@@ -61,7 +61,7 @@ def proportion(share: float, n: int, how: str, error: float | None = None) -> Me
     used = max(binomial, error or 0.0)
     effective = n if binomial == 0 else n * (binomial / used) ** 2
     low, high = wilson(share, effective)
-    return Metric(share, used, n, how, low, high)
+    return Number(share, used, n, how, low, high)
 
 
 def wilson(share: float, n: float, z: float = Z) -> tuple[float, float]:
@@ -82,7 +82,7 @@ def student(freedom: float) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def bootstrap(values: Tensor, metric: Metric, chunk: int = 50) -> Metric:
+def bootstrap(values: Tensor, metric: Number, chunk: int = 50) -> Number:
     """`metric`, the median of values (n,), with its bootstrap error and percentile interval."""
     generator = torch.Generator().manual_seed(0)
     parts = [

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genalloy.evaluation.metric import FEWEST, Metric, Result, validate
+from genalloy.core.schema import Number
+from genalloy.evaluation.metric import FEWEST, validate
 from genalloy.evaluation.neighbours import blocks, squares
 
 FEW_FEATURES = 8
@@ -52,7 +53,7 @@ class Gaussians:
         return torch.ones(len(a), dtype=a.dtype)
 
 
-def kernel_distance(a: Tensor, b: Tensor, kernel: Cubic | Gaussians | None = None) -> Result:
+def kernel_distance(a: Tensor, b: Tensor, kernel: Cubic | Gaussians | None = None) -> Number:
     """Unbiased squared MMD of features (N, F) and (M, F), and its jackknife standard error.
 
     Without a `kernel`: Gaussians up to 8 features, where the cubic kernel is blind to much, and Cubic beyond.
@@ -71,7 +72,7 @@ def kernel_distance(a: Tensor, b: Tensor, kernel: Cubic | Gaussians | None = Non
     without_b = _mmd(within_a.sum(), len(a), within_b.sum() - 2 * within_b, len(b) - 1, across[0].sum() - across[1])
     variance = sum((len(v) - 1) * v.var(correction=0) for v in (without_a, without_b))
     how = f"unbiased MMD^2, {kernel.name}, {a.shape[1]} features, jackknife"
-    return Metric(value.item(), math.sqrt(float(variance)), min(len(a), len(b)), how)
+    return Number(value.item(), math.sqrt(float(variance)), min(len(a), len(b)), how)
 
 
 def _sums(kernel: Cubic | Gaussians, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

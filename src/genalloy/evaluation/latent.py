@@ -30,9 +30,10 @@ from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.part import Part, evaluating
 from genalloy.core.schedules import Linear
+from genalloy.core.schema import Number, absent
 from genalloy.core.traces import Term, Trace, traced
 from genalloy.estimators.importance_weighted import importance_curve
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, validate
+from genalloy.evaluation.metric import FEWEST, Panel, mean_of, validate
 from genalloy.heads.gaussian import GaussianDistribution
 from genalloy.models.latent import LatentDistribution, LatentVariable
 from genalloy.objectives.bounds import ELBO
@@ -58,7 +59,7 @@ def latent_panel(
 
     samples: k of the importance-weighted bound. refine: steps for the amortisation gap. context: of every row, for a conditional
     model. More than 2,000 rows are subsampled by the seed. `kl` is the sum over all groups of latents, each named in `how`.
-    Every entry is Missing, with the reason, for a model without latent variables or with too few rows.
+    Every entry is absent, with the reason, for a model without latent variables or with too few rows.
     """
     bad = validate(FEWEST, {"test rows": x})
     if bad is not None:
@@ -68,7 +69,7 @@ def latent_panel(
     with evaluating(model), Stream(model):
         seed_all(seed, -5)
         if traced(model(batch.rows(slice(0, 1)).context), batch.x[:1]) is None:
-            reason = Missing(f"not a latent-variable model: {type(model).__name__} has no trace(x, k)")
+            reason = absent(f"not a latent-variable model: {type(model).__name__} has no trace(x, k)")
             return dict.fromkeys(NAMES, reason)
         walk = _walked(model, batch)
         panel = {
@@ -149,11 +150,11 @@ def _means(inside: Reached, encoding: Any) -> Tensor:
         return codes.unflatten(0, (2, 32)).mean(1).transpose(0, 1)
 
 
-def _importance(distribution: TorchDistribution, x: Tensor, samples: int) -> Result:
+def _importance(distribution: TorchDistribution, x: Tensor, samples: int) -> Number:
     try:
         curve = importance_curve(distribution, x, (samples,))
     except Unavailable as reason:
-        return Missing(str(reason))
+        return absent(str(reason))
     bound = curve.bounds[samples]
     return mean_of(bound.value, f"{bound.kind.value}; {bound.how}; {curve.convergence}")
 
@@ -167,10 +168,10 @@ def _information(walk: _Walk, conditional: bool) -> Panel:
     each = f" over {len(walk.terms)} groups ({groups})" if len(walk.terms) > 1 else ""
     panel: Panel = {"kl": mean_of(rows.kl.sum(-1), f"E log q(z|x) - log p(z){each}, 1 code a row{remark}")}
     if first.log_posterior.kind is not Kind.EXACT:
-        reason = Missing(f"needs an exact log q(z|x); found {first.log_posterior.kind.value} ({first.log_posterior.how})")
+        reason = absent(f"needs an exact log q(z|x); found {first.log_posterior.kind.value} ({first.log_posterior.how})")
         return panel | {"mutual_information": reason, "marginal_kl": reason}
     if not all(hasattr(encoding, "batch_shape") for encoding in walk.encodings):
-        reason = Missing(f"needs the density of every code under every row's q; {type(walk.encodings[0]).__name__} has none")
+        reason = absent(f"needs the density of every code under every row's q; {type(walk.encodings[0]).__name__} has none")
         return panel | {"mutual_information": reason, "marginal_kl": reason}
     marginal, ceiling = _log_marginal(walk.encodings, rows.z), math.log(len(rows.z))
     information = rows.log_q - marginal
@@ -181,7 +182,7 @@ def _information(walk: _Walk, conditional: bool) -> Panel:
     if conditional:
         return panel | {
             "mutual_information": information_metric,
-            "marginal_kl": Missing("every row has a prior of its own context"),
+            "marginal_kl": absent("every row has a prior of its own context"),
         }
     return panel | {
         "mutual_information": information_metric,
@@ -200,21 +201,21 @@ def _log_marginal(posteriors: list[TorchDistribution], z: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def _active(means: Tensor) -> Result:
+def _active(means: Tensor) -> Number:
     """Units whose mean moves with x; the covariance of two estimates, so that their own noise is not counted."""
     centred = means - means.mean(0)
     spread = (centred[:, 0] * centred[:, 1]).sum(0) / (len(means) - 1)
     count, units = int((spread > ACTIVE).sum()), len(spread)
-    return Metric(float(count), None, len(means), f"of {units} codes, those with Var_x E[z|x] > {ACTIVE:g}")
+    return Number(float(count), None, len(means), f"of {units} codes, those with Var_x E[z|x] > {ACTIVE:g}")
 
 
-def _shuffled(rows: _Columns) -> Result:
+def _shuffled(rows: _Columns) -> Number:
     how = "E log p(x|z) with codes exchanged between rows, minus with their own; 0: the decoder ignores z"
     lost = rows.shuffled - rows.matched
     if bool(rows.shuffled.isnan().all()):
-        return Missing("needs decode(z), to exchange codes between rows")
+        return absent("needs decode(z), to exchange codes between rows")
     bad = int((~lost.isfinite()).sum())
-    return Missing(f"{bad:,} of {len(lost):,} log-likelihoods are not finite") if bad else mean_of(lost, how)
+    return absent(f"{bad:,} of {len(lost):,} log-likelihoods are not finite") if bad else mean_of(lost, how)
 
 
 # -- amortisation ----------------------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ class RowGaussians(Part):
         return GaussianDistribution(self.mean, self.log_scale.exp(), self.mean.dim() - 1)
 
 
-def _amortisation(distribution: TorchDistribution, x: Tensor, seed: int, steps: int) -> Result:
+def _amortisation(distribution: TorchDistribution, x: Tensor, seed: int, steps: int) -> Number:
     """Bound with refined q minus bound with the encoder's, under the same noise."""
     inside: Any = traced(distribution, x)
     latent, seen = inside.distribution, inside.x
@@ -248,11 +249,11 @@ def _amortisation(distribution: TorchDistribution, x: Tensor, seed: int, steps: 
     return mean_of(after - before, how)
 
 
-def _unrefinable(latent: Any, posterior: TorchDistribution) -> Missing | None:
+def _unrefinable(latent: Any, posterior: TorchDistribution) -> Number | None:
     if type(posterior) is not GaussianDistribution:
-        return Missing(f"refining needs a Gaussian q(z|x); found {type(posterior).__name__}")
+        return absent(f"refining needs a Gaussian q(z|x); found {type(posterior).__name__}")
     if type(latent) is not LatentDistribution or latent.part.context_shapes:
-        return Missing(f"refining needs an unconditional LatentVariable; found {type(latent).__name__} with a context")
+        return absent(f"refining needs an unconditional LatentVariable; found {type(latent).__name__} with a context")
     return None
 
 

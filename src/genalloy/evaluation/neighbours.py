@@ -21,8 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number
 from genalloy.evaluation.intervals import proportion, with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Panel, validate
+from genalloy.evaluation.metric import FEWEST, Panel, validate
 
 TILE = 2**18
 WIDE = 64
@@ -86,9 +87,9 @@ def _by_products(x: Tensor, reference: Tensor, which: int) -> Tensor:
     for start in range(0, len(reference), 2048):
         piece = reference[start : start + 2048]
         norms = piece.square().sum(1)
-        found = [squares(rows, piece, norms).topk(min(which, len(piece)), 1, largest=False) for rows in blocks(x, piece)]
-        together = torch.cat([best, torch.cat([f.values for f in found])], 1)
-        whose = torch.cat([index, torch.cat([f.indices for f in found]) + start], 1)
+        candidates = [squares(rows, piece, norms).topk(min(which, len(piece)), 1, largest=False) for rows in blocks(x, piece)]
+        together = torch.cat([best, torch.cat([f.values for f in candidates])], 1)
+        whose = torch.cat([index, torch.cat([f.indices for f in candidates]) + start], 1)
         best, kept = together.topk(which, 1, largest=False, sorted=True)
         index = whose.gather(1, kept)
     return index[:, -1]
@@ -155,7 +156,7 @@ def prdc(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Panel:
     }
 
 
-def _share(hits: Tensor, only: Tensor, how: str) -> Metric:
+def _share(hits: Tensor, only: Tensor, how: str) -> Number:
     """Share of rows with a hit; its own rows vary, and so do the others: `only` is what each of those holds up alone."""
     share = (hits > 0).double().mean().item()
     n, m = len(hits), len(only)
@@ -163,8 +164,8 @@ def _share(hits: Tensor, only: Tensor, how: str) -> Metric:
     return proportion(share, n, how, math.sqrt(variance))
 
 
-def _density(found: Balls, k: int, how: str) -> Metric:
-    n, m = len(found.in_ball), len(found.of_point)
-    by_ball = found.in_ball * n / (k * m)
-    by_point = found.of_point / k
-    return with_influences(Metric(by_point.mean().item(), None, m, how), [by_ball, by_point], least=0.0)
+def _density(balls: Balls, k: int, how: str) -> Number:
+    n, m = len(balls.in_ball), len(balls.of_point)
+    by_ball = balls.in_ball * n / (k * m)
+    by_point = balls.of_point / k
+    return with_influences(Number(by_point.mean().item(), None, m, how), [by_ball, by_point], least=0.0)

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from genalloy.core.moments import mean_and_scale
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Panel, Result, mean_of, validate
+from genalloy.evaluation.metric import FEWEST, Panel, mean_of, validate
 
 SCALES = (0.1, 0.03, 0.01, 0.003, 0.001)
 RISING = 0.1
@@ -55,12 +56,12 @@ def names(scales: Sequence[float]) -> list[str]:
     return [*(f"s={s:g}" for s in (*sorted(scales, reverse=True), 0.0)), "growth", "alarm"]
 
 
-def _refusal(dataset: Dataset, real: Tensor, parts: dict[str, Tensor]) -> Missing | None:
+def _refusal(dataset: Dataset, real: Tensor, parts: dict[str, Tensor]) -> Number | None:
     if not bool(real.any()):
-        return Missing("every entry is on a grid: a probability cannot exceed one, so its density cannot run away")
+        return absent("every entry is on a grid: a probability cannot exceed one, so its density cannot run away")
     bad = validate(FEWEST, {f"{name} rows": rows for name, rows in parts.items()})
     if bad is None and bool((dataset.train == dataset.train[:1]).all()):
-        return Missing("all training rows are equal: there is no scale for the noise")
+        return absent("all training rows are equal: there is no scale for the noise")
     return bad
 
 
@@ -82,10 +83,10 @@ def _curve(rows: Tensor, log_p: Callable[[Tensor], Tensor], spread: Tensor, seed
     return panel | _verdict(gained, values[0.0], high, low)
 
 
-def _mean(value: Tensor, scale: float) -> Result:
+def _mean(value: Tensor, scale: float) -> Number:
     bad = int((~value.isfinite()).sum())
     if bad:
-        return Missing(f"{bad:,} of {len(value):,} log-densities are not finite at noise {scale:g}")
+        return absent(f"{bad:,} of {len(value):,} log-densities are not finite at noise {scale:g}")
     return mean_of(value, f"mean log p(x + s eps), s = {scale:g} of each column's spread")
 
 
@@ -96,9 +97,9 @@ def _verdict(gained: Tensor, clean: Tensor, high: float, low: float) -> Panel:
     lost = int((~finite & clean.isfinite()).sum())
     if not bool(finite.all()):
         reason = f"{int((~finite).sum()):,} of {len(gained):,} rows have no finite density at noise {low:g} or {high:g}"
-        return {"growth": Missing(reason), "alarm": Metric(1.0, None, len(gained), reason) if lost else Missing(reason)}
+        return {"growth": absent(reason), "alarm": Number(1.0, None, len(gained), reason) if lost else absent(reason)}
     growth = mean_of(gained, how)
     rising = growth.value > RISING
     words = "still rises as noise falls: thinner than the noise in some directions" if rising else "has settled"
-    alarm = Metric(float(rising), None, len(gained), f"the density {words} (threshold {RISING:g} {how})")
+    alarm = Number(float(rising), None, len(gained), f"the density {words} (threshold {RISING:g} {how})")
     return {"growth": growth, "alarm": alarm}

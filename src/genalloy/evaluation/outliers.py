@@ -27,10 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.auroc import FEWEST, auroc
 from genalloy.evaluation.independent_marginals import Score, independent_entries
-from genalloy.evaluation.metric import Missing, Panel, Result
+from genalloy.evaluation.metric import Panel
 
 TOGETHER = 10
 MODEL_KEYS = ("auroc", "typicality", f"typicality_{TOGETHER}", "likelihood_ratio", "complexity_corrected")
@@ -141,14 +142,14 @@ def outlier_panel(
     scores:      further scores by name, larger for foreign rows: reconstruction errors, norms of a score.
     Raises ValueError for a set of another space.
     """
-    made = outlier_sets(dataset, seed) if outliers is None else {n: foreign(dataset, n, rows) for n, rows in outliers.items()}
+    sets = outlier_sets(dataset, seed) if outliers is None else {n: foreign(dataset, n, rows) for n, rows in outliers.items()}
     ratio = ("log-density of independent entries", independent_entries(dataset.space, dataset.train))
     how, base = ("the given background", background) if background else ratio
     look = _Look(dataset, log_p, how, base, log_p(dataset.validation).double() if log_p else torch.empty(0))
     own, more = look.facts(dataset.test), scores or {}
     inside = {name: score(dataset.test) for name, score in more.items()}
     panels = {}
-    for name, rows in made.items():
+    for name, rows in sets.items():
         where = f"test rows against {name}"
         panels[name] = {
             **look.compare(own, look.facts(rows), where, seed),
@@ -177,7 +178,7 @@ class _Look:
         lengths = inside.length, outside.length
         alone = _pair(lengths, f"zlib length alone, {where}", NO_BYTES)
         if inside.log_p is None or outside.log_p is None:
-            return {**dict.fromkeys(MODEL_KEYS, Missing(NO_MODEL)), "complexity": alone}
+            return {**dict.fromkeys(MODEL_KEYS, absent(NO_MODEL)), "complexity": alone}
         own, other = inside.log_p, outside.log_p
         corrected = _corrected(inside), _corrected(outside)
         ratio = inside.background - own, outside.background - other
@@ -194,8 +195,8 @@ class _Look:
         keys = MODEL_KEYS[1:3]
         reference, finite = self.reference, int(self.reference.isfinite().sum())
         if finite < max(FEWEST, len(reference)):
-            found = f"found {finite:,} of {len(reference):,}"
-            return dict.fromkeys(keys, Missing(f"needs at least {FEWEST} validation rows, all of finite log p; {found}"))
+            size = f"found {finite:,} of {len(reference):,}"
+            return dict.fromkeys(keys, absent(f"needs at least {FEWEST} validation rows, all of finite log p; {size}"))
         centre, generator = reference.mean(), torch.Generator().manual_seed(seed)
         how = f"|log p - its mean over {len(reference):,} validation rows|"
         inside, outside = ((_grouped(rows, generator) - centre).abs() for rows in (own, other))
@@ -209,9 +210,9 @@ def _corrected(facts: _Facts) -> Tensor | None:
     return None if facts.length is None or facts.log_p is None else -facts.log_p / math.log(2) - 8 * facts.length
 
 
-def _pair(scores: tuple[Tensor | None, ...], how: str, reason: str) -> Result:
+def _pair(scores: tuple[Tensor | None, ...], how: str, reason: str) -> Number:
     inside, outside = scores
-    return Missing(reason) if inside is None or outside is None else auroc(inside, outside, how)
+    return absent(reason) if inside is None or outside is None else auroc(inside, outside, how)
 
 
 def _grouped(values: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,85 +3,48 @@ r"""Which model is better, said only where it is certain.
 A claim about :math:`\mathbb E \log p` has a lower and an upper end: EXACT and UNBIASED have both, at two standard errors;
 LOWER has no upper end, UPPER no lower end; ESTIMATE and NONE have neither and are not ranked. A stands above B when A's
 lower end exceeds B's upper end. So a lower bound above an exact value is better, and an exact value above a lower bound
-proves nothing.
+proves nothing. A number without a label is no claim about log p: its two ends are its error's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from genalloy.core.evidence import Kind
-from genalloy.evaluation.metric import Metric
+from genalloy.core.schema import ERRORS, Number
 
-ERRORS = 2.0
+_HAS_LOW = frozenset((None, Kind.EXACT, Kind.UNBIASED, Kind.LOWER))
+_HAS_HIGH = frozenset((None, Kind.EXACT, Kind.UNBIASED, Kind.UPPER))
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A claim: its kind and its ends, -inf and inf where it has none; in nats, or in any score of which more is better.
+def bounds(number: Number, sign: float = 1.0) -> tuple[float, float]:
+    """Ends of the score sign * value, of which more is better: -inf, inf where the label or a missing value leaves none.
 
-    given: what it is conditional on, "" for log p(x) itself.
+    The label is about log p(x), and so about the score: a LOWER bound has a lower end in nats and in bits per dimension.
     """
-
-    kind: Kind
-    low: float
-    high: float
-    given: str = ""
-
-    @staticmethod
-    def of(kind: Kind, value: float, stderr: float | None, low: float | None = None, high: float | None = None) -> Entry:
-        """The ends that `kind` allows: `low` and `high` where they are stated on their side of the value, otherwise two
-        standard errors away. A value that is not finite claims nothing.
-        """
-        margin = ERRORS * (stderr or 0.0)
-        below = low if low is not None and low <= value else value - margin
-        above = high if high is not None and high >= value else value + margin
-        known = math.isfinite(value)
-        return Entry(kind, below if kind in _HAS_LOW and known else -math.inf, above if kind in _HAS_HIGH and known else math.inf)
-
-    @property
-    def ranked(self) -> bool:
-        return self.kind in _HAS_LOW | _HAS_HIGH
+    score = number.times(sign, "")
+    low, high = score.ends if number.known else (-math.inf, math.inf)
+    return low if number.kind in _HAS_LOW else -math.inf, high if number.kind in _HAS_HIGH else math.inf
 
 
-_HAS_LOW = frozenset((Kind.EXACT, Kind.UNBIASED, Kind.LOWER))
-_HAS_HIGH = frozenset((Kind.EXACT, Kind.UNBIASED, Kind.UPPER))
-
-
-def better_than(a: Entry, b: Entry) -> bool:
+def better_than(a: Number, b: Number, sign: float = 1.0) -> bool:
     """Whether A is certainly the better model: its lower end exceeds B's upper end.
 
     Raises ValueError where one is log p(x) and the other conditional: what is given would count as the model's merit.
     """
     if a.given != b.given:
-        found = sorted(f"log p(x | {e.given})" if e.given else "log p(x)" for e in (a, b))
-        raise ValueError(f"found {found[0]} beside {found[1]}; expected one kind: sum the conditional over what it is given")
-    return a.ranked and b.ranked and a.low > b.high
+        claims = sorted(f"log p(x | {e.given})" if e.given else "log p(x)" for e in (a, b))
+        raise ValueError(f"found {claims[0]} beside {claims[1]}; expected one kind: sum the conditional over what it is given")
+    return bounds(a, sign)[0] > bounds(b, sign)[1]
 
 
-def best(entries: Sequence[Entry]) -> list[int]:
-    """Indices of the ranked entries that no other beats, by falling certified lower end."""
-    kept = [i for i, a in enumerate(entries) if a.ranked and not any(better_than(b, a) for b in entries)]
-    return sorted(kept, key=lambda i: sort_key(entries[i]))
+def sort_key(number: Number, sign: float = 1.0) -> tuple[float, bool]:
+    """Sorts by falling lower end; what has none comes last, what has neither end at the very end."""
+    low, high = bounds(number, sign)
+    return -low, low == -math.inf and high == math.inf
 
 
-def winner(entries: Sequence[Entry]) -> int | None:
-    """The entry that beats every other ranked one, or None: "not separated"."""
-    ranked = [i for i, entry in enumerate(entries) if entry.ranked]
-    for i in ranked:
-        if len(ranked) > 1 and all(better_than(entries[i], entries[j]) for j in ranked if j != i):
-            return i
-    return None
-
-
-def sort_key(entry: Entry) -> tuple[float, bool]:
-    """Sorts by falling certified lower end; what has none comes last, unranked entries at the very end."""
-    return (-entry.low if entry.ranked else math.inf, not entry.ranked)
-
-
-def separated(a: Metric, b: Metric) -> bool:
+def separated(a: Number, b: Number) -> bool:
     """Whether two numbers differ by more than two combined standard errors; never without both errors."""
     if a.stderr is None or b.stderr is None:
         return False

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from genalloy.core.moments import mean_and_scale
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.features import own_units
 from genalloy.evaluation.frechet import covariance
-from genalloy.evaluation.metric import Missing
 
 MOST_DIMS = 4096
 COMPONENTS = 10
@@ -21,12 +21,12 @@ RIDGE = 1e-3
 """Of the mean variance of standardised codes, on the diagonal of each component: the width that none falls below."""
 
 
-def refusal(dataset: Dataset) -> Missing | None:
+def refusal(dataset: Dataset) -> Number | None:
     """Why the data have no fitted Gaussian; None where they have."""
     if dataset.lengths:
-        return Missing("the rows are of unequal lengths")
+        return absent("the rows are of unequal lengths")
     if dataset.space.dims > MOST_DIMS:
-        return Missing(f"a covariance of {dataset.space.dims:,} entries is too large here; the limit is {MOST_DIMS:,}")
+        return absent(f"a covariance of {dataset.space.dims:,} entries is too large here; the limit is {MOST_DIMS:,}")
     return None
 
 
@@ -73,7 +73,7 @@ def _fitted(codes: Tensor, variance: float, seed: int) -> Any:
 
     components = min(COMPONENTS, len(codes))
     with warnings.catch_warnings():
-        # a floor that stopped early is still a floor
+        # a fit that stopped early is still a baseline
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GaussianMixture(components, reg_covar=RIDGE * (variance or 1.0), max_iter=50, random_state=seed).fit(codes.numpy())
 

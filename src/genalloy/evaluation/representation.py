@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.core.moments import mean_and_scale
+from genalloy.core.schema import Number, absent
 from genalloy.core.spec import construct, to_spec
 from genalloy.data.dataset import Dataset
 from genalloy.evaluation.classifier import Body, scale_of
 from genalloy.evaluation.features import PixelFeatures, principal
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Missing, Panel, Result, validate
+from genalloy.evaluation.metric import Panel, validate
 from genalloy.training.seeding import Stream, seed_all
 
 MOST_ROWS = 10_000
@@ -45,26 +46,26 @@ Maker = Callable[[Tensor, int], Codes]
 Hits = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def linear_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Result:
+def linear_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Number:
     """Test accuracy of logistic regression on codes {"train", "test"} -> (N, *E), labels likewise (N,)."""
     return _probe(_regression, f"logistic regression, C = {PENALTY:g}", codes, labels, seed, most)
 
 
-def neighbour_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Result:
+def neighbour_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Number:
     """Test accuracy of the five nearest training codes' majority, codes and labels as for `linear_probe`."""
     return _probe(_neighbours, f"{NEIGHBOURS} nearest neighbours", codes, labels, seed, most)
 
 
-def _probe(fit: Hits, name: str, codes: Codes, labels: dict[str, Tensor], seed: int, most: int) -> Result:
+def _probe(fit: Hits, name: str, codes: Codes, labels: dict[str, Tensor], seed: int, most: int) -> Number:
     if not labels:
-        return Missing("the data have no labels")
+        return absent("the data have no labels")
     train, test = codes["train"].flatten(1).double(), codes["test"].flatten(1).double()
     bad = validate(FEWEST, {"training codes": train, "test codes": test})
     if bad:
         return bad
     rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:most]
     if len(labels["train"][rows].unique()) < 2:
-        return Missing("the training labels hold a single class")
+        return absent("the training labels hold a single class")
     centre, spread = mean_and_scale(train[rows])
     hits = fit((train[rows] - centre) / spread, labels["train"][rows], (test - centre) / spread, labels["test"])
     how = f"{name}, {train.shape[1]} standardised codes, {len(rows):,} training rows"
@@ -103,7 +104,7 @@ def probe_references(dataset: Dataset, seed: int = 0) -> Panel:
     return result
 
 
-def probe(dataset: Dataset, encode: Encoder, seed: int = 0) -> Result:
+def probe(dataset: Dataset, encode: Encoder, seed: int = 0) -> Number:
     """The linear probe on a model's frozen codes: encode (N, *E) -> (N, *Z), called in chunks without gradients."""
     return linear_probe(_codes(dataset, encode), dataset.labels, seed)
 
@@ -125,29 +126,21 @@ def untrained(model: nn.Module, seed: int, x: Tensor | None = None) -> nn.Module
     Built again from its spec under the seed; `x` (N, *E) goes to the data-dependent initialisation where there is one.
     Raises ValueError where the composition cannot be written as a spec.
     """
-    stream = Stream(model)
     spec, tensors = to_spec(model)
-    stream.enter()
-    seed_all(seed, -5)
-    try:
+    with Stream(model):
+        seed_all(seed, -5)
         twin: Any = construct(spec, tensors)
         if x is not None and hasattr(twin, "initialise"):
             with torch.no_grad():
                 twin.initialise(x, None)
-    finally:
-        stream.leave()
     return twin.eval()
 
 
 def random_encoder(dataset: Dataset, size: int, seed: int) -> Encoder:
     """An untrained network with `size` outputs: two convolutions and a dense layer for pictures, else two dense layers."""
-    stream = Stream(torch.float32)
-    stream.enter()
-    seed_all(seed, -5)
-    try:
+    with Stream(torch.float32):
+        seed_all(seed, -5)
         return Body(dataset.space.shape, size, *scale_of(dataset.train)).eval()
-    finally:
-        stream.leave()
 
 
 def representation_panel(
@@ -181,27 +174,27 @@ def _fresh(dataset: Dataset, random: Callable[[int], Encoder], rows: Tensor, see
     return _codes(replace(dataset, train=dataset.train[rows]), random(seed))
 
 
-def _over_seeds(dataset: Dataset, codes: Maker, seeds: range) -> tuple[Result, Result]:
+def _over_seeds(dataset: Dataset, codes: Maker, seeds: range) -> tuple[Number, Number]:
     """The linear and the neighbour probe."""
-    linear, near, n = list[Result](), list[Result](), len(dataset.train)
+    linear, near, n = list[Number](), list[Number](), len(dataset.train)
     for seed in seeds:
         rows = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[: min(PANEL_ROWS, max(1, int(SHARE * n)))]
         labels = {part: y[rows] if part == "train" else y for part, y in dataset.labels.items()}
-        made = codes(rows, seed)
-        linear.append(linear_probe(made, labels, seed))
-        near.append(neighbour_probe(made, labels, seed))
+        by_part = codes(rows, seed)
+        linear.append(linear_probe(by_part, labels, seed))
+        near.append(neighbour_probe(by_part, labels, seed))
     return _together(linear), _together(near)
 
 
-def _together(results: list[Result]) -> Result:
+def _together(results: list[Number]) -> Number:
     """Mean over seeds, or the first reason for a missing one."""
-    found = [r for r in results if isinstance(r, Metric)]
-    if len(found) < len(results) or not found:
-        return next((r for r in results if r not in found), Missing("no seed was asked for"))
-    values = torch.tensor([r.value for r in found], dtype=torch.float64)
-    mean, n, count = values.mean().item(), found[0].n, len(found)
+    known = [r for r in results if not r.missing]
+    if len(known) < len(results) or not known:
+        return next((r for r in results if r.missing), absent("no seed was asked for"))
+    values = torch.tensor([r.value for r in known], dtype=torch.float64)
+    mean, n, count = values.mean().item(), known[0].n, len(known)
     error = values.std().item() / math.sqrt(count) if count > 1 else None
-    own = math.sqrt(mean * (1 - mean) / n)
+    own = math.sqrt(mean * (1 - mean) / (n or 1))
     both = 2 * math.hypot(error or 0.0, own)
-    how = f"{found[0].how}; mean over {count} seeds, stderr over seeds; the test rows' own is {own:.2g}"
-    return Metric(mean, error, n, how, max(0.0, mean - both), min(1.0, mean + both))
+    how = f"{known[0].how}; mean over {count} seeds, stderr over seeds; the test rows' own is {own:.2g}"
+    return Number(mean, error, n, how, max(0.0, mean - both), min(1.0, mean + both))

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number
 from genalloy.core.spec import Value
 from genalloy.evaluation.calibration import Classifier
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Metric, Panel, validate
+from genalloy.evaluation.metric import Panel, validate
 
 FEWEST = 20
 CHUNK = 500
@@ -194,5 +195,5 @@ def robustness(classify: Classifier, x: Tensor, labels: Tensor, attacks: Sequenc
     return panel
 
 
-def _share(right: Tensor, how: str) -> Metric:
+def _share(right: Tensor, how: str) -> Number:
     return proportion(right.double().mean().item(), len(right), how)

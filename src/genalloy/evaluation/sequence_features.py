@@ -37,11 +37,11 @@ class RandomConvolutions(Features):
 
     def _raw(self, x: Tensor) -> Tensor:
         steps = ((_steps(x) - self._mean) / self._spread).transpose(1, 2)
-        made = []
+        pooled = []
         for kernel, bias, dilation in zip(self._kernels, self._biases, DILATIONS, strict=True):
             response = torch.nn.functional.conv1d(steps, kernel, bias, padding=dilation * (WIDTH // 2), dilation=dilation)
-            made += [(response > 0).float().mean(-1), response.mean(-1)]
-        return torch.cat(made, 1)
+            pooled += [(response > 0).float().mean(-1), response.mean(-1)]
+        return torch.cat(pooled, 1)
 
 
 def _steps(x: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from genalloy.core.schema import Number, absent
 from genalloy.evaluation.intervals import with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Missing, Result, validate
+from genalloy.evaluation.metric import FEWEST, validate
 
 
 def laplacian_variance(x: Tensor) -> Tensor:
@@ -21,17 +22,17 @@ def laplacian_variance(x: Tensor) -> Tensor:
     return (around - 4 * x[..., 1:-1, 1:-1]).flatten(1).var(1)
 
 
-def sharpness(samples: Tensor, real: Tensor) -> Result:
+def sharpness(samples: Tensor, real: Tensor) -> Number:
     """Mean Laplacian variance of samples (N, C, H, W) divided by that of real pictures (M, C, H, W)."""
     if real.dim() != 4 or min(real.shape[2:]) < 4:
-        return Missing(f"needs pictures of at least 4 x 4; rows have shape {tuple(real.shape[1:])}")
+        return absent(f"needs pictures of at least 4 x 4; rows have shape {tuple(real.shape[1:])}")
     bad = validate(FEWEST, {"samples": samples, "references": real})
     if bad:
         return bad
     ours, theirs = laplacian_variance(samples), laplacian_variance(real)
     scale = theirs.mean()
     if not scale > 0:
-        return Missing("the references' Laplacian is constant")
+        return absent("the references' Laplacian is constant")
     ratio = ours.mean() / scale
-    metric = Metric(ratio.item(), None, len(samples), f"Laplacian variance over the test rows' own, {scale.item():.4g}")
+    metric = Number(ratio.item(), None, len(samples), f"Laplacian variance over the test rows' own, {scale.item():.4g}")
     return with_influences(metric, [ours / scale, -ratio * theirs / scale], least=0.0)

@@ -16,14 +16,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from genalloy.core.schema import Number
 from genalloy.evaluation.intervals import with_influences
-from genalloy.evaluation.metric import FEWEST, Metric, Result, validate
+from genalloy.evaluation.metric import FEWEST, validate
 
 DIRECTIONS = 200
 LINES_AT_ONCE = 50
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Result:
+def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Number:
     """Sliced W2 of features (N, F) and (M, F), in their units; its error is over rows and over directions together."""
     bad = validate(FEWEST, {"samples": a, "references": b})
     if bad:
@@ -32,7 +33,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed:
     lines = torch.randn(a.shape[1], directions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     along, from_a, from_b = influences(a, b, lines / lines.norm(dim=0))
     how = f"{directions} random directions, {a.shape[1]} features; biased upwards at this n"
-    squared = Metric(along.mean().item(), None, min(len(a), len(b)), how)
+    squared = Number(along.mean().item(), None, min(len(a), len(b)), how)
     return _root(with_influences(squared, [from_a, from_b, along] if directions > 1 else [from_a, from_b], least=0.0))
 
 
@@ -47,7 +48,7 @@ def influences(a: Tensor, b: Tensor, lines: Tensor) -> tuple[Tensor, Tensor, Ten
     return torch.cat(squares), from_a, from_b
 
 
-def _root(squared: Metric) -> Metric:
+def _root(squared: Number) -> Number:
     """From W^2 to W; the error by the delta method."""
     low, high = math.sqrt(squared.low or 0.0), math.sqrt(squared.high or 0.0)
     value = math.sqrt(squared.value)

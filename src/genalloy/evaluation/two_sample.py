@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from genalloy.core.moments import mean_and_scale
+from genalloy.core.schema import Number
 from genalloy.evaluation.classifier import TrainingBudget, class_log_probs, fit_classifier
 from genalloy.evaluation.intervals import proportion
-from genalloy.evaluation.metric import Result, validate
+from genalloy.evaluation.metric import validate
 
 FEWEST_ROWS = 40
 STEPS = 300
 
 
-def c2st(samples: Tensor, references: Tensor, seed: int = 0, steps: int = STEPS) -> Result:
+def c2st(samples: Tensor, references: Tensor, seed: int = 0, steps: int = STEPS) -> Number:
     """Held-out accuracy on features (N, F) and (M, F) with Wilson's interval; min(N, M) rows of each are used."""
     bad = validate(FEWEST_ROWS, {"samples": samples, "references": references})
     if bad:

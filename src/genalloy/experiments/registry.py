@@ -15,8 +15,8 @@ MODULES = (
 
 def all_experiments() -> dict[str, Experiment]:
     """Every experiment, in the order of the families."""
-    found = [e for module in MODULES for e in import_module(f"genalloy.experiments.{module}").EXPERIMENTS]
-    return {experiment.name: experiment for experiment in found}
+    declared = [e for module in MODULES for e in import_module(f"genalloy.experiments.{module}").EXPERIMENTS]
+    return {experiment.name: experiment for experiment in declared}
 
 
 def find_experiment(name: str) -> Experiment:

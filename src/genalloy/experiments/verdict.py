@@ -3,8 +3,8 @@ r"""Verdicts that can fail. A claim compares means over seeds: with means m, sta
 .. math:: A \text{ better than } B \iff \pm(m_A - m_B) > 2 \sqrt{s_A^2 + s_B^2},
 
 refuted where the sign is reversed, and "not separated" in between. Two rows that are measured of the *same* trained runs are
-compared seed by seed: s is then the standard error of the differences. Claims about a log-density use its certified side only:
-A needs a lower end (EXACT, LOWER, UNBIASED); where B is itself a lower bound the words say that bounds were compared.
+compared seed by seed: s is then the standard error of the differences. Claims about a log-density use its bounds only:
+A needs a lower bound (EXACT, LOWER, UNBIASED); where B is itself a lower bound the words say that bounds were compared.
 """
 
 from __future__ import annotations
@@ -12,65 +12,36 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from statistics import stdev
 
+from genalloy.core.evidence import Kind
+from genalloy.core.schema import ERRORS, Number, Outcome, Verdict, absent
 from genalloy.core.spec import Value
 
 SEEDS = 3
-ERRORS = 2.0
-CERTIFIED = ("EXACT", "LOWER", "UNBIASED")
-
-
-class Outcome(Enum):
-    """What became of a claim."""
-
-    HOLDS = "holds"
-    FAILS = "fails"
-    OPEN = "not separated"
-    INCOMPLETE = "incomplete"
+BOUNDED_BELOW = (Kind.EXACT, Kind.LOWER, Kind.UNBIASED)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The outcome, and the numbers behind it in a sentence."""
-
-    outcome: Outcome
-    words: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """A row's number in a column: mean over `seeds` runs (0: nothing was trained), its error, its label.
-
-    sign: +1 where high is better, -1 where low is, 0 where neither. each: the value at each seed. runs: the trained runs that
-    it was measured of.
+class Results:
+    """What a claim is about: numbers by row and column, a column's direction (1 where high is better, -1 where low is, 1 where
+    the table has no such column), and the trained runs that a row's numbers are of; a row without was not trained.
     """
 
-    value: float
-    stderr: float | None
-    seeds: int
-    sign: float
-    kind: str | None = None
-    each: tuple[float, ...] = ()
-    runs: tuple[str, ...] = ()
+    numbers: Mapping[str, Mapping[str, Number]]
+    signs: Mapping[str, float] = field(default_factory=dict)
+    runs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    @property
-    def missing(self) -> str:
-        """Why no claim can rest on it; empty where one can."""
-        if 0 < self.seeds < SEEDS:
-            return f"needs at least {SEEDS} seeds; found {self.seeds}"
-        return "" if math.isfinite(self.value) else "not finite"
-
-    def __str__(self) -> str:
-        label = f" {self.kind}" if self.kind else ""
-        error = "" if self.stderr is None else f" \u00b1 {self.stderr:.2g}"
-        return f"{self.value:.4g}{error}{label}"
-
-
-Results = Mapping[str, Mapping[str, Score]]
-"""Row's name to column to score."""
+    def find(self, name: str, column: str) -> Number:
+        """A number that a claim can rest on; otherwise its absence, with the reason in words."""
+        number = self.numbers.get(name, {}).get(column)
+        if number is None:
+            return absent(f"{name} has no {column}")
+        seeds = len(number.dots) or 1
+        if name in self.runs and seeds < SEEDS:
+            return absent(f"{name}'s {column}: needs at least {SEEDS} seeds; found {seeds}")
+        return number if number.known else absent(f"{name}'s {column}: not finite")
 
 
 class Check(Value, ABC):
@@ -81,21 +52,20 @@ class Check(Value, ABC):
         """Holds, fails, is not separated, or cannot be decided yet."""
 
 
-def _find(results: Results, name: str, column: str) -> Score | str:
-    score = results.get(name, {}).get(column)
-    if score is None:
-        return f"{name} has no {column}"
-    return f"{name}'s {column}: {score.missing}" if score.missing else score
-
-
-def _error_of_difference(a: Score, b: Score) -> float:
-    if not a.runs or a.runs != b.runs or len(a.each) != len(b.each):
+def _error_of_difference(results: Results, names: tuple[str, str], a: Number, b: Number) -> float:
+    """Of the differences by seed where both rows are measured of the same runs, otherwise of two independent means."""
+    first, second = (results.runs.get(name) for name in names)
+    if not first or first != second or len(a.dots) != len(b.dots) or len(a.dots) < 2:
         return math.hypot(a.stderr or 0.0, b.stderr or 0.0)
-    n = len(a.each)
-    return stdev(x - y for x, y in zip(a.each, b.each, strict=True)) / math.sqrt(n)
+    return stdev(x - y for x, y in zip(a.dots, b.dots, strict=True)) / math.sqrt(len(a.dots))
 
 
-def _said(column: str) -> str:
+def _quoted(number: Number) -> str:
+    error = "" if number.stderr is None else f" \u00b1 {number.stderr:.2g}"
+    return f"{number.value:.4g}{error}" + (f" {number.kind.value}" if number.kind else "")
+
+
+def _spoken(column: str) -> str:
     return column.replace("_", " ")
 
 
@@ -115,20 +85,21 @@ class Better(Check):
     margin: float = 0.0
 
     def __call__(self, results: Results) -> Verdict:
-        a, b = _find(results, self.a, self.column), _find(results, self.b, self.column)
-        for found in (a, b):
-            if not isinstance(found, Score):
-                return Verdict(Outcome.INCOMPLETE, found)
-        assert isinstance(a, Score) and isinstance(b, Score)
-        if a.kind is not None and (a.kind not in CERTIFIED or b.kind in ("ESTIMATE", "NONE", None)):
-            return Verdict(Outcome.INCOMPLETE, f"{self.a} ({a.kind}) and {self.b} ({b.kind}) cannot be ranked")
-        error = _error_of_difference(a, b)
-        gap = a.sign * (a.value - b.value) - self.margin
+        a, b = results.find(self.a, self.column), results.find(self.b, self.column)
+        for number in (a, b):
+            if not number.known:
+                return Verdict(Outcome.INCOMPLETE, number.missing)
+        if a.kind is not None and (a.kind not in BOUNDED_BELOW or b.kind in (Kind.ESTIMATE, Kind.NONE, None)):
+            kinds = [number.kind.value if number.kind else "no label" for number in (a, b)]
+            return Verdict(Outcome.INCOMPLETE, f"{self.a} ({kinds[0]}) and {self.b} ({kinds[1]}) cannot be ranked")
+        error = _error_of_difference(results, (self.a, self.b), a, b)
+        gap = results.signs.get(self.column, 1.0) * (a.value - b.value) - self.margin
         by = "" if not self.margin else f", by {self.margin:g}" if self.margin > 0 else f", to within {-self.margin:g}"
-        bounds = "; both are lower bounds, and it is the bounds that are compared" if b.kind == "LOWER" else ""
-        verdict = _decide(gap, error, f"{_said(self.column)}{by}: {self.a} {a}, {self.b} {b}{bounds}")
-        if verdict.outcome is Outcome.FAILS and a.kind == "LOWER" and b.kind != "LOWER":
-            return Verdict(Outcome.OPEN, f"{verdict.words}; a lower bound refutes nothing")
+        bounds = "; both are lower bounds, and it is the bounds that are compared" if b.kind is Kind.LOWER else ""
+        words = f"{_spoken(self.column)}{by}: {self.a} {_quoted(a)}, {self.b} {_quoted(b)}{bounds}"
+        verdict = _decide(gap, error, words)
+        if verdict.outcome is Outcome.FAILS and a.kind is Kind.LOWER and b.kind is not Kind.LOWER:
+            return Verdict(Outcome.OPEN, f"{words}; a lower bound refutes nothing")
         return verdict
 
 
@@ -142,13 +113,13 @@ class Between(Check):
     high: float = math.inf
 
     def __call__(self, results: Results) -> Verdict:
-        a = _find(results, self.a, self.column)
-        if not isinstance(a, Score):
-            return Verdict(Outcome.INCOMPLETE, a)
+        a = results.find(self.a, self.column)
+        if not a.known:
+            return Verdict(Outcome.INCOMPLETE, a.missing)
         gap = min(a.value - self.low, self.high - a.value)
         sides = (("at least", self.low), ("at most", self.high))
         limits = " and ".join(f"{word} {end:g}" for word, end in sides if math.isfinite(end))
-        return _decide(gap, a.stderr or 0.0, f"{_said(self.column)}: {self.a} {a}, expected {limits}")
+        return _decide(gap, a.stderr or 0.0, f"{_spoken(self.column)}: {self.a} {_quoted(a)}, expected {limits}")
 
 
 @dataclass(frozen=True)
@@ -158,12 +129,8 @@ class AllOf(Check):
     parts: tuple[Check, ...]
 
     def __call__(self, results: Results) -> Verdict:
-        found = [part(results) for part in self.parts]
-        for outcome in (Outcome.INCOMPLETE, Outcome.FAILS, Outcome.OPEN):
-            if any(v.outcome is outcome for v in found):
-                return Verdict(outcome, _sentences(found))
-        return Verdict(Outcome.HOLDS, _sentences(found))
-
-
-def _sentences(found: list[Verdict]) -> str:
-    return "; ".join(f"{v.words} ({v.outcome.value})" for v in found)
+        verdicts = tuple(part(results) for part in self.parts)
+        outcomes = [verdict.outcome for verdict in verdicts]
+        order = (Outcome.INCOMPLETE, Outcome.FAILS, Outcome.OPEN)
+        whole = Verdict(next((o for o in order if o in outcomes), Outcome.HOLDS), parts=verdicts)
+        return replace(whole, words=whole.whole)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from genalloy.report.comparison import Cell, Column, Published, Row, column_from, published_from, row_from
+from genalloy.core.schema import Column, Number, Published, Row
 from genalloy.report.scales import Scale, kept, linear_ticks, number, scale
 from genalloy.report.svg import Frame, axes, figure, line, marker, text
 from genalloy.report.table import NEUTRAL, family_slot
@@ -97,7 +97,7 @@ class Strand:
     """One line of a dot plot: seeds as dots, their mean as a bar across, an interval; or a published number."""
 
     name: str
-    said: str
+    label: str
     mean: float
     dots: tuple[float, ...] = ()
     span: tuple[float, float] | None = None
@@ -114,12 +114,11 @@ class Strand:
 def strand(row: Row, column: Column, slot: int) -> Strand:
     """A row in a column, grey where it is no trained model; `toward`: the side on which the truth of a bound lies."""
     cell = row.cell(column)
-    value = cell.value or 0.0
     sign = relation(cell.kind, column.sign) if column.group == "density" else ""
     toward = {"\u2265": 1.0, "\u2264": -1.0}.get(sign, 0.0)
     error = f" \u00b1 {number(cell.stderr, 2)}" if cell.stderr else ""
-    said = f"{sign} {number(value, 4)}{error}".strip()
-    return Strand(row.recipe, said, value, tuple(cell.dots), cell.span, slot, row.kind != "model", toward)
+    label = f"{sign} {number(cell.value, 4)}{error}".strip()
+    return Strand(row.recipe, label, cell.value, cell.dots, cell.span, slot, row.kind != "model", toward)
 
 
 def dot_plot(strands: Sequence[Strand], title: str, axis: str, uid: str) -> str:
@@ -132,7 +131,7 @@ def dot_plot(strands: Sequence[Strand], title: str, axis: str, uid: str) -> str:
     if not core:
         return ""
     near = [s for s, fits in zip(strands, kept(core, [s.mean for s in strands]), strict=True) if fits]
-    away = [f"{s.name} ({s.said})" for s in strands if s not in near]
+    away = [f"{s.name} ({s.label})" for s in strands if s not in near]
     bottom = TOP + STEP * len(near)
     frame = Frame(LEFT, TOP - 12, RIGHT, bottom - 4, scale([v for s in near for v in s.values]), scale([0.0, 1.0]))
     body = f"<style>{STYLE}</style>" + text(2, 15, axis, "who")
@@ -141,25 +140,25 @@ def dot_plot(strands: Sequence[Strand], title: str, axis: str, uid: str) -> str:
         body += line("rule", (x, frame.top), (x, frame.bottom)) + text(x, bottom + 12, number(tick), anchor="middle")
     body += "".join(_strand(s, TOP + STEP * i + 4, frame) for i, s in enumerate(near))
     body += "".join(text(2, bottom + 32 + 15 * i, words) for i, words in enumerate(_off_chart(away)))
-    told = "; ".join(f"{s.name} {s.said}" + (" (published, another set-up)" if s.foreign else "") for s in strands)
+    description = "; ".join(f"{s.name} {s.label}" + (" (published, another set-up)" if s.foreign else "") for s in strands)
     size = (WIDTH, bottom + 20 + 15 * len(_off_chart(away)) + (6 if away else 0))
-    return figure(uid, size, title, f"{told}.", body, "chart dots")
+    return figure(uid, size, title, f"{description}.", body, "chart dots")
 
 
 def _strand(s: Strand, y: float, frame: Frame) -> str:
     x, _ = frame.at(s.mean, frame.y.low)
     name = s.name if len(s.name) <= 25 else s.name[:24] + "\u2026"
     tone = "grey" if s.muted or s.foreign else "who"
-    words = text(2, y + 4, name, tone) + text(WIDTH - 2, y + 4, s.said, tone, "end")
-    told = f"<title>{escape(s.name)}: {escape(s.said)}</title>"
+    words = text(2, y + 4, name, tone) + text(WIDTH - 2, y + 4, s.label, tone, "end")
+    title = f"<title>{escape(s.name)}: {escape(s.label)}</title>"
     if s.foreign:
-        return f'<g>{told}{words}<g class="else">{marker(x, y, 3, 5.5)}</g></g>'
+        return f'<g>{title}{words}<g class="else">{marker(x, y, 3, 5.5)}</g></g>'
     body = "" if s.span is None else line("bar", (frame.at(s.span[0], 0)[0], y), (frame.at(s.span[1], 0)[0], y))
     body += line("mean", (x, y - 8), (x, y + 8)) + _toward(x, y, s.toward)
     # dots of equal value would hide each other
     spots = ((frame.at(v, 0)[0], y + 3.2 * (i % 3 - 1)) for i, v in enumerate(s.dots))
     body += "".join(f'<circle class="seed" cx="{a:.1f}" cy="{b:.1f}" r="3.4"/>' for a, b in spots)
-    return f'<g class="fam-{s.slot}">{told}{words}{body}</g>'
+    return f'<g class="fam-{s.slot}">{title}{words}{body}</g>'
 
 
 def _toward(x: float, y: float, side: float) -> str:
@@ -174,32 +173,29 @@ def _off_chart(names: Sequence[str], width: int = 96) -> list[str]:
     """The names in lines of about `width` characters."""
     lines = ["Off the chart:"] if names else []
     for i, name in enumerate(names):
-        said = f" {name}" + ("," if i + 1 < len(names) else "")
-        if len(lines[-1] + said) > width:
+        entry = f" {name}" + ("," if i + 1 < len(names) else "")
+        if len(lines[-1] + entry) > width:
             lines.append("")
-        lines[-1] = (lines[-1] + said).strip()
+        lines[-1] = (lines[-1] + entry).strip()
     return lines
 
 
 def strands_of(rows: Sequence[Row], column: Column, published: Sequence[Published], slots: Sequence[int]) -> list[Strand]:
     """Rows with a number, then published numbers."""
-    own = [strand(row, column, slot) for row, slot in zip(rows, slots, strict=True) if row.cell(column).value is not None]
-    found = [(p, p.value) for p in published if p.value is not None]
-    return own + [Strand(p.name, f"{number(value, 4)} published", value, foreign=True) for p, value in found]
+    own = [strand(row, column, slot) for row, slot in zip(rows, slots, strict=True) if row.cell(column).known]
+    valued = [(p, p.value) for p in published if p.value is not None]
+    return own + [Strand(p.name, f"{number(value, 4)} published", value, foreign=True) for p, value in valued]
 
 
-def seed_dots(
-    rows: Sequence[Mapping[str, Any]], column: Mapping[str, Any], published: Sequence[Mapping[str, Any]], uid: str
-) -> str:
-    """The dot plot of one column from JSON objects of `comparison.json`, as an SVG that stands alone; "" where nothing is known.
+def seed_dots(rows: Sequence[Row], column: Column, published: Sequence[Published], uid: str) -> str:
+    """The dot plot of one column, as an SVG that stands alone; "" where nothing is known.
 
     Published numbers are drawn where they name the column, or are in its unit where the column is a density.
     """
-    col = column_from(column)
-    models = [row for row in map(row_from, rows) if row.cell(col).value is not None]
+    models = [row for row in rows if row.cell(column).known]
     slots = [family_slot(row.family) if row.kind == "model" else NEUTRAL for row in models]
-    beside = [p for p in map(published_from, published) if belongs(p, col)]
-    return dot_plot(strands_of(models, col, beside, slots), f"{col.name}, a dot a seed", axis_title(col), uid)
+    beside = [p for p in published if belongs(p, column)]
+    return dot_plot(strands_of(models, column, beside, slots), f"{column.name}, a dot a seed", axis_title(column), uid)
 
 
 def belongs(p: Published, column: Column) -> bool:
@@ -224,15 +220,15 @@ class Series:
     """Points (setting, cell) of one line of a sweep's chart, in the setting's order."""
 
     name: str
-    points: tuple[tuple[Any, Cell], ...]
+    points: tuple[tuple[Any, Number], ...]
 
 
 def series_of(rows: Sequence[Row], column: Column, setting: str) -> list[Series]:
     """One line a combination of the other settings; rows without the setting or without a number are left out."""
-    groups: dict[str, list[tuple[Any, Cell]]] = {}
+    groups: dict[str, list[tuple[Any, Number]]] = {}
     for row in rows:
         cell = row.cell(column)
-        if setting in row.settings and cell.value is not None:
+        if setting in row.settings and cell.known:
             others = ", ".join(f"{k} = {v}" for k, v in row.settings.items() if k != setting)
             groups.setdefault(others, []).append((row.settings[setting], cell))
     return [Series(name, tuple(points)) for name, points in groups.items()]
@@ -264,16 +260,16 @@ def sweep_chart(rows: Sequence[Row], column: Column, setting: str, uid: str) -> 
     if len(points) < 2:
         return ""
     spots, across, labels = places([value for value, _ in points])
-    heights = [v for _, cell in points for v in (cell.value or 0.0, *cell.dots, *(cell.span or ()))]
+    heights = [v for _, cell in points for v in (cell.value, *cell.dots, *(cell.span or ()))]
     frame = Frame(52, 34, 452, 226, Scale(across.low, across.high, (), across.warp), scale(heights))
     body = axes(frame, setting, axis_title(column)) + _labels(frame, labels)
     taken = 0
     for i, series in enumerate(drawn):
         body += _series(series, spots[taken : taken + len(series.points)], frame, i)
         taken += len(series.points)
-    told = "; ".join(f"{setting} {value}: {number(cell.value or 0.0)}" for value, cell in points)
+    description = "; ".join(f"{setting} {value}: {number(cell.value)}" for value, cell in points)
     size = (460, 270 + 16 * (len(drawn) > 1) * len(drawn))
-    return figure(uid, size, f"{column.name} against {setting}", f"{told}.", body + _names(drawn))
+    return figure(uid, size, f"{column.name} against {setting}", f"{description}.", body + _names(drawn))
 
 
 def _labels(frame: Frame, labels: Sequence[tuple[float, str]]) -> str:
@@ -289,14 +285,14 @@ def _labels(frame: Frame, labels: Sequence[tuple[float, str]]) -> str:
 
 def _series(series: Series, spots: Sequence[float], frame: Frame, index: int) -> str:
     at = sorted(zip(spots, (cell for _, cell in series.points), strict=True), key=lambda pair: pair[0])
-    path_ = path([(spot, cell.value or 0.0) for spot, cell in at], frame)
+    path_ = path([(spot, cell.value) for spot, cell in at], frame)
     body = f'<path class="join" d="{path_}"/>'
     for spot, cell in at:
-        x, y = frame.at(spot, cell.value or 0.0)
-        ends = cell.span or (cell.value or 0.0,) * 2
+        x, y = frame.at(spot, cell.value)
+        ends = cell.span or (cell.value,) * 2
         body += line("whisker", (x, frame.at(spot, ends[0])[1]), (x, frame.at(spot, ends[1])[1]))
         body += "".join(f'<circle class="seed" cx="{x + 6:.1f}" cy="{frame.at(spot, v)[1]:.1f}" r="2"/>' for v in cell.dots)
-        body += f'<g class="dot"><title>{escape(number(cell.value or 0.0, 4))}</title>{marker(x, y, index, 4.5)}</g>'
+        body += f'<g class="dot"><title>{escape(number(cell.value, 4))}</title>{marker(x, y, index, 4.5)}</g>'
     return f'<g class="sweep fam-{index % 7}">{body}</g>'
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genalloy.core.schema import Column, Comparison, Number, Row
 from genalloy.report import charts, renderers
-from genalloy.report.comparison import Cell, Column, Comparison, Row
 from genalloy.report.renderers import Arrays, Passage, Picture, Renderer
 from genalloy.report.scales import number
 from genalloy.report.sequences import STYLES, SequenceRenderer, Sound
@@ -88,30 +88,31 @@ def model_section(line: Line, directory: Path, lens: Renderer | SequenceRenderer
     row = line.row
     arrays, problem = run_arrays(directory, row)
     curve = charts.line_chart(row.curves, f"Loss of {row.recipe}", f"curve-{line.anchor}")
-    told = [(c, s) for c, s in line.cells if s.main and (c.group in ("density", "generation") or c.id in comparison.headline)]
+    facts = [(c, s) for c, s in line.cells if s.main and (c.group in ("density", "generation") or c.id in comparison.headline)]
     drawn = list(strips(arrays, lens, row.recipe)) if lens else []
     lost = "" if drawn else problem or "no pictures were saved for this run"
-    return ModelSection(line, drawn, curve, told[:FACTS], panels(line), command_for(row, comparison), lost)
+    return ModelSection(line, drawn, curve, facts[:FACTS], panels(line), command_for(row, comparison), lost)
 
 
 def panels(line: Line) -> list[tuple[str, list[Figure]]]:
     """All numbers of a row under the headings of its panels; columns that no panel holds under their group's."""
     columns, known = {c.id: c for c, _ in line.cells}, {id for panel in line.row.panels.values() for id in panel}
-    found: dict[str, list[Figure]] = {}
+    tables: dict[str, list[Figure]] = {}
     for title, panel in line.row.panels.items():
-        found[title] = [_figure(cell, columns.get(id, _further(id, cell))) for id, cell in panel.items()]
+        tables[title] = [_figure(cell, columns.get(id, _further(id, cell))) for id, cell in panel.items()]
     for column, shown in line.cells:
         if column.id not in known and not shown.absent and column.id in line.row.cells:
-            found.setdefault(GROUPS.get(column.group, "Further"), []).append(_figure(line.row.cell(column), column))
-    return list(found.items())
+            tables.setdefault(GROUPS.get(column.group, "Further"), []).append(_figure(line.row.cell(column), column))
+    return list(tables.items())
 
 
-def _further(id: str, cell: Cell) -> Column:
+def _further(id: str, cell: Number) -> Column:
     """A column for a number that the table has none for."""
-    return Column(id, id.replace("_", " "), "density" if cell.kind else "")
+    better = "low" if cell.unit.startswith("bits") else "high"
+    return Column(id, id.replace("_", " "), "density" if cell.kind else "", better, cell.unit)
 
 
-def _figure(cell: Cell, column: Column) -> Figure:
+def _figure(cell: Number, column: Column) -> Figure:
     span = cell.span if cell.stderr or cell.low is not None else None
     interval = f"{number(span[0], 4)} to {number(span[1], 4)}" if span else ""
     by_seed = ", ".join("n/a" if value is None else number(value, 4) for value in cell.seeds)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from genalloy.core.schema import Column, Comparison, Published, Row, Verdict, read_comparison
 from genalloy.report import charts, plots, renderers, summary
-from genalloy.report.comparison import OUTCOMES, Column, Comparison, Published, Row, read_comparison
 from genalloy.report.model_sections import find_lens, model_section, real_data
 from genalloy.report.scales import number
 from genalloy.report.svg import marker
@@ -30,24 +29,6 @@ KINDS = {"reproduce": "experiment", "sweep": "sweep"}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A part of the verdict: the outcome of its own where it has one, and the words."""
-
-    outcome: str
-    words: str
-
-
-_PART = re.compile(rf"^(.*) \(({'|'.join(OUTCOMES)})\)$", re.DOTALL)
-
-
-def findings(words: str) -> list[Finding]:
-    """A verdict's words, 'a (holds); b (fails)' as its parts; one sentence as one part without an outcome."""
-    parts = [part for part in re.split(r"(?<=\));\s+", words) if part]
-    found = [_PART.match(part) for part in parts]
-    return [Finding(m.group(2), m.group(1)) if m else Finding("", part) for m, part in zip(found, parts, strict=True)]
-
-
-@dataclass(frozen=True)
 class Beside:
     """One column's own numbers, then the published ones that may stand on its axis; without a column, the rest."""
 
@@ -58,14 +39,14 @@ class Beside:
 
 def beside(comparison: Comparison) -> list[Beside]:
     """Published numbers, each once, next to our numbers of the same column where there is such a column."""
-    left, found = list(comparison.published), []
+    left, parts = list(comparison.published), []
     for column in [*summary.main_columns(comparison), *comparison.columns]:
         here = [p for p in left if p.value is not None and charts.belongs(p, column)]
         if here:
-            rows = [row for row in comparison.finished if row.cell(column).value is not None]
-            found.append(Beside(column, [(row, show(row.cell(column), column)) for row in rows], here))
+            rows = [row for row in comparison.finished if row.cell(column).known]
+            parts.append(Beside(column, [(row, show(row.cell(column), column)) for row in rows], here))
             left = [p for p in left if p not in here]
-    return [*found, Beside(None, [], left)] if left else found
+    return [*parts, Beside(None, [], left)] if left else parts
 
 
 # --- the page
@@ -73,7 +54,7 @@ def beside(comparison: Comparison) -> list[Beside]:
 
 def context(directory: Path) -> dict[str, Any]:
     """All that the template reads."""
-    comparison = read_comparison(directory)
+    comparison = read_comparison(directory / "comparison.json")
     reference, _ = renderers.read_arrays(directory / "reference.npz")
     lens = find_lens(directory, comparison, reference)
     table = blocks(comparison)
@@ -90,7 +71,7 @@ def context(directory: Path) -> dict[str, Any]:
         "columns": columns,
         "kind": KINDS.get(comparison.kind, "comparison"),
         "main": {column.id for column in main},
-        "findings": findings(comparison.verdict.words) if comparison.verdict else [],
+        "findings": (comparison.verdict.parts or [Verdict(words=comparison.verdict.words)]) if comparison.verdict else [],
         "beside": beside(comparison),
         "dots": plots.seed_plots(comparison),
         "sweeps": plots.sweep_plots(comparison),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from genalloy.core.schema import Column, Comparison, Row
 from genalloy.report import charts, scatter, summary
-from genalloy.report.comparison import Column, Comparison, Row
 from genalloy.report.table import NEUTRAL, family_slot
+from genalloy.report.table_cells import bounded
 
 
 def slot_of(row: Row) -> int:
@@ -19,19 +20,19 @@ def _axis(column: Column) -> scatter.Axis:
 def _point(row: Row, x: Column, y: Column) -> scatter.Point:
     a, b = row.cell(x), row.cell(y)
     note = f"{x.name} {summary.quote(row, x)}, {y.name} {summary.quote(row, y)}"
-    muted, open_ = row.kind != "model", not (a.certified and b.certified)
+    muted, open_ = row.kind != "model", not (bounded(a) and bounded(b))
     spans = (None, None) if muted else (a.span, b.span)
-    return scatter.Point(row.recipe, a.value or 0.0, b.value or 0.0, slot_of(row), muted, open_, note, spans)
+    return scatter.Point(row.recipe, a.value, b.value, slot_of(row), muted, open_, note, spans)
 
 
 def trade_off(comparison: Comparison, x: Column | None, y: Column | None, uid: str) -> str:
     """A scatter of two columns; empty where fewer than two rows have both."""
     if x is None or y is None or x is y:
         return ""
-    both = [row for row in comparison.rows if row.cell(x).value is not None and row.cell(y).value is not None]
-    only = [row for row in comparison.of_kind("floor") if row not in both and row.cell(y).value is not None]
-    floors = [(row.recipe, row.cell(y).value or 0.0) for row in only]
-    return scatter.scatter([_point(row, x, y) for row in both], floors, _axis(x), _axis(y), uid)
+    both = [row for row in comparison.rows if row.cell(x).known and row.cell(y).known]
+    only = [row for row in comparison.of_kind("reference") if row not in both and row.cell(y).known]
+    levels = [(row.recipe, row.cell(y).value) for row in only]
+    return scatter.scatter([_point(row, x, y) for row in both], levels, _axis(x), _axis(y), uid)
 
 
 def trade_offs(comparison: Comparison) -> list[str]:

@@ -1,5 +1,5 @@
 """The trade-off scatter. It marks the points that no other point beats on both axes (the Pareto front): with scores
-u = s_x x and v = s_y y, a point is on the front iff no certified point has u' >= u and v' >= v with one of the two strict.
+u = s_x x and v = s_y y, a point is on the front iff no bounded point has u' >= u and v' >= v with one of the two strict.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from genalloy.report.scales import kept, number, scale
 from genalloy.report.svg import Frame, axes, figure, line, marker, text
 
 Box = tuple[float, float, float, float]
-Floor = tuple[str, float]
+Level = tuple[str, float]
 Span = tuple[float, float] | None
 """The ends of an interval on one axis."""
 
 @dataclass(frozen=True)
 class Point:
-    """One row: `slot` is its family's colour and shape, `open_` = not certified, drawn hollow and kept off
+    """One row: `slot` is its family's colour and shape, `open_` = not bounded from below, drawn hollow and kept off
     the front; `spans`: its intervals on x and on y, drawn as whiskers inside the frame.
     """
 
@@ -40,7 +40,7 @@ class Axis:
 
 
 def front(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
-    """The certified, unmuted points that none of them beats on both axes, by x."""
+    """The bounded, unmuted points that none of them beats on both axes, by x."""
     able = [p for p in points if not (p.muted or p.open_)]
     score = {id(p): (x.sign * p.x, y.sign * p.y) for p in able}
 
@@ -125,36 +125,36 @@ def _name(point: Point, name: str, spot: tuple[float, float], box: Box) -> str:
     return text(x, box[3] - 2, name, style, where)
 
 
-def on_chart(points: Sequence[Point], floors: Sequence[Floor]) -> tuple[list[Point], list[Floor]]:
-    """Models always; a baseline or floor only where it does not push the models into a corner."""
+def on_chart(points: Sequence[Point], levels: Sequence[Level]) -> tuple[list[Point], list[Level]]:
+    """Models always; a baseline or reference level only where it does not push the models into a corner."""
     core = [p for p in points if not p.muted]
     if len(core) < 2:
-        return list(points), list(floors)
+        return list(points), list(levels)
     across, up = kept([p.x for p in core], [p.x for p in points]), kept([p.y for p in core], [p.y for p in points])
     near = [p for p, fits_x, fits_y in zip(points, across, up, strict=True) if not p.muted or (fits_x and fits_y)]
-    levels = kept([p.y for p in near], [value for _, value in floors])
-    return near, [floor for floor, fits in zip(floors, levels, strict=True) if fits]
+    roomy = kept([p.y for p in near], [value for _, value in levels])
+    return near, [level for level, fits in zip(levels, roomy, strict=True) if fits]
 
 
-def scatter(points: Sequence[Point], floors: Sequence[Floor], x: Axis, y: Axis, uid: str) -> str:
-    """Rows as points with direct labels, the Pareto front as a stepped line, floors as dashed levels of y.
+def scatter(points: Sequence[Point], levels: Sequence[Level], x: Axis, y: Axis, uid: str) -> str:
+    """Rows as points with direct labels, the Pareto front as a stepped line, levels of y as dashed lines.
     Empty below two points.
     """
     if len(points) < 2:
         return ""
-    near, levels = on_chart(points, floors)
+    near, drawn = on_chart(points, levels)
     frame = Frame(
-        50, 34, 470, 318, scale([p.x for p in near]), scale([*(p.y for p in near), *(v for _, v in levels)])
+        50, 34, 470, 318, scale([p.x for p in near]), scale([*(p.y for p in near), *(v for _, v in drawn)])
     )
     best = front(points, x, y)
     away = [p.label for p in points if p not in near] + [
-        f"{name} ({number(v)})" for name, v in floors if (name, v) not in levels
+        f"{name} ({number(v)})" for name, v in levels if (name, v) not in drawn
     ]
-    body = axes(frame, x.title, y.title) + _floors(levels, frame)
+    body = axes(frame, x.title, y.title) + _levels(drawn, frame)
     body += _steps(best, frame, x) + _labelled(near, frame) + _away(away)
-    told = "; ".join(f"{p.label}: {p.note}" for p in points)
+    notes = "; ".join(f"{p.label}: {p.note}" for p in points)
     ahead = ", ".join(p.label for p in best) or "none"
-    description = f"On the front: {ahead}. All points: {told}."
+    description = f"On the front: {ahead}. All points: {notes}."
     return figure(uid, (480, 374 if away else 358), f"{y.title} against {x.title}", description, body)
 
 
@@ -192,12 +192,12 @@ def _away(names: Sequence[str]) -> str:
     return text(2, 370, told if len(told) <= 78 else told[:77] + "\u2026")
 
 
-def _floors(levels: Sequence[Floor], frame: Frame, apart: float = 12.0) -> str:
+def _levels(levels: Sequence[Level], frame: Frame, apart: float = 12.0) -> str:
     """Dashed levels; names that would cover each other share a line."""
     at = sorted((frame.at(frame.x.low, value)[1], name) for name, value in levels)
     body, groups = "", list[tuple[float, list[str]]]()
     for y, name in at:
-        body += line("floor", (frame.left, y), (frame.right, y))
+        body += line("level", (frame.left, y), (frame.right, y))
         if groups and y - groups[-1][0] < apart:
             groups[-1][1].append(name)
         else:

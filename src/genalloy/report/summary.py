@@ -1,7 +1,7 @@
 """The plain-words summary, computed from the numbers and no stronger than they are.
 
-Density: the model with the highest certified lower end is named, then those that it stands above by the
-strict rule, then those from which it is not separated. Sample quality: the lowest value is named; it is a
+Density: the model with the highest lower bound is named (an exact value bounds itself, two standard errors off), then
+those that it is separated from, whose upper bounds lie below, then the others. Sample quality: the lowest value is named; it is a
 claim about the recipe only with three seeds or more and a difference of more than two combined standard
 errors, d > 2 sqrt(s_a^2 + s_b^2), so otherwise the summary says "not separated".
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from genalloy.evaluation.ranking import better_than, separated
-from genalloy.report.comparison import Column, Comparison, Data, Row
+from genalloy.core.evidence import Kind
+from genalloy.core.schema import Column, Comparison, Data, Row
+from genalloy.evaluation.ranking import better_than, bounds, separated
 from genalloy.report.scales import number
 from genalloy.report.table_cells import Shown, leaders, show
 
@@ -55,7 +56,7 @@ def count(n: int, word: str) -> str:
 
 
 def _measured(comparison: Comparison, column: Column) -> bool:
-    return any(row.cell(column).value is not None for row in comparison.finished)
+    return any(row.cell(column).known for row in comparison.finished)
 
 
 def _choose(comparison: Comparison, group: str, words: Sequence[str], must: bool = False) -> Column | None:
@@ -109,15 +110,15 @@ def overview(comparison: Comparison) -> str:
     families = len({row.family for row in models} - MIXED)
     beside = len(comparison.of_kind("baseline"))
     mixed = " and their combinations" if families and MIXED & {row.family for row in models} else ""
-    said = f"{count(len(models), thing)}" + (
+    sentence = f"{count(len(models), thing)}" + (
         f" from {count(families, 'family')}{mixed}" if families and comparison.kind != "sweep" else ""
     )
-    said += f", each trained with {count(len(comparison.seeds), 'seed')}" if len(comparison.seeds) > 1 else ""
-    said += f", and {count(beside, 'baseline')} to keep them honest," if beside else ","
+    sentence += f", each trained with {count(len(comparison.seeds), 'seed')}" if len(comparison.seeds) > 1 else ""
+    sentence += f", and {count(beside, 'baseline')} to keep them honest," if beside else ","
     noun = NOUNS.get(data.kind, "observations")
     fitted = f"{data.train:,} {noun}{shape_words(data)}" if data.train else f"{noun}{shape_words(data)}"
     tested = f" and measured on {data.test:,} that none of them has seen" if data.test else ""
-    return f"{said} fitted to the same {fitted} ({data.name}){tested}."
+    return f"{sentence} fitted to the same {fitted} ({data.name}){tested}."
 
 
 def quote(row: Row, column: Column) -> str:
@@ -125,41 +126,41 @@ def quote(row: Row, column: Column) -> str:
     seen = show(row.cell(column), column)
     error = f" \u00b1 {seen.error}" if seen.error else ""
     badge = f" ({seen.badge})" if seen.badge else ""
-    said = "" if seen.sign == "=" else seen.spoken
-    return f"{said} {seen.main}{error} {column.unit}".strip() + badge
+    relation = "" if seen.sign == "=" else seen.spoken
+    return f"{relation} {seen.main}{error} {column.unit}".strip() + badge
 
 
 def leader(rows: Sequence[Row], column: Column) -> Row | None:
-    """The row with the highest certified lower end in a density column, the best value elsewhere."""
+    """The row with the highest lower bound in a density column, the best value elsewhere."""
     return next(iter(leaders(rows, column)), None)
 
 
 def density_words(comparison: Comparison) -> list[str]:
-    """Best certified density, whom it stands above, from whom it is not separated."""
+    """The highest lower bound, from whom it is separated, from whom not."""
     column = density_column(comparison)
     best = leader(comparison.finished, column) if column else None
     if column is None or best is None:
-        return ["No model on this page has a certified density: there is nothing to rank by likelihood."]
-    mine = best.cell(column).entry(column.sign)
-    others = [row for row in comparison.finished if row is not best and row.cell(column).value is not None]
-    behind = [row for row in others if better_than(mine, row.cell(column).entry(column.sign))]
+        return ["No model on this page bounds its log-density from below: there is nothing to rank by likelihood."]
+    mine = best.cell(column)
+    others = [row for row in comparison.finished if row is not best and row.cell(column).known]
+    behind = [row for row in others if better_than(mine, row.cell(column), column.sign)]
     open_ = [row for row in others if row not in behind]
-    said = [f"The best certified density is {best.recipe}\u2019s: {quote(best, column)}."]
-    said += [_standing(behind, open_, column)] if others else []
-    return said + _against_baselines(comparison, column, best) + _optimum(comparison.data)
+    sentences = [f"The best density by its bound is {best.recipe}\u2019s: {quote(best, column)}."]
+    sentences += [_standing(behind, open_, column)] if others else []
+    return sentences + _against_baselines(comparison, column, best) + _optimum(comparison.data)
 
 
 def _standing(behind: Sequence[Row], open_: Sequence[Row], column: Column) -> str:
-    """What the strict rule allows to be said about the better model."""
+    """What the bounds allow to be said about the better model."""
     if not open_:
-        return f"By the strict rule it stands above every other model with a density: {join(_names(behind))}."
-    above = f"it stands above {join(_names(behind))}, but " if behind else ""
+        return f"At two standard errors it is separated from every other model with a density: {join(_names(behind))}."
+    above = f"separated from {join(_names(behind))}, but " if behind else ""
     near = join(_names(open_))
-    return f"By the strict rule {above}it is not separated from {near}: {_why_open(open_, column)}."
+    return f"At two standard errors it is {above}not separated from {near}: {_why_open(open_, column)}."
 
 
 def _why_open(rows: Sequence[Row], column: Column) -> str:
-    if all(row.cell(column).kind == "LOWER" for row in rows):
+    if all(row.cell(column).kind is Kind.LOWER for row in rows):
         return f"{'a lower bound' if len(rows) == 1 else 'lower bounds'} may hide a better true value"
     return "a bound, an estimate or an error bar leaves room for the other order"
 
@@ -169,19 +170,19 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _against_baselines(comparison: Comparison, column: Column, best: Row) -> list[str]:
-    """Certified ends against certified ends, then the strict rule."""
-    mine = best.cell(column).entry(column.sign)
-    able = [row for row in comparison.of_kind("baseline") if row.cell(column).value is not None]
-    ends = {row.recipe: row.cell(column).entry(column.sign) for row in able}
-    ahead = [name for name, other in ends.items() if mine.low > other.low]
-    above = [name for name, other in ends.items() if better_than(mine, other)]
-    if not ends:
+    """Lower bounds against lower bounds, then which of the baselines it is separated from."""
+    mine = best.cell(column)
+    able = [row for row in comparison.of_kind("baseline") if row.cell(column).known]
+    mine_low = bounds(mine, column.sign)[0]
+    ahead = [row.recipe for row in able if mine_low > bounds(row.cell(column), column.sign)[0]]
+    above = [row.recipe for row in able if better_than(mine, row.cell(column), column.sign)]
+    if not able:
         return []
     share = (
-        "every baseline" if len(ahead) == len(ends) else f"{len(ahead)} of the {count(len(ends), 'baseline')}"
+        "every baseline" if len(ahead) == len(able) else f"{len(ahead)} of the {count(len(able), 'baseline')}"
     )
-    said = f"Its certified number is ahead of that of {share}"
-    return [f"{said}; by the strict rule it stands above {join(above)}." if above else f"{said}, but it is certainly above none."]
+    ahead_of = f"Its bound is ahead of that of {share}"
+    return [f"{ahead_of}; it is separated from {join(above)}." if above else f"{ahead_of}, but it is separated from none."]
 
 
 def _optimum(data: Data) -> list[str]:
@@ -195,19 +196,19 @@ def _optimum(data: Data) -> list[str]:
 def quality_words(comparison: Comparison) -> list[str]:
     """The lowest distance, who is within two standard errors of it, and whether the seeds allow a claim."""
     column = distance_column(comparison)
-    rows = [row for row in comparison.finished if row.cell(column).value is not None]
+    rows = [row for row in comparison.finished if row.cell(column).known]
     if column is None or not rows:
         return []
-    ordered = sorted(rows, key=lambda row: -column.sign * (row.cell(column).value or 0.0))
+    ordered = sorted(rows, key=lambda row: -column.sign * row.cell(column).value)
     best = ordered[0]
-    near = [row for row in ordered[1:] if not separated(best.cell(column).metric(), row.cell(column).metric())]
-    said = f"Closest samples by {_lower_first(column.title)}: {best.recipe}, {quote(best, column)}"
-    said += f"; two combined standard errors do not tell it from {join([row.recipe for row in near])}." if near else "."
+    near = [row for row in ordered[1:] if not separated(best.cell(column), row.cell(column))]
+    sentence = f"Closest samples by {_lower_first(column.title)}: {best.recipe}, {quote(best, column)}"
+    sentence += f"; two combined standard errors do not tell it from {join([row.recipe for row in near])}." if near else "."
     seeds = max(len({row.seed for row in rows if row.recipe == best.recipe}), len(best.cell(column).dots))
     if seeds < SEEDS and len(rows) > 1:
-        said += " As claims about recipes these are not separated: "
-        said += f"that takes {SEEDS} seeds or more, and this page has {seeds}."
-    return [said]
+        sentence += " As claims about recipes these are not separated: "
+        sentence += f"that takes {SEEDS} seeds or more, and this page has {seeds}."
+    return [sentence]
 
 
 def _lower_first(title: str) -> str:
@@ -216,7 +217,7 @@ def _lower_first(title: str) -> str:
 
 def tiles(comparison: Comparison) -> list[Tile]:
     """The headline numbers: density, sample quality, speed."""
-    found = []
+    chosen = []
     density, distance, speed = (
         density_column(comparison),
         distance_column(comparison),
@@ -224,10 +225,10 @@ def tiles(comparison: Comparison) -> list[Tile]:
     )
     side = "Lowest" if distance and distance.sign < 0 else "Highest"
     near = f"{side} {_lower_first(distance.title)}" if distance else ""
-    named = (("Best certified density", density), (near, distance), ("Fastest sampler", speed))
+    named = (("Best density by its bound", density), (near, distance), ("Fastest sampler", speed))
     for title, column in named:
         best = leader(comparison.finished, column) if column else None
         if column and best:
             tied = sum(row.cell(column).value == best.cell(column).value for row in comparison.finished) - 1
-            found.append(Tile(title, show(best.cell(column), column), column.unit, best, tied))
-    return found
+            chosen.append(Tile(title, show(best.cell(column), column), column.unit, best, tied))
+    return chosen

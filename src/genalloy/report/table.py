@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from genalloy.report.comparison import Column, Comparison, Row
+from genalloy.core.schema import Column, Comparison, Row
 from genalloy.report.table_cells import Shown, mark_of, ranks, show
 
 FAMILIES = ("autoregressive", "latent", "flow", "energy", "diffusion", "adversarial", "combination")
@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows under one heading: a family of models, the baselines, the floors."""
+    """Rows under one heading: a family of models, the baselines, the reference rows."""
 
     title: str
     slot: int
@@ -52,36 +52,37 @@ def anchor(index: int) -> str:
 
 
 def blocks(comparison: Comparison) -> list[Block]:
-    """Families in their order of appearance, then baselines, then floors and whatever else there is."""
+    """Families in their order of appearance, then baselines, then reference rows and whatever else there is."""
     lines = list(_lines(comparison))
     families = dict.fromkeys(line.row.family for line in lines if line.row.kind == "model")
-    found = [
+    groups = [
         Block(f, family_slot(f), [x for x in lines if x.row.kind == "model" and x.row.family == f])
         for f in families
     ]
-    named = (("Baselines", "baseline"), ("Floors: what real data itself scores", "floor"))
-    found += [
+    named = (("Baselines", "baseline"), ("Reference rows: what real data itself scores", "reference"))
+    groups += [
         Block(title, NEUTRAL, [x for x in lines if x.row.kind == kind], muted=True) for title, kind in named
     ]
-    other = [x for x in lines if x.row.kind not in ("model", "baseline", "floor")]
-    return [block for block in [*found, Block("Other", NEUTRAL, other, muted=True)] if block.lines]
+    other = [x for x in lines if x.row.kind not in ("model", "baseline", "reference")]
+    return [block for block in [*groups, Block("Other", NEUTRAL, other, muted=True)] if block.lines]
 
 
 def _lines(comparison: Comparison) -> Iterator[Line]:
     """Rows with their cells shown, ranked and marked among the models."""
     shown = shown_columns(comparison)
-    order = {c.id: ranks(comparison.of_kind("model"), c) for c in shown}
+    models = [i for i, row in enumerate(comparison.rows) if row.kind == "model"]
+    order = {c.id: dict(zip(models, ranks(comparison.of_kind("model"), c), strict=True)) for c in shown}
     for i, row in enumerate(comparison.rows):
         marks = {c.id: mark_of(row, comparison.finished, c) for c in shown if not row.error}
-        cells = [(c, show(row.cell(c), c, order[c.id].get(id(row), ""), marks.get(c.id, ""))) for c in shown]
+        cells = [(c, show(row.cell(c), c, order[c.id].get(i, ""), marks.get(c.id, ""))) for c in shown]
         yield Line(row, family_slot(row.family), anchor(i), cells)
 
 
 def shown_columns(comparison: Comparison) -> list[Column]:
     """Columns with their groups kept together, in the groups' first order; those that no row was asked for are left out."""
     order = list(dict.fromkeys(c.group for c in comparison.columns))
-    asked = [c for c in comparison.columns if any(row.cell(c).missing != row.absence for row in comparison.rows)]
-    return sorted(asked or comparison.columns, key=lambda c: order.index(c.group))
+    measured = [c for c in comparison.columns if any(row.cell(c).missing != row.absence for row in comparison.rows)]
+    return sorted(measured or comparison.columns, key=lambda c: order.index(c.group))
 
 
 def column_groups(comparison: Comparison) -> list[tuple[str, int]]:

@@ -19,6 +19,7 @@ from genalloy.data.load import rows
 from genalloy.data.signals import SIGNALS
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.models.completion import Completion, law_of
+from genalloy.report.table_cells import in_words
 from genalloy.runs.completion import told
 from genalloy.runs.create import RunData, trained_model
 from genalloy.runs.labels import conditional, cycled
@@ -210,8 +211,8 @@ def _each_step(scores: Evidence, facts: RunData, x: Any) -> str:
     else:
         return ""
     kind = TOKENS.get(scores.kind, scores.kind) if facts.form.vocabulary else scores.kind
-    cell = per_step(scores.value, counts, unit, kind, scores.how)
-    return f"; {cell.text} {'bits' if unit == 'character' else 'nats'} a {unit} ({cell.kind})"
+    number = per_step(scores.value, counts, unit, kind, scores.how)
+    return f"; {in_words(number)} {'bits' if unit == 'character' else 'nats'} a {unit} ({kind.value})"
 
 
 def labels_of(facts: RunData, model: Any, data: str, label: str | None) -> Tensor | None:

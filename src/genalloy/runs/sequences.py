@@ -14,22 +14,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genalloy.core.evidence import Evidence, Kind
 from genalloy.core.observations import Masked
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
-from genalloy.runs.cells import RELATION, Cell, absent
 from genalloy.runs.score import score
 
 TOKENS = {Kind.EXACT: Kind.LOWER, Kind.UNBIASED: Kind.LOWER, Kind.UPPER: Kind.ESTIMATE}
 """What a claim about tokens says of the text that they spell, where it is not the same."""
 
 
-def step_cell(scores: Evidence, dataset: Dataset, part: str = "test") -> Cell | None:
+def step_number(scores: Evidence, dataset: Dataset, part: str = "test") -> Number | None:
     """The density of a part's rows per step: nats a time step, bits a character; None where rows have no steps."""
     found = dataset.steps(part)
     if found is None:
@@ -41,26 +40,21 @@ def step_cell(scores: Evidence, dataset: Dataset, part: str = "test") -> Cell | 
     return replace(per_step(scores.value, counts, unit, kind, scores.how), given=scores.given)
 
 
-def per_step(values: Tensor, counts: Tensor, unit: str, kind: Kind, how: str) -> Cell:
-    """values (N,) nats and counts (N,) of steps as one cell, see the module's text."""
+def per_step(values: Tensor, counts: Tensor, unit: str, kind: Kind, how: str) -> Number:
+    """values (N,) nats and counts (N,) of steps as one number, see the module's text."""
     v, n = values.double().cpu(), counts.double().cpu()
     rate = float(v.sum() / n.sum())
     if not math.isfinite(rate):
         return absent(f"log-density is not finite on some rows ({how})")
     error = float((v - rate * n).std() * math.sqrt(len(v)) / n.sum()) if len(v) > 1 else None
     words = f"{how}; {int(n.sum()):,} {unit}s in {len(v):,} rows"
+    number = Number(rate, error, len(v), words, kind=kind, unit="nats/step")
     if unit == "character":
-        bits, wide = -rate / math.log(2), None if error is None else error / math.log(2)
-        return Cell(bits, wide, kind.value, f"{RELATION[kind]}{bits:.3f}{_error(wide)}", words, len(v))
-    sign = {Kind.LOWER: "\u2265 ", Kind.UPPER: "\u2264 "}.get(kind, RELATION[kind])
-    return Cell(rate, error, kind.value, f"{sign}{rate:.3f}{_error(error)}", words, len(v))
+        return number.times(-1.0 / math.log(2), "bits/char")
+    return number
 
 
-def _error(value: float | None) -> str:
-    return "" if value is None else f" \u00b1 {value:.3f}"
-
-
-def strided(model: nn.Module, dataset: Dataset, stride: int, seed: int = 0) -> Cell:
+def strided(model: nn.Module, dataset: Dataset, stride: int, seed: int = 0) -> Number:
     """Bits a character of the test text by windows that overlap, see the module's text; characters only.
 
     Raises ValueError where rows are no windows of characters or the stride is not 1..window, Unavailable where the model has no
@@ -81,7 +75,7 @@ def strided(model: nn.Module, dataset: Dataset, stride: int, seed: int = 0) -> C
     return per_step(torch.cat(values), counts, "character", kind, how)
 
 
-def cells_with_steps(cells: dict[str, Any], scores: Evidence, dataset: Dataset) -> dict[str, Any]:
-    """The density panel's cells with the number per step put behind the first one."""
-    cell = step_cell(scores, dataset)
-    return cells if cell is None else {"per_step": cell, **cells}
+def with_steps(cells: dict[str, Number], scores: Evidence, dataset: Dataset) -> dict[str, Number]:
+    """The density panel's numbers with the number per step in front."""
+    number = step_number(scores, dataset)
+    return cells if number is None else {"per_step": number, **cells}

@@ -3,25 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
+from genalloy.core.schema import Column
 from genalloy.data.space import Space
 
 
-@dataclass(frozen=True)
-class Column:
-    """better: "high", "low" or "" where neither is better."""
-
-    id: str
-    title: str
-    group: str
-    better: str
-    unit: str
-    note: str
-
-
-def columns(space: Space) -> list[dict[str, Any]]:
+def columns(space: Space) -> list[Column]:
     """Columns for a data space; the density's unit depends on it."""
     unit, better = ("bits/dim", "low") if space.in_bits else ("nats", "high")
     title = "bits per dimension" if space.in_bits else "log-likelihood"
@@ -46,7 +34,7 @@ def columns(space: Space) -> list[dict[str, Any]]:
         ),
     ]
     given = [_conditional(c) for c in (*_per_step(space), density[0])]
-    return [asdict(c) for c in (*_per_step(space), *density, *given, *_GENERATION, *_OTHERS)]
+    return [*_per_step(space), *density, *given, *_GENERATION, *_OTHERS]
 
 
 def _conditional(column: Column) -> Column:
@@ -68,7 +56,7 @@ def _per_step(space: Space) -> tuple[Column, ...]:
 
 _GENERATION = (
     Column("kernel_distance", "kernel distance", "generation", "low", "", "Unbiased squared maximum mean discrepancy, cubic polynomial kernel, samples against test rows in the named feature space; 0 is the data's law."),
-    Column("frechet", "Fr\u00e9chet distance", "generation", "low", "", "Between Gaussians fitted to features of samples and of test rows; biased upwards at small n, so read it beside the floor."),
+    Column("frechet", "Fr\u00e9chet distance", "generation", "low", "", "Between Gaussians fitted to features of samples and of test rows; biased upwards at small n, so read it beside the reference rows."),
     Column("precision", "precision", "generation", "high", "", "Share of samples inside the test rows' k-nearest-neighbour balls."),
     Column("recall", "recall", "generation", "high", "", "Share of test rows inside the samples' balls."),
     Column("prdc_density", "density (PRDC)", "generation", "high", "", "Like precision, counting how many balls a sample is in; may exceed 1."),
@@ -76,7 +64,7 @@ _GENERATION = (
     Column("c2st", "two-sample accuracy", "generation", "low", "", "Held-out accuracy of a classifier that tells samples from test rows; 0.5: it cannot."),
     Column("authenticity", "authenticity", "generation", "", "", "Share of samples farther from their nearest training row than that row is from its own neighbour; near 0 is memorisation."),
     Column("copying", "copying", "generation", "", "", "Chance that a sample is nearer to the training rows than a test row is: 0.5 is right, near 1 is memorisation."),
-    Column("top_probability", "classifier confidence", "generation", "high", "", "Mean largest class probability of a classifier trained on the training part; the test rows' own value stands in the floor row."),
+    Column("top_probability", "classifier confidence", "generation", "high", "", "Mean largest class probability of a classifier trained on the training part; the test rows' own value stands in the reference rows."),
     Column("classes", "classes", "generation", "high", "", "Classes that at least 1 % of the samples belong to."),
 )  # fmt: skip
 

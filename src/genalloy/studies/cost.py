@@ -21,7 +21,7 @@ from genalloy.runs.memory import peak_megabytes, reset_peak
 class Cost(NamedTuple):
     """What an act returned, its wall-clock seconds, and the process's peak resident memory during it in MiB."""
 
-    made: Any
+    result: Any
     seconds: float
     megabytes: float
 
@@ -30,8 +30,8 @@ def spend(act: Callable[[], Any]) -> Cost:
     """Act once and say what it cost."""
     reset_peak()
     began = time.monotonic()
-    made = act()
-    return Cost(made, time.monotonic() - began, peak_megabytes())
+    result = act()
+    return Cost(result, time.monotonic() - began, peak_megabytes())
 
 
 class Calls:
@@ -55,9 +55,9 @@ def networks(model: nn.Module) -> Iterator[nn.Module]:
 @contextmanager
 def counted(model: nn.Module) -> Iterator[Calls]:
     """Count the networks' calls and cached steps inside the block."""
-    calls, found = Calls(), list(networks(model))
-    hooks = [network.register_forward_pre_hook(calls) for network in found]
-    stepping = [network for network in found if hasattr(network, "step")]
+    calls, modules = Calls(), list(networks(model))
+    hooks = [network.register_forward_pre_hook(calls) for network in modules]
+    stepping = [network for network in modules if hasattr(network, "step")]
     for network in stepping:
         step: Any = network.step
         network.__dict__["step"] = _counting(step, calls)

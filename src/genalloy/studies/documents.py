@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from genalloy.core.schema import Comparison, Number, Row, Verdict, absent, read_comparison
 from genalloy.experiments.declare import Experiment
 from genalloy.experiments.registry import all_experiments
+from genalloy.report.table_cells import in_words
 from genalloy.training.checkpoint import write_text
 
 OPENING = """# Results
@@ -20,12 +20,10 @@ Each experiment is one claim that could have failed. Numbers are means over trai
 over seeds; a claim holds where means differ by more than two combined standard errors. Published values were measured in the
 set-ups that stand beside them, which are not ours: they are context, no comparison.
 """
-Record = dict[str, Any]
 
-
-def read_records(results: Path) -> dict[str, Record]:
+def read_records(results: Path) -> dict[str, Comparison]:
     """The kept records by experiment, in the registry's order, others after. Raises ValueError where the folder has none."""
-    found = {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in sorted(results.glob("*.json"))}
+    found = {f.stem: read_comparison(f) for f in sorted(results.glob("*.json"))}
     if not found:
         raise ValueError(f"{results} holds no results; run `genalloy reproduce NAME --results {results}` first")
     order = list(all_experiments())
@@ -50,44 +48,41 @@ def print_group(results: Path, experiments: list[Experiment]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    records = [json.loads((results / f"{e.name}.json").read_text(encoding="utf-8")) for e in experiments]
-    table = Table("", *(f"{r['data']['name']}, {_unit(r)}" for r in records), title=experiments[0].group)
-    for name, cells in headline_rows(records).items():
-        table.add_row(name, *(_cell(cell) for cell in cells))
+    records = [read_comparison(results / f"{e.name}.json") for e in experiments]
+    table = Table("", *(f"{r.data.name}, {_unit(r)}" for r in records), title=experiments[0].group)
+    for name, numbers in headline_rows(records).items():
+        table.add_row(name, *(_cell(number) for number in numbers))
     console = Console(highlight=False)
     console.print(table)
     for record in records:
         for line in _published(record):
-            words = f"{record['data']['name']}. {line}" if line.startswith("Published") else line
+            words = f"{record.data.name}. {line}" if line.startswith("Published") else line
             console.print(words, markup=False, soft_wrap=True)
 
 
-def _unit(record: Record) -> str:
-    return next(c["unit"] or c["title"] for c in record["columns"] if c["id"] == record["headline"][0])
+def _unit(record: Comparison) -> str:
+    return next(c.unit or c.title for c in record.columns if c.id == record.headline[0])
 
 
-def headline_rows(records: list[Record]) -> dict[str, list[dict[str, Any] | None]]:
-    """Row's name to its cell in each record's first headline column; rows without any number or error are left out."""
-    found = [{row["recipe"]: _headline(row, r["headline"][0]) for row in r["rows"]} for r in records]
-    names = dict.fromkeys(name for cells in found for name, cell in cells.items() if cell and cell["value"] is not None)
-    names |= dict.fromkeys(row["recipe"] for r in records for row in r["rows"] if row.get("error"))
-    return {name: [cells.get(name) for cells in found] for name in names}
+def headline_rows(records: list[Comparison]) -> dict[str, list[Number | None]]:
+    """Row's name to its number in each record's first headline column; rows without any number or error are left out."""
+    columns = [{row.recipe: _headline(row, r.headline[0]) for row in r.rows} for r in records]
+    names = dict.fromkeys(name for column in columns for name, number in column.items() if number and number.known)
+    names |= dict.fromkeys(row.recipe for r in records for row in r.failed)
+    return {name: [column.get(name) for column in columns] for name in names}
 
 
-def _headline(row: dict[str, Any], column: str) -> dict[str, Any] | None:
-    if row.get("error"):
-        return {"value": None, "text": f"failed: {row['error']}", "kind": None}
-    return row["cells"].get(column)
+def _headline(row: Row, column: str) -> Number | None:
+    return absent(f"failed: {row.error}") if row.error else row.cells.get(column)
 
 
 def _last(results: Path, name: str) -> str:
     file = results / f"{name}.json"
     if not file.exists():
         return "not run yet"
-    record = json.loads(file.read_text(encoding="utf-8"))
-    return f"last verdict: {record['verdict']['outcome']} " + (
-        f"({record['budget']}, {len(record['seeds'])} seeds, {record['created'][:10]})"
-    )
+    record = read_comparison(file)
+    outcome = (record.verdict or Verdict()).outcome.value
+    return f"last verdict: {outcome} ({record.budget}, {len(record.seeds)} seeds, {record.created[:10]})"
 
 
 def write_results(results: Path, file: Path) -> Path:
@@ -102,59 +97,59 @@ def write_results(results: Path, file: Path) -> Path:
     return file
 
 
-def _section(record: Record, pictures: Path) -> str:
-    verdict = record["verdict"]
-    lines = [f"## {record['title']}", "", f"*{record['claim']}*", ""]
-    lines += [f"**{verdict['outcome'].capitalize()}.** {verdict['words']}.", "", *_table(record), ""]
+def _section(record: Comparison, pictures: Path) -> str:
+    verdict = record.verdict or Verdict()
+    lines = [f"## {record.title}", "", f"*{record.claim}*", ""]
+    lines += [f"**{verdict.outcome.value.capitalize()}.** {verdict.words}.", "", *_table(record), ""]
     lines += [*_published(record), *_pictures(record, pictures), _made(record), ""]
     return "\n".join(lines)
 
 
-def _made(record: Record) -> str:
-    data, versions = record["data"], ", ".join(f"{k} {v}" for k, v in record["versions"].items())
-    rows = f"{data['train']:,} training, {data['test']:,} test rows; {data['measure']}"
-    return f"`{record['command']}` \u00b7 {rows} \u00b7 {record['machine']} \u00b7 {versions} \u00b7 {record['created'][:10]}"
+def _made(record: Comparison) -> str:
+    data, versions = record.data, ", ".join(f"{k} {v}" for k, v in record.versions.items())
+    rows = f"{data.train:,} training, {data.test:,} test rows; {data.measure}"
+    return f"`{record.command}` \u00b7 {rows} \u00b7 {record.machine} \u00b7 {versions} \u00b7 {record.created[:10]}"
 
 
-def _table(record: Record) -> Iterator[str]:
+def _table(record: Comparison) -> Iterator[str]:
     """Rows that have a headline number, the first columns those of the claim."""
-    titles = {c["id"]: c["title"] for c in record["columns"]}
-    ids = [i for i in (*record["headline"], "train_seconds", "sample_seconds") if i in titles]
-    rows = [row for row in record["rows"] if any(row["cells"].get(i, {}).get("value") is not None for i in record["headline"])]
+    titles = {c.id: c.title for c in record.columns}
+    ids = [i for i in (*record.headline, "train_seconds", "sample_seconds") if i in titles]
+    rows = [row for row in record.rows if any(i in row.cells and row.cells[i].known for i in record.headline)]
     yield "| | " + " | ".join(titles[i] for i in ids) + " | updates | parameters |"
     yield "|---|" + "---|" * (len(ids) + 2)
     for row in rows:
-        size = f"{row.get('steps') or '':} | {row.get('parameters') or '':}"
-        yield f"| {row['recipe']} | " + " | ".join(_cell(row["cells"].get(i)) for i in ids) + f" | {size} |"
+        size = f"{row.steps or ''} | {row.parameters or ''}"
+        yield f"| {row.recipe} | " + " | ".join(_cell(row.cells.get(i)) for i in ids) + f" | {size} |"
 
 
-def _cell(cell: dict[str, Any] | None) -> str:
-    if cell is None:
+def _cell(number: Number | None) -> str:
+    if number is None:
         return ""
-    return f"{cell['text']} {cell['kind'] or ''}".strip()
+    return f"{in_words(number)} {number.kind.value if number.kind and number.known else ''}".strip()
 
 
-def _published(record: Record) -> list[str]:
-    if not record["published"]:
+def _published(record: Comparison) -> list[str]:
+    if not record.published:
         return []
     lines = ["Published, in another set-up:", "", "| | value | set-up | source |", "|---|---|---|---|"]
-    lines += [f"| {p['name']} | {p['value']:g} {p['unit']} | {p['setup']} | {p['source']} |" for p in record["published"]]
+    lines += [f"| {p.name} | {p.value:g} {p.unit} | {p.setup} | {p.source} |" for p in record.published]
     return [*lines, ""]
 
 
-def _pictures(record: Record, folder: Path) -> list[str]:
+def _pictures(record: Comparison, folder: Path) -> list[str]:
     """A dot a seed, for each headline column."""
     from genalloy.report.charts import seed_dots
 
     lines = []
-    for column in record["columns"]:
-        if column["id"] not in record["headline"]:
+    for column in record.columns:
+        if column.id not in record.headline:
             continue
-        name = f"{record['name']}-{column['id']}.svg"
+        name = f"{record.name}-{column.id}.svg"
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / name, seed_dots(record["rows"], column, record["published"], name.removesuffix(".svg")))
-        lines.append(f"![{column['title']} of {record['title']}, a dot a seed]({folder.name}/{name})")
-    for sheet, rows in record.get("sheets", {}).items():
+        write_text(folder / name, seed_dots(record.rows, column, record.published, name.removesuffix(".svg")))
+        lines.append(f"![{column.title} of {record.title}, a dot a seed]({folder.name}/{name})")
+    for sheet, rows in record.sheets.items():
         lines.append(f"![{rows}]({folder.name}/{sheet})")
         lines += ["", f"{rows}."]
     return [*lines, ""]

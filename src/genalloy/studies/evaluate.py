@@ -11,24 +11,26 @@ from typing import Any
 
 import torch
 
+from genalloy.core.schema import FORMAT, Number, Row, plain, row_from
 from genalloy.data.dataset import Dataset
 from genalloy.data.encoded import Known
 from genalloy.data.load import load_data
 from genalloy.evaluation.features import Features, default_features
+from genalloy.evaluation.metric import Panel
 from genalloy.evaluation.sequence_features import RandomConvolutions
 from genalloy.experiments.declare import Change
-from genalloy.runs.cells import Cell
+from genalloy.report.table_cells import in_words
 from genalloy.runs.create import data_of, trained_model
 from genalloy.runs.identity import Identity, repeated, rows_of
 from genalloy.runs.sequences import strided
 from genalloy.runs.settings import RunSettings
 from genalloy.studies.columns import columns
 from genalloy.studies.figures import write_pictures
-from genalloy.studies.panels import DEFAULT, PANELS, Cells, Evaluation, EvaluationSettings, run_panels
+from genalloy.studies.panels import DEFAULT, PANELS, Evaluation, EvaluationSettings, run_panels
 from genalloy.training.checkpoint import run_facts, write_text
 from genalloy.training.devices import CPU, resolve_device
 
-Told = Callable[[str], None]
+Listener = Callable[[str], None]
 
 
 def silent(words: str) -> None:
@@ -38,8 +40,8 @@ def silent(words: str) -> None:
 def evaluate_run(
     folder: Path,
     data: str | None = None,
-    asked: EvaluationSettings = EvaluationSettings(),  # noqa: B008
-    told: Told = silent,
+    request: EvaluationSettings = EvaluationSettings(),  # noqa: B008
+    listener: Listener = silent,
     stride: int | None = None,
     device: torch.device = CPU,
 ) -> dict[str, Any]:
@@ -54,27 +56,27 @@ def evaluate_run(
     own = data_of(folder)
     dataset = own if data is None else _other(own, data, settings)
     identity = Identity.of(dataset)
-    place = folder if data is None and _whole(asked) else folder / measured(identity.rows, asked)
-    row = _evaluate(folder, settings, dataset, asked, None, place, told, device)
+    place = folder if data is None and _whole(request) else folder / measured(identity.rows, request)
+    row = _evaluate(folder, settings, dataset, request, None, place, listener, device)
     if data is not None:
         row["notes"] = trained_on(dataset, data)
         write_text(place / "row.json", json.dumps(row))
     if stride is not None:
-        told("measuring overlapping windows")
-        cell = strided(trained_model(folder), dataset, stride, settings.seed).to_json()
-        row["panels"].setdefault(PANELS["density"].title, {})[f"bits per character, windows every {stride}"] = cell
+        listener("measuring overlapping windows")
+        number = plain(strided(trained_model(folder), dataset, stride, settings.seed))
+        row["panels"].setdefault(PANELS["density"].title, {})[f"bits per character, windows every {stride}"] = number
         write_text(place / "row.json", json.dumps(row))
     return row
 
 
-def _whole(asked: EvaluationSettings) -> bool:
+def _whole(request: EvaluationSettings) -> bool:
     """Whether all that a table shows is asked for, so that the row may stand in a table."""
-    return set(asked.panels) >= set(DEFAULT) and replace(asked, panels=DEFAULT) == EvaluationSettings()
+    return set(request.panels) >= set(DEFAULT) and replace(request, panels=DEFAULT) == EvaluationSettings()
 
 
-def measured(what: str, asked: EvaluationSettings) -> str:
+def measured(what: str, request: EvaluationSettings) -> str:
     """The name of the folder, below the run's, for a measurement that is not the run's usual one."""
-    return "measured-" + hashlib.sha256(json.dumps([what, asdict(asked)]).encode()).hexdigest()[:8]
+    return "measured-" + hashlib.sha256(json.dumps([what, asdict(request)]).encode()).hexdigest()[:8]
 
 
 def trained_on(dataset: Dataset, data: str) -> list[str]:
@@ -85,72 +87,66 @@ def trained_on(dataset: Dataset, data: str) -> list[str]:
 
 
 def evaluate_entry(
-    folder: Path, asked: EvaluationSettings, after: Change | None, place: Path, told: Told = silent
+    folder: Path, request: EvaluationSettings, after: Change | None, place: Path, listener: Listener = silent
 ) -> dict[str, Any]:
     """The row of a finished run's model, changed by `after`; row.json and pictures.npz are written to `place`."""
     settings = RunSettings.read(folder)
     device = resolve_device(settings.device)
-    return _evaluate(folder, settings, data_of(folder), asked, after, place, told, device)
+    return _evaluate(folder, settings, data_of(folder), request, after, place, listener, device)
 
 
 def _evaluate(
     folder: Path,
     settings: RunSettings,
     dataset: Dataset,
-    asked: EvaluationSettings,
+    request: EvaluationSettings,
     after: Change | None,
     place: Path,
-    told: Told,
+    listener: Listener,
     device: torch.device,
 ) -> dict[str, Any]:
     model = trained_model(folder)
     model = model if after is None else after(model, dataset)
     memory, formula = run_facts(folder / "checkpoint.safetensors")
-    it = Evaluation(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, asked, device)
-    panels = run_panels(it, told)
+    it = Evaluation(model.eval(), dataset, features_of(dataset, settings.split_seed), settings.seed, request, device)
+    panels = run_panels(it, listener)
     model.cpu()
     panels.setdefault("cost", {}).update(_training_cost(memory))
-    row = row_of(panels, dataset) | {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "composition": repr(model),
-        "recipe": settings.recipe,
-        "formula": formula,
-        "command": settings.command(),
-        "steps": sum(settings.planned),
-        "seed": settings.seed,
-        "curves": _curves(memory, dataset.space.shape[0] if dataset.lengths else 1),
-        "columns": columns(dataset.space),
-        "notes": [memory["plan"]] if memory.get("plan") else [],
-        "identity": Identity.of(dataset).to_json(),
-    }
+    known = columns(dataset.space)
+    row = Row(
+        settings.recipe,
+        formula=formula,
+        composition=repr(model),
+        parameters=sum(p.numel() for p in model.parameters()),
+        steps=sum(settings.planned),
+        seed=settings.seed,
+        command=settings.command(),
+        cells={c.id: panel[c.id] for panel in panels.values() for c in known if c.id in panel},
+        curves=_curves(memory, dataset.space.shape[0] if dataset.lengths else 1),
+        notes=[memory["plan"]] if memory.get("plan") else [],
+        panels={PANELS[name].title: panel for name, panel in panels.items()},
+    )
+    record = plain(row) | {"format": FORMAT, "columns": plain(known), "identity": Identity.of(dataset).to_json()}
     place.mkdir(parents=True, exist_ok=True)
     write_pictures(model, dataset, it.drawn, place, settings.seed)
-    write_text(place / "row.json", json.dumps(row))
-    return row
+    write_text(place / "row.json", json.dumps(record))
+    return record
 
 
-def row_of(panels: dict[str, Cells], dataset: Dataset) -> dict[str, Any]:
-    """`cells` that are columns of the table, and all of them under their panels' titles."""
-    known = {c["id"] for c in columns(dataset.space)}
-    cells = {name: cell.to_json() for made in panels.values() for name, cell in made.items() if name in known}
-    titled = {PANELS[name].title: {k: cell.to_json() for k, cell in made.items()} for name, made in panels.items()}
-    return {"cells": cells, "panels": titled}
-
-
-def _training_cost(memory: dict[str, Any]) -> Cells:
+def _training_cost(memory: dict[str, Any]) -> Panel:
     seconds, megabytes = memory["seconds"], memory["megabytes"]
     return {
-        "train_seconds": Cell(seconds, None, None, f"{seconds:.0f} s", "training, validation included", None),
-        "memory": Cell(megabytes, None, None, f"{megabytes:.0f} MiB", "peak resident while training", None),
+        "train_seconds": Number(seconds, how="training, validation included", unit="s"),
+        "memory": Number(megabytes, how="peak resident while training", unit="MiB"),
     }
 
 
-def _curves(memory: dict[str, Any], steps: int) -> dict[str, Any]:
+def _curves(memory: dict[str, Any], steps: int) -> dict[str, list[tuple[float, float]]]:
     """Training loss and validation loss: minus the validation log-density, so that both fall.
 
     steps: of padded rows, by which the loss of rows of unequal lengths was divided; 1 for others.
     """
-    validation = [[step, -value / steps] for step, value in memory["validation"]]
+    validation = [(step, -value / steps) for step, value in memory["validation"]]
     return {"train": memory["train"], "validation": validation}
 
 
@@ -188,12 +184,12 @@ def print_row(row: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    titles = {c["id"]: c["title"] for c in row["columns"]}
-    for panel, cells in row["panels"].items():
-        table = Table("number", "value", "how", title=f"{row['recipe']}: {panel}", title_justify="left")
-        for name, cell in cells.items():
-            label = f" {cell['kind']}" if cell["kind"] else ""
-            table.add_row(titles.get(name, name), f"{cell['text']}{label}", cell["how"])
+    titles, typed = {c["id"]: c["title"] for c in row["columns"]}, row_from(row)
+    for title, panel in typed.panels.items():
+        table = Table("number", "value", "how", title=f"{typed.recipe}: {title}", title_justify="left")
+        for name, number in panel.items():
+            label = f" {number.kind.value}" if number.kind and number.known else ""
+            table.add_row(titles.get(name, name), f"{in_words(number)}{label}", number.how)
         Console().print(table)
-    for note in row["notes"]:
+    for note in typed.notes:
         Console().print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

@@ -54,13 +54,9 @@ def write_pictures(model: nn.Module, dataset: Dataset, drawn: Tensor, folder: Pa
         return
     shown = drawn[:count] if labels is None else sample(model, count, context=labels)
     arrays: dict[str, Any] = {"samples": shown.numpy(), "neighbours": neighbours(drawn[:12], dataset.train).numpy()}
-    stream = Stream(model)
-    stream.enter()
-    seed_all(0, -5)
-    try:
+    with Stream(model):
+        seed_all(0, -5)
         arrays |= _rebuilt(model, dataset) if labels is None else {}
-    finally:
-        stream.leave()
     if dataset.space.dims == 2 and dataset.space.measure.counting == 0 and labels is None:
         arrays |= density_grid(model, dataset)
     np.savez(folder / "pictures.npz", **arrays)

@@ -1,6 +1,6 @@
-"""What can be measured of a trained model: panels by name, each a dict of cells, so that a table asks for what it needs.
+"""What can be measured of a trained model: panels by name, each a dict of numbers, so that a table asks for what it needs.
 
-A panel never raises for a model that lacks a capability: the cell says `n/a` and why. Numbers that several panels need (the
+A panel never raises for a model that lacks a capability: the number says why it is missing. Numbers that several panels need (the
 one-draw density, the samples) are made once.
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.observations import Masked
+from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load_data
 from genalloy.estimators.importance_weighted import ImportanceWeighted, importance_curve
@@ -25,16 +26,15 @@ from genalloy.evaluation.features import Features
 from genalloy.evaluation.generation import panel
 from genalloy.evaluation.latent import latent_panel
 from genalloy.evaluation.memorisation import Reference, memorisation, reference
-from genalloy.evaluation.metric import Missing, Panel
+from genalloy.evaluation.metric import Panel
 from genalloy.evaluation.noise import noise_panel
 from genalloy.evaluation.outliers import foreign, outlier_panel, outlier_sets
 from genalloy.evaluation.representation import probe, representation_panel, untrained
 from genalloy.models.mixture import over_labels
-from genalloy.runs.cells import Cell, absent, density_cell, metric_cell
-from genalloy.runs.identity import hash_of
+from genalloy.runs.densities import density_number
 from genalloy.runs.labels import conditional, context_of, drawn_labels, label_law
 from genalloy.runs.score import Estimator, encode, minus_energy, sample, score
-from genalloy.runs.sequences import cells_with_steps, step_cell
+from genalloy.runs.sequences import step_number, with_steps
 from genalloy.runs.settings import keep_limits
 from genalloy.studies.cost import Cost, evaluations, spend
 from genalloy.training.devices import CPU
@@ -43,8 +43,6 @@ IMPORTANCE = 64
 """Importance samples of the table's tightest bound."""
 DEFAULT = ("density", "generation", "memorisation", "representation", "outliers", "cost")
 TIMED_ROWS = 200
-
-Cells = dict[str, Cell]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Evaluation:
     dataset: Dataset
     features: Features
     seed: int
-    asked: EvaluationSettings
+    request: EvaluationSettings
     device: torch.device = CPU
 
     @cached_property
@@ -96,7 +94,7 @@ class Evaluation:
         test = self.dataset.observed("test")
         own = score(self.model, test, seed=self.seed, context=self.context)
         try:
-            return self.scores(test, ImportanceWeighted(self.asked.importance), self.context) if own.kind is Kind.LOWER else own
+            return self.scores(test, ImportanceWeighted(self.request.importance), self.context) if own.kind is Kind.LOWER else own
         except Unavailable:
             return own
 
@@ -110,16 +108,16 @@ class Evaluation:
         """Bounds by k, all from one set of draws; empty where the density is no proper bound."""
         if self.one.kind is not Kind.LOWER:
             return {}
-        most = self.asked.importance
+        most = self.request.importance
         if self.context is not None:
             return self._by_label(most)
         ks = sorted({k for k in (1, 10, 100, 1000) if k < most} | {most})
-        found: dict[int, Evidence] = {}
+        curve: dict[int, Evidence] = {}
 
         def estimator(distribution: Any, x: Tensor) -> Evidence:
             bounds, convergence = importance_curve(distribution, x, ks)
             # rows that overflow are asked for once more, on their own
-            found.update(bounds if not found else {})
+            curve.update(bounds if not curve else {})
             top = bounds[most]
             return Evidence(top.value, top.kind, f"{top.how}; {convergence}", top.proper, top.stderr, top.measure)
 
@@ -127,7 +125,7 @@ class Evaluation:
             tightest = self.scores(self.dataset.observed("test"), estimator)
         except Unavailable:
             return {}
-        return {**found, most: tightest}
+        return {**curve, most: tightest}
 
     def _by_label(self, k: int) -> dict[int, Evidence]:
         """The importance-weighted bound of every label's density in the sum over labels; empty where there is none."""
@@ -140,7 +138,7 @@ class Evaluation:
     @property
     def tightest(self) -> Evidence:
         """Importance-weighted where the density is a proper bound, otherwise the density as it is."""
-        return self.importance.get(self.asked.importance, self.one)
+        return self.importance.get(self.request.importance, self.one)
 
     def scores(self, x: Tensor | Masked, estimator: Estimator | None = None, context: Tensor | None = None) -> Evidence:
         """Of all rows at once where an estimator has a memory setting of its own, otherwise in chunks."""
@@ -160,91 +158,85 @@ class Evaluation:
     @cached_property
     def sampling(self) -> Cost:
         """The samples and what they cost."""
-        labels = drawn_labels(self.model, self.dataset, self.asked.samples, self.seed)
-        lengths = self.dataset.drawn_lengths(self.asked.samples, self.seed)
-        return spend(lambda: sample(self.model, self.asked.samples, seed=self.seed, context=labels, lengths=lengths))
+        labels = drawn_labels(self.model, self.dataset, self.request.samples, self.seed)
+        lengths = self.dataset.drawn_lengths(self.request.samples, self.seed)
+        return spend(lambda: sample(self.model, self.request.samples, seed=self.seed, context=labels, lengths=lengths))
+
+    @cached_property
+    def reference(self) -> Reference | Number:
+        """The rows that the memorisation scores are relative to, in the feature space."""
+        return reference(self.dataset, self.features)
 
     @property
     def drawn(self) -> Tensor:
-        return self.sampling.made
+        return self.sampling.result
 
 
-def foreign_sets(dataset: Dataset, asked: EvaluationSettings, seed: int) -> dict[str, Tensor]:
+def foreign_sets(dataset: Dataset, request: EvaluationSettings, seed: int) -> dict[str, Tensor]:
     """The named foreign sets that were asked for, otherwise the synthetic ones."""
-    if not asked.outliers:
+    if not request.outliers:
         return outlier_sets(dataset, seed)
-    return {name: foreign(dataset, name, load_data(name)) for name in asked.outliers}
+    return {name: foreign(dataset, name, load_data(name)) for name in request.outliers}
 
 
-def cells_of(panel: Panel, prefix: str = "") -> Cells:
-    """A panel of metrics as cells."""
-    return {f"{prefix}{name}": metric_cell(result) for name, result in panel.items()}
+def under(name: str, panel: Panel) -> Panel:
+    """A panel's numbers with `name` in front of their own."""
+    return {f"{name}: {key}": number for key, number in panel.items()}
 
 
 # -- the panels ----------------------------------------------------------------------------------------------------
 
 
-def density_panel(it: Evaluation) -> Cells:
+def density_panel(it: Evaluation) -> Panel:
     """The tightest number, the one-draw number, the bound at each k; what a model that takes the label says given it."""
     space = it.dataset.space
-    curve = {f"k = {k}": density_cell(scores, space) for k, scores in it.importance.items()}
-    cells = {"density": density_cell(it.tightest, space), "bound": density_cell(it.one, space), **curve}
+    curve = {f"k = {k}": density_number(scores, space) for k, scores in it.importance.items()}
+    cells = {"density": density_number(it.tightest, space), "bound": density_number(it.one, space), **curve}
     if it.conditional is not None:
-        cells["conditional"] = density_cell(it.conditional, space)
-        step = step_cell(it.conditional, it.dataset)
+        cells["conditional"] = density_number(it.conditional, space)
+        step = step_number(it.conditional, it.dataset)
         cells |= {} if step is None else {"conditional_step": step}
-    return cells_with_steps(cells, it.tightest, it.dataset)
+    return with_steps(cells, it.tightest, it.dataset)
 
 
-def generation_panel(it: Evaluation) -> Cells:
+def generation_panel(it: Evaluation) -> Panel:
     """Samples against test rows."""
-    made = panel(it.dataset, it.drawn, it.features, it.seed)
-    made["prdc_density"] = made.pop("density")
-    if "memorisation" in it.asked.panels:
-        made.pop("copying")  # the memorisation panel has it, against the rows that its null leaves
-    return cells_of(made)
+    numbers = panel(it.dataset, it.drawn, it.features, it.seed)
+    numbers["prdc_density"] = numbers.pop("density")
+    if "memorisation" in it.request.panels:
+        numbers.pop("copying")  # the memorisation panel has it, against the rows that its null leaves
+    return numbers
 
 
-def memorisation_panel(it: Evaluation) -> Cells:
+def memorisation_panel(it: Evaluation) -> Panel:
     """Samples against training rows, beside held-out rows."""
-    return cells_of(memorisation(it.dataset, it.drawn, it.features, it.seed, reference_of(it.dataset, it.features)))
+    return memorisation(it.dataset, it.drawn, it.features, it.seed, it.reference)
 
 
-_REFERENCES: dict[tuple[int, str], tuple[Features, Reference | Missing]] = {}
-
-
-def reference_of(dataset: Dataset, features: Features) -> Reference | Missing:
-    """What all rows of a memorisation table share, made once in a process; the features are kept so that their id is theirs."""
-    key = (id(features), hash_of(dataset.test))
-    if key not in _REFERENCES:
-        _REFERENCES[key] = features, reference(dataset, features)
-    return _REFERENCES[key][1]
-
-
-def probe_panel(it: Evaluation) -> Cells:
+def probe_panel(it: Evaluation) -> Panel:
     """What the codes say of the labels, by one linear probe."""
     try:
-        return {"probe": metric_cell(probe(it.dataset, lambda x: encode(it.model, x)))}
+        return {"probe": probe(it.dataset, lambda x: encode(it.model, x))}
     except Unavailable:
         return {"probe": absent("the model has no codes")}
 
 
-def codes_panel(it: Evaluation) -> Cells:
+def codes_panel(it: Evaluation) -> Panel:
     """Probes over five seeds beside pixels, PCA and a random encoder; scores of disentanglement where factors are known."""
     encoder = lambda x: encode(it.model, x)  # noqa: E731
     try:
         encoder(it.dataset.test[:2])
     except Unavailable:
         return {"codes": absent("the model has no codes")}
-    cells = cells_of(representation_panel(it.dataset, encoder, partial(_untrained_encoder, it), it.seed))
+    cells = representation_panel(it.dataset, encoder, partial(_untrained_encoder, it), it.seed)
     if not it.dataset.factors:
         return {**cells, "mig": absent("the data have no known factors")}
     codes = torch.cat([encoder(x) for x in it.dataset.test.split(1000)])
     factors = it.dataset.factors["test"]
     return {
         **cells,
-        **cells_of(disentanglement(codes, factors, it.seed)),
-        **cells_of(chance(codes, factors, it.seed), "shuffled: "),
+        **disentanglement(codes, factors, it.seed),
+        **under("shuffled", chance(codes, factors, it.seed)),
     }
 
 
@@ -254,86 +246,86 @@ def _untrained_encoder(it: Evaluation, seed: int) -> Callable[[Tensor], Tensor]:
     return lambda x: encode(fresh, x)
 
 
-def hidden_panel(it: Evaluation) -> Cells:
+def hidden_panel(it: Evaluation) -> Panel:
     """What a latent-variable model does with its codes."""
-    return cells_of(latent_panel(it.model, it.dataset.test, it.seed))
+    return latent_panel(it.model, it.dataset.test, it.seed)
 
 
-def annealing_panel(it: Evaluation) -> Cells:
+def annealing_panel(it: Evaluation) -> Panel:
     """Annealed importance sampling on 32 random test rows, and both sides of log p(x) on simulated rows."""
-    from genalloy.studies.annealing import annealing_cells
+    from genalloy.studies.annealing import annealing_numbers
 
-    return annealing_cells(it.model, it.dataset, it.seed)
+    return annealing_numbers(it.model, it.dataset, it.seed)
 
 
-def noise_cells(it: Evaluation) -> Cells:
+def noise_cells(it: Evaluation) -> Panel:
     """The density at several noise scales."""
     if it.one.kind is Kind.NONE:
         return {"alarm": absent(it.one.how)}
-    found = noise_panel(it.dataset, lambda x: it.scores(x).value, it.seed)
-    return {name: cell for part, made in found.items() for name, cell in cells_of(made, f"{part}: ").items()}
+    parts = noise_panel(it.dataset, lambda x: it.scores(x).value, it.seed)
+    return {name: cell for part, numbers in parts.items() for name, cell in under(part, numbers).items()}
 
 
-def outliers_panel(it: Evaluation) -> Cells:
+def outliers_panel(it: Evaluation) -> Panel:
     """AUROC of several scores against each named set; the first set's log-density (or energy) stands in the table."""
     typical, name = it.typical
-    found = outlier_panel(it.dataset, typical, foreign_sets(it.dataset, it.asked, it.seed), it.seed)
+    by_set = outlier_panel(it.dataset, typical, foreign_sets(it.dataset, it.request, it.seed), it.seed)
     if typical is None:
         return {"outliers": absent(name)}
-    first = next(iter(found.values()))["auroc"].named(name)
+    first = next(iter(by_set.values()))["auroc"].named(name)
     return {
-        "outliers": metric_cell(first),
-        **{key: cell for rows, made in found.items() for key, cell in cells_of(made, f"{rows}: ").items()},
+        "outliers": first,
+        **{key: cell for rows, numbers in by_set.items() for key, cell in under(rows, numbers).items()},
     }
 
 
-def cost_panel(it: Evaluation) -> Cells:
+def cost_panel(it: Evaluation) -> Panel:
     """Seconds, network evaluations, memory and size."""
-    count, seconds = sum(p.numel() for p in it.model.parameters()), it.sampling.seconds * 1000 / it.asked.samples
+    count, seconds = sum(p.numel() for p in it.model.parameters()), it.sampling.seconds * 1000 / it.request.samples
     few = drawn_labels(it.model, it.dataset, 2, it.seed)
     calls = evaluations(it.model, lambda: sample(it.model, 2, context=few))
     return {
-        "sample_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"{it.asked.samples} samples", it.asked.samples),
-        "sample_evaluations": Cell(calls, None, None, f"{calls:,}", "network calls for one batch, cached steps included"),
+        "sample_seconds": Number(seconds, None, it.request.samples, f"{it.request.samples} samples", unit="s"),
+        "sample_evaluations": Number(calls, how="network calls for one batch, cached steps included"),
         "sample_memory": _megabytes(it.sampling, "sampling"),
         **_density_cost(it),
-        "parameters": Cell(count, None, None, f"{count:,}", "of the model alone", None),
+        "parameters": Number(count, how="of the model alone"),
     }
 
 
-def _megabytes(spent: Cost, what: str) -> Cell:
-    return Cell(spent.megabytes, None, None, f"{spent.megabytes:.0f} MiB", f"peak resident while {what}")
+def _megabytes(spent: Cost, what: str) -> Number:
+    return Number(spent.megabytes, how=f"peak resident while {what}", unit="MiB")
 
 
-def _density_cost(it: Evaluation) -> Cells:
+def _density_cost(it: Evaluation) -> Panel:
     """Seconds for 1,000 densities as density() gives them, and its network evaluations."""
     order = torch.randperm(len(it.dataset.test), generator=torch.Generator().manual_seed(it.seed))
     rows: Any = it.dataset.observed("test")[order[:TIMED_ROWS]]
     labels = None if it.context is None else it.context[order[:TIMED_ROWS]]
     spent = spend(lambda: it.scores(rows, None, labels))
-    scores, seconds = spent.made, spent.seconds * 1000 / len(rows)
+    scores, seconds = spent.result, spent.seconds * 1000 / len(rows)
     if scores.kind is Kind.NONE:
         return {"density_seconds": absent(scores.how), "density_evaluations": absent(scores.how)}
     calls = evaluations(it.model, lambda: score(it.model, rows[:2], context=None if labels is None else labels[:2]))
     return {
-        "density_seconds": Cell(seconds, None, None, f"{seconds:.3g} s", f"{len(rows)} random test rows, {scores.how}"),
+        "density_seconds": Number(seconds, how=f"{len(rows)} random test rows, {scores.how}", unit="s"),
         "density_memory": _megabytes(spent, "scoring"),
-        "density_evaluations": Cell(calls, None, None, f"{calls:,}", "network calls for one batch"),
+        "density_evaluations": Number(calls, how="network calls for one batch"),
     }
 
 
-def labels_panel(it: Evaluation) -> Cells:
+def labels_panel(it: Evaluation) -> Panel:
     """What p(label | x) is worth: accuracy, calibration, likelihood."""
-    return cells_of(accuracy_panel(it.model, it.dataset, it.seed))
+    return accuracy_panel(it.model, it.dataset, it.seed)
 
 
 class Described(NamedTuple):
-    """A panel's heading on the page, what makes its cells, and whether it can be asked of a model that takes the label, and
+    """A panel's heading on the page, what makes its numbers, and whether it can be asked of a model that takes the label, and
     of rows of unequal lengths. here: whether it calls the model itself, which is on the CPU then.
     """
 
     title: str
-    make: Callable[[Evaluation], Cells]
+    make: Callable[[Evaluation], Panel]
     given_labels: bool = False
     unequal: bool = False
     here: bool = False
@@ -363,16 +355,16 @@ def panels_of(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def run_panels(it: Evaluation, told: Callable[[str], None] = lambda words: None) -> dict[str, Cells]:
-    """The cells of every panel that was asked for, by the panel's name; `told` hears what is being measured."""
-    made = {}
-    for name in panels_of(it.asked.panels):
-        told(f"measuring {PANELS[name].title.lower()}")
+def run_panels(it: Evaluation, listener: Callable[[str], None] = lambda words: None) -> dict[str, Panel]:
+    """The numbers of every panel that was asked for, by the panel's name; `listener` hears what is being measured."""
+    measured = {}
+    for name in panels_of(it.request.panels):
+        listener(f"measuring {PANELS[name].title.lower()}")
         described = PANELS[name]
         it.model.to("cpu" if described.here else it.device)
         refused = _refusal(described, it)
-        made[name] = {name: absent(refused)} if refused else _collapsed(described.make(it))
-    return made
+        measured[name] = {name: absent(refused)} if refused else _collapsed(described.make(it))
+    return measured
 
 
 def _refusal(described: Described, it: Evaluation) -> str:
@@ -385,8 +377,8 @@ PADDED = "not measured on rows of unequal lengths"
 GIVEN = "the model takes the label as its context, which is not known here"
 
 
-def _collapsed(cells: Cells) -> Cells:
+def _collapsed(cells: Panel) -> Panel:
     """One line where every number is missing for the same reason; a column of the table keeps its own name."""
-    reasons = {cell.missing for cell in cells.values()}
+    reasons = {number.missing for number in cells.values()}
     name = next(iter(cells), "")
-    return {name: cells[name]} if len(cells) > 2 and len(reasons) == 1 and None not in reasons else cells
+    return {name: cells[name]} if len(cells) > 2 and len(reasons) == 1 and "" not in reasons else cells

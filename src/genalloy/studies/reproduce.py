@@ -7,8 +7,8 @@ experiment: numbers with their labels and every seed's value, the published ones
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,17 @@ from typing import Any
 import numpy as np
 
 from genalloy.core.bounds import listed
+from genalloy.core.schema import FORMAT, Comparison, Number, Published, Verdict, plain
 from genalloy.data.columns import parsed
 from genalloy.data.load import load_data
 from genalloy.experiments.declare import Experiment, Method
-from genalloy.experiments.verdict import Results, Score, Verdict
+from genalloy.experiments.verdict import Results
 from genalloy.recipes.registry import find
 from genalloy.runs.settings import RunSettings, keep_limits
 from genalloy.studies.panels import EvaluationSettings
-from genalloy.studies.table import BASELINES, Table, TableRun, digest, make_table, versions
+from genalloy.studies.table import BASELINES, Table, TableRun, digest, make_table, versions, write_comparison
 from genalloy.training.checkpoint import write_bytes, write_text
 from genalloy.training.interrupt import stoppable
-
-SIGNS = {"high": 1.0, "low": -1.0}
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,15 @@ def reproduce(experiment: Experiment, order: RunPlan, results: Path | None) -> t
     table = table_of(experiment, order)
     with stoppable():
         record = make_table(table, dataset)
-    verdict = None if experiment.verdict is None else experiment.verdict(scores_of(record))
-    if verdict is not None:
-        record["verdict"] = {"outcome": verdict.outcome.value, "words": verdict.words}
-    text = json.dumps(record, indent=1)
-    write_text(table.folder / "comparison.json", text)
+    verdict = None if experiment.verdict is None else experiment.verdict(results_of(record))
+    record = replace(record, verdict=verdict)
+    write_comparison(table.folder / "comparison.json", record)
     page = write_page(table.folder)
     if results is not None:
         results.mkdir(parents=True, exist_ok=True)
-        record["sheets"] = write_sheet(table, record, results / f"{experiment.name}.png")
-        write_text(results / f"{experiment.name}.json", json.dumps(kept(record, experiment), indent=1))
+        sheets = write_sheet(table, record, results / f"{experiment.name}.png")
+        named = replace(record, name=experiment.name, family=experiment.family, sheets=sheets)
+        write_text(results / f"{experiment.name}.json", json.dumps(kept(named), indent=1))
     return page, verdict
 
 
@@ -80,17 +78,17 @@ def table_of(experiment: Experiment, order: RunPlan) -> Table:
         raise ValueError(f"{experiment.name} has no budget {order.budget!r}; expected one of {', '.join(experiment.minutes)}")
     if order.seeds < 1:
         raise ValueError(f"{order.seeds} seeds were asked for; expected at least 1, and 3 for a verdict")
-    asked = EvaluationSettings(experiment.panels, experiment.samples, experiment.importance, experiment.outliers)
+    request = EvaluationSettings(experiment.panels, experiment.samples, experiment.importance, experiment.outliers)
     runs = order.workspace / "runs"
     seeds = range(order.seeds)
-    entries = [_entry(experiment, contender, seed, order, runs, asked) for seed in seeds for contender in experiment.contenders]
+    entries = [_entry(experiment, contender, seed, order, runs, request) for seed in seeds for contender in experiment.contenders]
     question = {"experiment": experiment.name, **{k: getattr(order, k) for k in ("budget", "limit", "minutes", "steps")}}
     question |= {} if order.columns is None else {"columns": order.columns}
     facts: dict[str, Any] = {
         "kind": "reproduce" if experiment.verdict else "sweep",
         "command": order.command,
         "claim": experiment.claim,
-        "published": [asdict(p) for p in experiment.published],
+        "published": [Published(**asdict(p)) for p in experiment.published],
         "budget": order.budget,
         "seeds": list(range(order.seeds)),
         "headline": list(experiment.headline),
@@ -98,13 +96,13 @@ def table_of(experiment: Experiment, order: RunPlan) -> Table:
     if experiment.verdict is None:
         facts["sweep"] = list(dict.fromkeys(name for c in experiment.contenders for name in c.settings))
     title = f"{experiment.title}, on {experiment.data}"
-    place = runs / f"{BASELINES}-{digest([experiment.data, *order.rows, asdict(asked), versions()['genalloy']])}"
+    place = runs / f"{BASELINES}-{digest([experiment.data, *order.rows, asdict(request), versions()['genalloy']])}"
     name = experiment.name if order.budget == "quick" else f"{experiment.name}-{order.budget}"
     return Table(title, order.workspace / name, tuple(entries), place, question, facts, order.jobs)
 
 
 def _entry(
-    experiment: Experiment, contender: Method, seed: int, order: RunPlan, runs: Path, asked: EvaluationSettings
+    experiment: Experiment, contender: Method, seed: int, order: RunPlan, runs: Path, request: EvaluationSettings
 ) -> TableRun:
     steps = order.steps or contender.steps.get(order.budget)
     settings = RunSettings(
@@ -114,13 +112,13 @@ def _entry(
     # the seed and the data stand in the name for people, the hash for everything else that the run depends on
     identity = digest([asdict(settings), versions()["genalloy"]])
     folder = runs / f"{contender.recipe}-{Path(experiment.data).stem}-{seed}-{identity}"
-    return TableRun(contender, settings, folder, asked)
+    return TableRun(contender, settings, folder, request)
 
 
 SHOWN = 16
 
 
-def write_sheet(table: Table, record: Mapping[str, Any], file: Path) -> dict[str, str]:
+def write_sheet(table: Table, record: Comparison, file: Path) -> dict[str, str]:
     """A picture with a row of real data and a row of each contender's samples (first seed): {file name: what the rows are}.
 
     Nothing is written for data that are no pictures.
@@ -128,13 +126,13 @@ def write_sheet(table: Table, record: Mapping[str, Any], file: Path) -> dict[str
     from genalloy.report import pictures
     from genalloy.report.renderers import read_arrays
 
-    shape = tuple(record["data"]["shape"])
+    shape = tuple(record.data.shape)
     rows = {"real": read_arrays(table.folder / "reference.npz")[0].get("data")}
-    for row in record["rows"]:
-        if row["kind"] == "model" and row["folder"]:
-            rows[row["recipe"]] = read_arrays(table.folder / row["folder"] / "pictures.npz")[0].get("samples")
+    for row in record.of_kind("model"):
+        if row.folder:
+            rows[row.recipe] = read_arrays(table.folder / row.folder / "pictures.npz")[0].get("samples")
     known = {name: x[:SHOWN].reshape(-1, *shape) for name, x in rows.items() if x is not None and len(x) >= SHOWN}
-    if record["data"]["kind"] != "image" or "real" not in known:
+    if record.data.kind != "image" or "real" not in known:
         return {}
     sheet = pictures.grid(np.stack(list(known.values())), pictures.span_of(known["real"]), lead=1)
     write_bytes(file, sheet)
@@ -144,32 +142,24 @@ def write_sheet(table: Table, record: Mapping[str, Any], file: Path) -> dict[str
 # -- what a verdict reads ------------------------------------------------------------------------------------------
 
 
-def scores_of(record: Mapping[str, Any]) -> Results:
+def results_of(record: Comparison) -> Results:
     """Every number of the record by row and column; a panel's further numbers under their own names.
 
-    A baseline and a floor may share a name (a Gaussian has a density, its draws have a distance): their numbers are joined.
+    A baseline and a reference row may share a name (a Gaussian has a density, its draws have a distance): they are joined.
     """
-    signs = {c["id"]: SIGNS.get(c["better"], 0.0) for c in record["columns"]}
-    result: dict[str, dict[str, Score]] = {}
-    for row in record["rows"]:
-        found = result.setdefault(row["recipe"], {})
-        panels = row.get("panels", {}).values()
-        for cells in (*panels, row["cells"]):
-            found |= {k: _score(cell, row, signs.get(k, 1.0)) for k, cell in cells.items() if cell["value"] is not None}
-    return result
+    numbers: dict[str, dict[str, Number]] = {}
+    for row in record.rows:
+        known = numbers.setdefault(row.recipe, {})
+        for panel in (*row.panels.values(), row.cells):
+            known |= {name: number for name, number in panel.items() if number.known}
+    runs = {row.recipe: tuple(row.runs) for row in record.of_kind("model")}
+    return Results(numbers, {column.id: column.sign for column in record.columns}, runs)
 
 
-def _score(cell: Mapping[str, Any], row: Mapping[str, Any], sign: float) -> Score:
-    trained = row["kind"] == "model"
-    each = tuple(v for v in cell.get("seeds") or [cell["value"]] if v is not None)
-    return Score(cell["value"], cell["stderr"], len(each) if trained else 0, sign, cell["kind"], each, tuple(row.get("runs", ())))
-
-
-def kept(record: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+def kept(record: Comparison) -> dict[str, Any]:
     """The record without curves and compositions, which belong to the runs: what `results/` keeps."""
-    dropped = ("curves", "composition", "folder", "columns", "runs")
-    rows = [{k: v for k, v in row.items() if k not in dropped} for row in record["rows"]]
-    return {"name": experiment.name, "family": experiment.family, **record, "rows": rows}
+    rows = [replace(row, curves={}, composition="", folder=None, runs=[]) for row in record.rows]
+    return {"format": FORMAT, **plain(replace(record, rows=rows))}
 
 
 # -- sweeps --------------------------------------------------------------------------------------------------------

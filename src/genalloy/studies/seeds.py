@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-_SIGN = re.compile(r"^[\u2264\u2265\u2248] ")
+from genalloy.core.schema import Number, Row
 
 
-def merge_rows(made: list[tuple[int, dict[str, Any]]], seeds: list[int]) -> dict[str, Any]:
-    """(seed, row) of the finished runs -> the first row with its cells averaged; a single seed stays as it is."""
-    row = dict(made[0][1])
+def merge_rows(rows: Mapping[int, Row], seeds: list[int]) -> Row:
+    """Rows of the finished runs by seed -> the first row with its numbers averaged; a single seed stays as it is."""
+    first = next(iter(rows.values()))
     if len(seeds) == 1:
-        return row
-    rows = dict(made)
-    row["cells"] = _merge([rows[s]["cells"] if s in rows else {} for s in seeds], row["cells"])
-    row["panels"] = {
-        title: _merge([rows[s]["panels"].get(title, {}) if s in rows else {} for s in seeds], cells)
-        for title, cells in row["panels"].items()
-    }
-    row["seeds"] = [seed for seed in seeds if seed in rows]
-    return row
+        return first
+    each = [rows.get(seed, Row()) for seed in seeds]
+    panels = {title: _merge(panel, (row.panels.get(title, {}) for row in each)) for title, panel in first.panels.items()}
+    cells = _merge(first.cells, (row.cells for row in each))
+    return replace(first, cells=cells, panels=panels, seeds=[seed for seed in seeds if seed in rows])
 
 
-def _merge(each: list[dict[str, Any]], names: dict[str, Any]) -> dict[str, Any]:
-    return {name: merge_cells([cells.get(name) for cells in each]) for name in names}
+def _merge(names: Iterable[str], each: Iterable[Mapping[str, Number]]) -> dict[str, Number]:
+    by_seed = list(each)
+    return {name: merge_numbers([numbers.get(name) for numbers in by_seed]) for name in names}
 
 
-def merge_cells(cells: list[dict[str, Any] | None]) -> dict[str, Any]:
-    """One cell from a metric's cells by seed (None: that run is not finished). Its error is over seeds alone."""
-    known = [c for c in cells if c is not None]
-    values = [c["value"] for c in known if c["value"] is not None]
-    if len({c["kind"] for c in known if c["value"] is not None}) > 1:
-        labels = ", ".join(sorted({str(c["kind"]) for c in known}))
-        return {**known[0], "value": None, "missing": f"seeds carry different labels ({labels}); they are not averaged"}
-    if not values:
-        return {**known[0], "seeds": [None] * len(cells)}
-    first = next(c for c in known if c["value"] is not None)
-    n, mean = len(values), math.fsum(values) / len(values)
-    error = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n) if n > 1 else None
-    sign = _SIGN.match(first["text"] or "")
-    text = (sign.group() if sign else "") + f"{mean:.4g}" + (f" \u00b1 {error:.2g}" if error is not None else "")
-    how = f"mean of {n} seed{'s' * (n > 1)}" + (f" of {len(cells)} asked for" if n < len(cells) else "") + f"; {first['how']}"
-    by_seed = [None if c is None else c["value"] for c in cells]
-    return {**first, "value": mean, "stderr": error, "text": text, "how": how, "low": None, "high": None, "seeds": by_seed}
+def merge_numbers(numbers: list[Number | None]) -> Number:
+    """One number from a metric's values by seed (None: that run is not finished). Its error is over seeds alone."""
+    there = [number for number in numbers if number is not None]
+    known = [number for number in there if number.known]
+    if not known:
+        return replace(there[0], seeds=(None,) * len(numbers))
+    if len({number.kind for number in known}) > 1:
+        labels = ", ".join(sorted(number.kind.value if number.kind else "none" for number in known))
+        return replace(there[0], value=math.nan, missing=f"seeds carry different labels ({labels}); they are not averaged")
+    n, first = len(known), known[0]
+    mean = math.fsum(number.value for number in known) / n
+    error = math.sqrt(sum((number.value - mean) ** 2 for number in known) / (n - 1) / n) if n > 1 else None
+    how = f"mean of {n} seed{'s' * (n > 1)}" + (f" of {len(numbers)} asked for" if n < len(numbers) else "") + f"; {first.how}"
+    by_seed = tuple(number.value if number is not None and number.known else None for number in numbers)
+    return replace(first, value=mean, stderr=error, how=how, low=None, high=None, seeds=by_seed)

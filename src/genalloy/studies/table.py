@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from genalloy.core.schema import FORMAT, Comparison, Data, Row, plain, row_from
 from genalloy.data.dataset import Dataset
 from genalloy.experiments.declare import Method
 from genalloy.recipes.registry import find
@@ -42,8 +43,6 @@ from genalloy.training.records import read_json
 BASELINES = "baselines"
 ROW = ("cells", "panels", "curves")
 """What a row's record must hold."""
-OWN = ("columns", "identity")
-"""What stays in a row's own record: the table says it once for all rows, and without the place of the data on one machine."""
 UNFINISHED = "not finished: run the same command again"
 QUESTION = ("recipe", "label", "limit", "settings", "steps", "minutes", "seed", "patience", "precision")
 """What a run in a table's place must have been asked for."""
@@ -56,15 +55,15 @@ class TableRun:
     contender: Method
     settings: RunSettings
     run: Path
-    asked: EvaluationSettings
+    request: EvaluationSettings
     cap: bool = False
 
     @property
     def place(self) -> Path:
         """Where row.json and pictures.npz go: the run's folder, below it where something else is asked of the same run."""
-        if self.contender.after is None and self.asked == EvaluationSettings():
+        if self.contender.after is None and self.request == EvaluationSettings():
             return self.run
-        return self.run / ("measured-" + digest([repr(self.contender.after), asdict(self.asked)]))
+        return self.run / ("measured-" + digest([repr(self.contender.after), asdict(self.request)]))
 
     @property
     def row(self) -> Path:
@@ -97,7 +96,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def make_table(table: Table, dataset: Dataset) -> dict[str, Any]:
+def make_table(table: Table, dataset: Dataset) -> Comparison:
     """Train and measure what is missing; return the record.
 
     comparison.json and the page are written at the start, after every row that ends, and at the end, interrupted or not.
@@ -120,33 +119,38 @@ def make_table(table: Table, dataset: Dataset) -> dict[str, Any]:
     return record
 
 
-def publish(table: Table, dataset: Dataset, began: float) -> dict[str, Any]:
+def publish(table: Table, dataset: Dataset, began: float) -> Comparison:
     """Write comparison.json and the page of what is there; the record. A disk that is full now may not be at the next row."""
     from genalloy.report.page import write_page
 
     record = collect(table, dataset, (time.monotonic() - began) / 60)
     try:
-        write_text(table.folder / "comparison.json", json.dumps(record, indent=1))
+        write_comparison(table.folder / "comparison.json", record)
         write_page(table.folder)
     except OSError as error:
         print(f"warning: {error}; the rows are kept in folders of their own")
     return record
 
 
+def write_comparison(file: Path, comparison: Comparison) -> None:
+    """The one writer of the format that `read_comparison` reads."""
+    write_text(file, json.dumps({"format": FORMAT, **plain(comparison)}, indent=1))
+
+
 def _same_question(table: Table, identity: Identity) -> None:
     """Rows of another question, or of other data, must not end up in one table."""
     file = table.folder / "question.json"
-    asked = json.loads(json.dumps(table.question))
+    question = json.loads(json.dumps(table.question))
     if file.exists():
         before = read_json(file, "choose another --out, or delete it if its rows are of the same question")
         # the place of the data is no question where their identity is known
-        names = [k for k in asked if k in before and not (k == "data" and "identity" in before)]
-        words = [f"{k} {before[k]} there, {asked[k]} asked for" for k in names if before[k] != asked[k]]
+        names = [k for k in question if k in before and not (k == "data" and "identity" in before)]
+        words = [f"{k} {before[k]} there, {question[k]} asked for" for k in names if before[k] != question[k]]
         if words:
             raise ValueError(f"{table.folder} holds rows of another comparison: {'; '.join(words)}; choose another --out")
         Identity.from_json(before.get("identity", {})).require(identity, f"the comparison {table.folder}")
-        asked["identity"] = before.get("identity", identity.to_json())
-    write_text(file, json.dumps({"identity": identity.to_json(), **asked}))
+        question["identity"] = before.get("identity", identity.to_json())
+    write_text(file, json.dumps({"identity": identity.to_json(), **question}))
 
 
 def _same_runs(table: Table, identity: Identity) -> None:
@@ -170,9 +174,9 @@ def kept(file: Path, parts: tuple[str, ...]) -> dict[str, Any] | None:
         if not file.exists():
             return None
         record = read_json(file, "it is measured again")
-        if all(record.get(part) is not None for part in parts):
+        if record.get("format") == FORMAT and all(record.get(part) is not None for part in parts):
             return record
-        words = f"{file} has not all of {', '.join(parts)}: it is measured again"
+        words = f"{file} has not all of {', '.join(parts)} in format {FORMAT}: it is measured again"
     except ValueError as error:
         words = str(error)
     print(f"warning: {words}")
@@ -189,7 +193,7 @@ def _work(table: Table, identity: Identity, publish: Callable[[], object]) -> No
     for entry in table.entries:
         runs.setdefault(entry.run, []).append(entry)
     first = table.entries[0]
-    jobs = [Job(BASELINES, table.baselines, make_baselines, (table.baselines, first.settings, first.asked, identity))]
+    jobs = [Job(BASELINES, table.baselines, make_baselines, (table.baselines, first.settings, first.request, identity))]
     jobs += [Job(run.name, run, make_entries, (entries, identity)) for run, entries in runs.items()]
     todo = [job for job in jobs if not _finished(job)]
     for job in todo:
@@ -224,14 +228,14 @@ def make_baselines(what: tuple[Path, RunSettings, EvaluationSettings, Identity])
     from genalloy.runs.create import dataset_of
     from genalloy.studies.baselines import baseline_rows
 
-    folder, settings, asked, identity = what
+    folder, settings, request, identity = what
     torch.set_num_threads(1)
     try:
         with locked(folder, print):
             dataset = dataset_of(settings)
             identity.require(Identity.of(dataset), "the comparison")
-            rows = baseline_rows(dataset, settings.split_seed, asked)
-            write_text(folder / "row.json", json.dumps({"identity": identity.to_json(), "rows": rows}))
+            rows = baseline_rows(dataset, settings.split_seed, request)
+            write_text(folder / "row.json", json.dumps({"format": FORMAT, "identity": identity.to_json(), "rows": plain(rows)}))
     except Exception as error:  # a bad baseline must not cost the models' rows
         note_error(folder, f"{type(error).__name__}: {error}")
 
@@ -250,7 +254,7 @@ def make_entries(what: tuple[list[TableRun], Identity]) -> None:
                 _train(entries[0], identity)
             for entry in entries:
                 if not entry.row.exists():
-                    evaluate_entry(folder, entry.asked, entry.contender.after, entry.place, partial(_tell, entry))
+                    evaluate_entry(folder, entry.request, entry.contender.after, entry.place, partial(_tell, entry))
     except Exception as error:  # one bad row must not cost the others
         note_error(folder, f"{type(error).__name__}: {error}")
 
@@ -271,57 +275,55 @@ def _train(entry: TableRun, identity: Identity) -> None:
         dataset = dataset_of(entry.settings)
         identity.require(Identity.of(dataset), "the comparison")
         trainer = create_run(entry.settings, folder, dataset, cap=entry.cap)
-    told = 0.0
+    last = 0.0
     with closing(trainer.run()) as steps:
         for step in steps:
-            if time.monotonic() - told > 1.0:
-                told = time.monotonic()
+            if time.monotonic() - last > 1.0:
+                last = time.monotonic()
                 say(folder, step.done, step.total, figures(step))
 
 
 # -- the record ----------------------------------------------------------------------------------------------------
 
 
-def collect(table: Table, dataset: Dataset, minutes: float) -> dict[str, Any]:
-    """The record of comparison.json from the rows that exist."""
-    rows = [_row(table, name) for name in table.names] + list(_baseline_rows(table.baselines))
-    return {
-        "format": 1,
-        "title": table.title,
-        "seed": table.entries[0].settings.seed,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "machine": f"{torch.multiprocessing.cpu_count()} CPU cores, one thread a row",
-        "minutes": minutes,
-        "data": describe(dataset),
-        "columns": columns(dataset.space),
-        "rows": rows,
-        "labels": LABELS,
+def collect(table: Table, dataset: Dataset, minutes: float) -> Comparison:
+    """The table of the rows that exist."""
+    return Comparison(
+        table.title,
+        seed=table.entries[0].settings.seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        machine=f"{torch.multiprocessing.cpu_count()} CPU cores, one thread a row",
+        minutes=minutes,
+        data=describe(dataset),
+        columns=columns(dataset.space),
+        rows=[_row(table, name) for name in table.names] + list(_baseline_rows(table.baselines)),
+        labels=LABELS,
         **table.facts,
-    }
+    )
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
+def describe(dataset: Dataset) -> Data:
     """The data's paragraph on the page."""
-    source = dataset.source
-    return {
-        "sha256": source.get("sha256", ""),
-        "split": source.get("split", ""),
-        "split_seed": source.get("seed"),
-        "limit": source.get("limit"),
-        "name": dataset.name,
-        "kind": dataset.space.kind,
-        "shape": list(dataset.space.shape),
-        "measure": dataset.space.measure_text,
-        "train": len(dataset.train),
-        "validation": len(dataset.validation),
-        "test": len(dataset.test),
-        "notes": list(dataset.notes),
-        "optimum": dataset.entropy_optimum,
-        "style": dataset.form.style if dataset.space.kind == "sequence" else "",
-        "rate": dataset.form.rate,
-        "alphabet": list(dataset.space.columns[0].categories) if dataset.space.kind == "text" else None,
-    }
+    space, source = dataset.space, dataset.source
+    return Data(
+        dataset.name,
+        space.kind,
+        list(space.shape),
+        space.measure_text,
+        len(dataset.train),
+        len(dataset.validation),
+        len(dataset.test),
+        list(dataset.notes),
+        dataset.entropy_optimum,
+        alphabet=list(space.columns[0].categories) if space.kind == "text" else [],
+        style=dataset.form.style if space.kind == "sequence" else "",
+        rate=dataset.form.rate,
+        sha256=source.get("sha256", ""),
+        split=source.get("split", ""),
+        split_seed=source.get("seed"),
+        limit=source.get("limit"),
+    )
 
 
 def versions() -> dict[str, str]:
@@ -331,24 +333,20 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("genalloy", "torch", "numpy", "scikit-learn")}
 
 
-def _row(table: Table, name: str) -> dict[str, Any]:
+def _row(table: Table, name: str) -> Row:
     """A contender's row: the mean over its seeds, the pictures of the first."""
     entries = [e for e in table.entries if e.contender.name == name]
     recipe = find(entries[0].contender.recipe)
-    row: dict[str, Any] = {"recipe": name, "family": recipe.family, "kind": "model", "reference": recipe.reference}
-    row |= {"folder": None, "error": None, "cells": {}, "curves": {"train": [], "validation": []}, "notes": []}
-    row["settings"], row["runs"] = dict(entries[0].contender.settings), [entry.run.name for entry in entries]
     records = [(e, kept(e.row, ROW)) for e in entries]
-    made = [(e, record) for e, record in records if record is not None]
-    if not made:
+    finished = {e.settings.seed: (e, row_from(record)) for e, record in records if record is not None}
+    facts: dict[str, Any] = {"recipe": name, "family": recipe.family, "reference": recipe.reference}
+    facts |= {"settings": dict(entries[0].contender.settings), "runs": [entry.run.name for entry in entries]}
+    if not finished:
         errors = [e.run / "error.txt" for e in entries if (e.run / "error.txt").exists()]
-        row["error"] = errors[0].read_text(encoding="utf-8", errors="replace") if errors else UNFINISHED
-        return row
-    first, _ = made[0]
-    merged = merge_rows([(e.settings.seed, r) for e, r in made], [e.settings.seed for e in entries])
-    row |= {k: v for k, v in merged.items() if k not in OWN}
-    row["recipe"] = name
-    return row | {"folder": _pictures_folder(table, name, first)}
+        return Row(**facts, error=errors[0].read_text(encoding="utf-8", errors="replace") if errors else UNFINISHED)
+    merged = merge_rows({seed: row for seed, (_, row) in finished.items()}, [e.settings.seed for e in entries])
+    first, _ = next(iter(finished.values()))
+    return replace(merged, **facts, folder=_pictures_folder(table, name, first))
 
 
 def _pictures_folder(table: Table, name: str, entry: TableRun) -> str | None:
@@ -363,7 +361,7 @@ def _pictures_folder(table: Table, name: str, entry: TableRun) -> str | None:
     return folder
 
 
-def _baseline_rows(folder: Path) -> Iterator[dict[str, Any]]:
+def _baseline_rows(folder: Path) -> Iterator[Row]:
     record = kept(folder / "row.json", ("rows",))
     if record is not None:
-        yield from record["rows"]
+        yield from map(row_from, record["rows"])
