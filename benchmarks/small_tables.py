@@ -18,7 +18,6 @@ from sklearn import datasets
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load_data
 from genalloy.evaluation.baselines import independent
-
 from genalloy.runs.create import create_run
 from genalloy.runs.score import score
 from genalloy.runs.settings import RunSettings

@@ -24,7 +24,8 @@ def main(smoke: bool) -> None:
     train, test = ((x, torch.nn.functional.avg_pool2d(x, 4)) for x in (data.train, data.test))
     posterior = ga.Conditional(ga.heads.Gaussian(), ga.networks.MLP((X,), 2 * Z[0], shift=8.0, scale=4.0), Z, (X,))
     pixel_vae, enlarger = ga.LatentVariable(ga.heads.StandardNormal(Z), pixels(Z), posterior), pixels(SMALL)
-    for model, objective in ((pixel_vae, ga.objectives.ELBO(free_bits=ga.objectives.PerGroup(5.0))), (enlarger, ga.objectives.MaximumLikelihood())):
+    bound = ga.objectives.ELBO(free_bits=ga.objectives.PerGroup(5.0))
+    for model, objective in ((pixel_vae, bound), (enlarger, ga.objectives.MaximumLikelihood())):
         rows = (torch.randint(len(train[0]), (64,)) for _ in range(steps))
         batches = (ga.Batch(train[0][i], train[1][i] if model is enlarger else None) for i in rows)
         for _ in ga.fit(
