@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import abc
 import ast
+import enum
+import importlib
+import inspect
 import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import genalloy
+from genalloy.core.spec import Module, Value
 
 ROOT = Path(genalloy.__file__).parent
 # fmt: off
@@ -123,3 +128,30 @@ def test_importing_changes_no_global_state() -> None:
     found, _, changed = python(code).partition(" ")
     assert found == "True"
     assert changed in ("[]", "[8]"), "only third parties' warning filters may differ once the estimator front is loaded"
+
+
+def classes() -> list[type]:
+    """Every class that the package defines, exceptions, enumerations and tuples aside."""
+    modules = [importlib.import_module(name) for name in files() if not name.endswith("__main__")]
+    own = {c for m in modules for c in vars(m).values() if isinstance(c, type) and c.__module__ == m.__name__}
+    return sorted((c for c in own if not issubclass(c, (BaseException, enum.Enum, tuple))), key=lambda c: c.__qualname__)
+
+
+def declared_abstract(cls: type) -> bool:
+    """Whether a class says that it is there to be derived from: abstract methods, ABC among its bases, a Protocol, or a root."""
+    return inspect.isabstract(cls) or abc.ABC in cls.__bases__ or getattr(cls, "_is_protocol", False) or cls in (Module, Value)
+
+
+def test_no_concrete_class_is_inherited_from() -> None:
+    own = set(classes())
+    pairs = [(base, cls) for cls in own for base in cls.__bases__ if base in own and not declared_abstract(base)]
+    assert sorted(f"{cls.__name__}({base.__name__})" for base, cls in pairs) == []
+
+
+def test_classes_are_at_most_three_deep() -> None:
+    own = set(classes())
+
+    def depth(cls: type) -> int:
+        return 1 + max((depth(base) for base in cls.__bases__ if base in own), default=0)
+
+    assert [cls.__name__ for cls in own if depth(cls) > 3] == []

@@ -18,7 +18,7 @@ from genalloy.core.spec import from_spec, to_spec
 from genalloy.diffusion.parameterisations import X0, Edm, Eps, Score, V
 from genalloy.diffusion.paths import LinearPath, VarianceExploding, VariancePreserving, expand_time
 from genalloy.diffusion.process import Process
-from genalloy.diffusion.tabled import CosineBetas, LinearBetas
+from genalloy.diffusion.tabled import CosineBetas, LinearBetas, Tabled
 from genalloy.diffusion.weights import Likelihood, Unit
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
 from genalloy.laws.diffusion import check_diffusion
@@ -40,7 +40,7 @@ from genalloy.samplers.spacing import EvenLambda, EvenRoot, EvenTime
 from genalloy.samplers.wrappers import OnPath
 from genalloy.training.fit import fit
 
-PATHS = [LinearPath(), VariancePreserving(), VarianceExploding(), LinearBetas(), CosineBetas(400)]
+PATHS = [LinearPath(), VariancePreserving(), VarianceExploding(), Tabled(), Tabled(CosineBetas(400))]
 
 
 @pytest.fixture(autouse=True)
@@ -146,10 +146,10 @@ def test_a_learned_transition_is_what_the_ancestral_sampler_takes() -> None:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [LinearBetas(), CosineBetas(), LinearBetas(50, 1e-3, 0.2)], ids=repr)
+@pytest.mark.parametrize("path", [Tabled(), Tabled(CosineBetas()), Tabled(LinearBetas(50, 1e-3, 0.2))], ids=repr)
 def test_a_table_has_an_exact_inverse_at_every_step(path: Any) -> None:
     t = torch.arange(1, path.steps + 1, dtype=torch.float64) / path.steps
-    survival = path.survival()
+    survival = path.betas.survival()
     torch.testing.assert_close(path.alpha(t), survival.sqrt(), rtol=1e-10, atol=0)
     torch.testing.assert_close(path.sigma(t), (1 - survival).sqrt(), rtol=1e-8, atol=0)
     torch.testing.assert_close(path.time(path.lam(t)), t, rtol=0, atol=1e-12)
@@ -170,7 +170,7 @@ def test_every_step_of_a_table_reaches_the_network() -> None:
             seen.append(context[1])
             return torch.zeros_like(context[0])
 
-    part = Diffusion(Watched(), (2,), path=LinearBetas(), parameterisation=V())
+    part = Diffusion(Watched(), (2,), path=Tabled(), parameterisation=V())
     for step in (1, 942, 990, 1000):
         part().denoise(torch.zeros(1, 2), torch.tensor([step / 1000]))
     steps = part.path.step(part.path.time(-4 * torch.cat(seen).double())).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from genalloy.core.spec import Value
@@ -10,11 +11,12 @@ from genalloy.core.spec import Value
 __all__ = ["Cosine", "Linear", "Schedule"]
 
 
-class Schedule(Value):
+class Schedule(Value, ABC):
     """step -> float."""
 
+    @abstractmethod
     def __call__(self, step: int) -> float:
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ back. :math:`\ln Z` is a Gauss-Legendre quadrature, in pieces that end at the wa
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,7 +33,7 @@ REACH = 8.0
 
 
 @dataclass(frozen=True)
-class Energy(Value):
+class Energy(Value, ABC):
     """p(x) = exp(-energy(x)) / Z in the plane, confined to [-edge, edge]^2.
 
     wall: width of the soft walls; 0: hard ones, energy inf outside. peak: exp(-U) stays below it.
@@ -43,9 +44,9 @@ class Energy(Value):
 
     peak = 2.0
 
+    @abstractmethod
     def free(self, x: Tensor) -> Tensor:
         r"""U(x) without the walls, (\*B, 2) -> (\*B)."""
-        raise NotImplementedError
 
     def energy(self, x: Tensor) -> Tensor:
         r"""U(x) with the walls, (\*B, 2) -> (\*B), nats up to ln Z."""

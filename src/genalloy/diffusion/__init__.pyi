@@ -15,6 +15,7 @@ from .paths import VarianceExploding as VarianceExploding
 from .paths import VariancePreserving as VariancePreserving
 from .process import Process as Process
 from .process import process_of as process_of
+from .tabled import Betas as Betas
 from .tabled import CosineBetas as CosineBetas
 from .tabled import LinearBetas as LinearBetas
 from .tabled import Tabled as Tabled

@@ -2,6 +2,7 @@ r"""Parameterisations: how a network output F becomes the denoiser, :math:`D = c
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +12,14 @@ from genalloy.core.spec import Value
 from genalloy.diffusion.paths import Path
 
 
-class Parameterisation(Value):
+class Parameterisation(Value, ABC):
     r"""What the network's output F means: D = c_skip x_t + c_out F. `width` outputs an element."""
 
     width: int = 1
 
+    @abstractmethod
     def pair(self, path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
         """(c_skip, c_out) at times t."""
-        raise NotImplementedError
 
     def denoised(self, output: Tensor, x_t: Tensor, path: Path, t: Tensor) -> Tensor:
         r"""output (\*B, \*E, width), x_t (\*B, \*E), t broadcastable to x_t -> D (\*B, \*E)."""
@@ -125,6 +126,9 @@ class Levels(Parameterisation):
     @property
     def width(self) -> int:  # type: ignore[override]
         return self.levels
+
+    def pair(self, path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
+        raise ValueError("Levels() gives masses of levels, from which D is a mean: there is no pair (c_skip, c_out)")
 
     def denoised(self, output: Tensor, x_t: Tensor, path: Path, t: Tensor) -> Tensor:
         grid = level_grid(self.levels, x_t)

@@ -20,6 +20,7 @@ et al., 2021).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,22 +38,24 @@ Window = tuple[float, float]
 """Smallest and largest lambda between which a model is trained, sampled and scored."""
 
 
-class Path(Value):
+class Path(Value, ABC):
     """alpha(t), sigma(t), their derivatives, lambda(t) and its exact inverse; elementwise on tensors in [0, 1]."""
 
+    @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(d alpha/dt, d sigma/dt)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def time(self, lam: Tensor) -> Tensor:
         """The t with lambda(t) = lam, in closed form: no table, no rounding."""
-        raise NotImplementedError
 
     def lam(self, t: Tensor) -> Tensor:
         """log(alpha/sigma); infinite where a path ends in pure data or pure noise."""

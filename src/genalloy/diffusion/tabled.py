@@ -8,18 +8,19 @@ at every entry and everywhere between: no rounding to a table. The window is the
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from genalloy.core.spec import Value
 from genalloy.diffusion.paths import Path, Window
 
 
-class Tabled(Path):
-    """A path through the entries of a table. steps: T."""
+class Betas(Value, ABC):
+    """The noise added at each of `steps` steps."""
 
     steps: int
 
@@ -27,9 +28,47 @@ class Tabled(Path):
     def survival(self) -> Tensor:
         """alpha-bar_i = prod_(j <= i) (1 - beta_j), (T,), falling, in double precision."""
 
+
+@dataclass(frozen=True)
+class LinearBetas(Betas):
+    """beta_i evenly from `low` to `high` (Ho, Jain & Abbeel, 2020, arXiv:2006.11239)."""
+
+    steps: int = 1000
+    low: float = 1e-4
+    high: float = 0.02
+
+    def survival(self) -> Tensor:
+        return (1 - torch.linspace(self.low, self.high, self.steps, dtype=torch.float64)).log().cumsum(0).exp()
+
+
+@dataclass(frozen=True)
+class CosineBetas(Betas):
+    """alpha-bar_i = f(i)/f(0), f = cos^2((i/T + s)/(1 + s) pi/2), beta <= 0.999 (Nichol & Dhariwal, 2021, arXiv:2102.09672)."""
+
+    steps: int = 1000
+    offset: float = 0.008
+
+    def survival(self) -> Tensor:
+        place = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+        f = torch.cos((place + self.offset) / (1 + self.offset) * math.pi / 2).square()
+        beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+        return (1 - beta).log().cumsum(0).exp()
+
+
+@dataclass(frozen=True)
+class Tabled(Path):
+    """A path through the entries of a table."""
+
+    betas: Betas = LinearBetas()
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.betas.steps
+
     def clip(self, window: Window) -> Window:
         """The table's own ends: a model trained on its steps knows no others."""
-        lam = _table(self)
+        lam = _table(self.betas)
         return float(lam[-1]), float(lam[0])
 
     def step(self, t: Tensor) -> Tensor:
@@ -37,13 +76,13 @@ class Tabled(Path):
         return (t * self.steps).round().clamp(1, self.steps).long()
 
     def lam(self, t: Tensor) -> Tensor:
-        table = _table(self).to(t.device)
+        table = _table(self.betas).to(t.device)
         place = t.double() * self.steps - 1
         left = place.floor().clamp(0, self.steps - 2).long()
         return (table[left] + (place - left) * (table[left + 1] - table[left])).to(t.dtype)
 
     def time(self, lam: Tensor) -> Tensor:
-        table = _table(self).to(lam.device)
+        table = _table(self.betas).to(lam.device)
         level = lam.double().contiguous()
         left = (self.steps - 1 - torch.searchsorted(table.flip(0), level, right=True)).clamp(0, self.steps - 2)
         place = left + (level - table[left]) / (table[left + 1] - table[left])
@@ -56,7 +95,7 @@ class Tabled(Path):
         return torch.sigmoid(-2 * self.lam(t)).sqrt()
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        table = _table(self).to(t.device)
+        table = _table(self.betas).to(t.device)
         left = (t.double() * self.steps - 1).floor().clamp(0, self.steps - 2).long()
         slope = ((table[left + 1] - table[left]) * self.steps).to(t.dtype)
         alpha, sigma = self.alpha(t), self.sigma(t)
@@ -64,32 +103,7 @@ class Tabled(Path):
 
 
 @lru_cache(maxsize=16)
-def _table(path: Tabled) -> Tensor:
-    survival = path.survival()
+def _table(betas: Betas) -> Tensor:
+    """lambda at every entry, (T,), falling."""
+    survival = betas.survival()
     return 0.5 * (survival.log() - torch.log1p(-survival))
-
-
-@dataclass(frozen=True)
-class LinearBetas(Tabled):
-    """beta_i evenly from `low` to `high` (Ho, Jain & Abbeel, 2020, arXiv:2006.11239)."""
-
-    steps: int = 1000
-    low: float = 1e-4
-    high: float = 0.02
-
-    def survival(self) -> Tensor:
-        return (1 - torch.linspace(self.low, self.high, self.steps, dtype=torch.float64)).log().cumsum(0).exp()
-
-
-@dataclass(frozen=True)
-class CosineBetas(Tabled):
-    """alpha-bar_i = f(i)/f(0), f = cos^2((i/T + s)/(1 + s) pi/2), beta <= 0.999 (Nichol & Dhariwal, 2021, arXiv:2102.09672)."""
-
-    steps: int = 1000
-    offset: float = 0.008
-
-    def survival(self) -> Tensor:
-        place = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
-        f = torch.cos((place + self.offset) / (1 + self.offset) * math.pi / 2).square()
-        beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
-        return (1 - beta).log().cumsum(0).exp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,12 @@ from genalloy.core.spec import Value
 from genalloy.diffusion.paths import Path, Window
 
 
-class Times(Value):
+class Times(Value, ABC):
     """A distribution of lambda on a window, through its inverse distribution function: strata of u become strata of lambda."""
 
+    @abstractmethod
     def quantile(self, u: Tensor, path: Path, window: Window) -> tuple[Tensor, Tensor]:
         """(lambda, density p(lambda)) at levels u in [0, 1]."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ r"""Weights of the denoising loss, functions of :math:`\lambda = \log(\alpha/\si
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +11,12 @@ from torch import Tensor
 from genalloy.core.spec import Value
 
 
-class Weight(Value):
+class Weight(Value, ABC):
     """Factor of |D - y|^2."""
 
+    @abstractmethod
     def __call__(self, lam: Tensor, density: Tensor, unit: Tensor) -> Tensor:
         """lambda, its density under the time distribution, and the parameterisation's unit weight; all (\\*B)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

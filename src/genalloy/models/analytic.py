@@ -113,6 +113,13 @@ class _Normalised(Path):
     def sigma(self, t: Tensor) -> Tensor:
         return torch.sigmoid(-2 * t).sqrt()
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return alpha * sigma.square(), -sigma * alpha.square()
+
+    def time(self, lam: Tensor) -> Tensor:
+        return lam
+
 
 @torch.no_grad()
 def self_test(part: Any) -> list[Checked]:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
@@ -92,7 +93,7 @@ def _starts(sizes: tuple[int, ...]) -> Tensor:
     return (n.cumsum(0) - n).repeat_interleave(n)
 
 
-class SamplingOrder(Value):
+class SamplingOrder(Value, ABC):
     """How samples come about, and with that what law p(x) is: sizes of the blocks, and the order."""
 
     sizes: tuple[int, ...] = ()
@@ -166,14 +167,15 @@ class FixedOrder(SamplingOrder):
         return "the rest in the fixed order, as if what is given had come first"
 
 
-class LikelihoodEstimator(Value):
+class LikelihoodEstimator(Value, ABC):
     """(distribution, x) -> Evidence of log p(x), the mixture over orders; and what may be said of an own sample."""
 
     def check(self, dims: int) -> None:
         """Raise ValueError where D entries are too many."""
 
+    @abstractmethod
     def __call__(self, distribution: AnyOrderDistribution, x: Tensor) -> Evidence:
-        raise NotImplementedError
+        ...
 
     def own(self, distribution: AnyOrderDistribution, x: Tensor, value: Tensor) -> Evidence:
         """From log p(x | sigma) of the order that made x."""

@@ -12,6 +12,7 @@ words (`law_of`). To the conditional itself there are two roads, for models of k
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,11 +36,12 @@ class Completed(NamedTuple):
     effective: Tensor | None = None
 
 
-class Completion(Value):
+class Completion(Value, ABC):
     """(distribution without batch, x (*E), known (*E), n) -> n completed rows. Raises Unavailable where the model cannot."""
 
+    @abstractmethod
     def __call__(self, distribution: Any, x: Tensor, known: Tensor, count: int) -> Completed:
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,13 +43,14 @@ SLACK = 1e-3
 """Rounding of lambda at the ends of the window, in single precision."""
 
 
-class DataLikelihood(Value):
+class DataLikelihood(Value, ABC):
     """What data are: their coordinates y = (x - shift) / scale, the window of lambda, and the terms at its two edges."""
 
     window: Window = (-4.5, 6.0)
 
+    @abstractmethod
     def measure(self, dims: int) -> Measure:
-        raise NotImplementedError
+        ...
 
     def affine(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """(shift, scale) of the event shape before any data were seen."""
@@ -62,17 +64,17 @@ class DataLikelihood(Value):
         """What the network's output is added to, (\\*E, width), from data (N, \\*E); zero by default."""
         return x.new_zeros((*x.shape[1:], width))
 
+    @abstractmethod
     def edge(self, distribution: Any, x: Tensor, y: Tensor) -> Tensor:
         """The bound's terms at both edges of the window, (\\*S, \\*B)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reference(self, y: Tensor, eps: Tensor, lam: Tensor, dims: int) -> Tensor:
         """|eps - eps_ref|^2 of the reference model whose bound the edge terms complete, the shape of lam."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lift(self, distribution: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(w at the edge lambda_0, correction): log p(x) ~ log p(w) + correction."""
-        raise NotImplementedError
 
     def finish(self, y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """A sample's coordinates as data."""

@@ -6,6 +6,7 @@ algebra decides what may be claimed (Rezende & Mohamed, 2015; Nielsen et al., 20
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,24 +32,30 @@ class Flow(Part):
         self, base: nn.Module, layers: Sequence[Layer | Transform], event_shape: Shape, context_shapes: Shapes = ()
     ) -> None:
         super().__init__()
-        self.base: Any = base
-        self.layers: Any = nn.ModuleList(layer.as_layer() for layer in layers)
-        self.event_shape = tuple(event_shape)
-        self.context_shapes = shapes_of(context_shapes)
+        _hold(self, base, layers, event_shape, context_shapes)
 
     def forward(self, context: Context = None) -> Layered:
         driven = len(self.layers) == 1 and hasattr(self.layers[0], "velocity")
         return DrivenDistribution(self, context) if driven else FlowDistribution(self, context)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
-        for layer in self.layers:
-            layer.initialise(x, context)
-            x, _ = layer.inward(x, context)
-        if hasattr(self.base, "initialise"):
-            self.base.initialise(x, context)
+        _initialise(self, x, context)
 
 
-class Preprocessed(Flow):
+def _hold(part: Any, base: nn.Module, layers: Sequence[Layer | Transform], event_shape: Shape, context_shapes: Shapes) -> None:
+    part.base, part.layers = base, nn.ModuleList(layer.as_layer() for layer in layers)
+    part.event_shape, part.context_shapes = tuple(event_shape), shapes_of(context_shapes)
+
+
+def _initialise(part: Any, x: Tensor, context: Context) -> None:
+    for layer in part.layers:
+        layer.initialise(x, context)
+        x, _ = layer.inward(x, context)
+    if hasattr(part.base, "initialise"):
+        part.base.initialise(x, context)
+
+
+class Preprocessed(Part):
     """A flow whose layers are fixed (no parameters): objectives may look through it at the part inside.
 
     Raises ValueError where a layer has parameters to learn.
@@ -57,18 +64,22 @@ class Preprocessed(Flow):
     def __init__(
         self, base: nn.Module, layers: Sequence[Layer | Transform], event_shape: Shape, context_shapes: Shapes = ()
     ) -> None:
-        super().__init__(base, layers, event_shape, context_shapes)
+        super().__init__()
+        _hold(self, base, layers, event_shape, context_shapes)
         if any(True for _ in self.layers.parameters()):
             raise ValueError("Preprocessed holds fixed layers only; found learnable parameters: use Flow")
 
     def forward(self, context: Context = None) -> Layered:
         return PreprocessedDistribution(self, context)
 
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        _initialise(self, x, context)
 
-class Layered(Distribution):
+
+class Layered(Distribution, ABC):
     """A base seen through layers; see :class:`Flow` and :class:`Preprocessed`."""
 
-    def __init__(self, flow: Flow, context: Context = None) -> None:
+    def __init__(self, flow: Flow | Preprocessed, context: Context = None) -> None:
         self.base: Any = flow.base(context)
         self.layers: list[Any] = list(flow.layers)
         self.context = context if flow.context_shapes else None
@@ -118,13 +129,17 @@ class FlowDistribution(Layered):
         return _code(self, x)
 
 
-class DrivenDistribution(FlowDistribution):
+class DrivenDistribution(Layered):
     """A :class:`Flow` whose one layer is a differential equation; see :class:`genalloy.transforms.ode.Continuous`.
 
     journey: the last solve of density(), with the integrals that objectives on its cost ask for; None before the first.
     """
 
     journey: Any = None
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The base's own code of the latent where it has one, otherwise the latent itself."""
+        return _code(self, x)
 
     def velocity(self, x_t: Tensor, t: Tensor) -> Tensor:
         r"""dx_t/dt; x_t (\*S, \*B, \*E), t broadcastable to (\*S, \*B)."""

@@ -61,6 +61,13 @@ class Activation(Value, ABC):
         """(values, slopes) of h (N, C, ...), both (N, copies C, ...)."""
 
 
+def _lip_swish(h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
+    scaled = h if learned is None else F.softplus(learned) * h
+    gate = torch.sigmoid(scaled)
+    part = gate / 1.1
+    return h * part, torch.addcmul(part, part * scaled, 1 - gate)
+
+
 @dataclass(frozen=True)
 class LipSwish(Activation):
     """h sigmoid(beta h) / 1.1, beta = softplus(learned); see the module's text.
@@ -71,20 +78,19 @@ class LipSwish(Activation):
     start: float | None = 2.0
 
     def __call__(self, h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
-        scaled = h if learned is None else F.softplus(learned) * h
-        gate = torch.sigmoid(scaled)
-        part = gate / 1.1
-        return h * part, torch.addcmul(part, part * scaled, 1 - gate)
+        return _lip_swish(h, learned)
 
 
 @dataclass(frozen=True)
-class ConcatenatedLipSwish(LipSwish):
+class ConcatenatedLipSwish(Activation):
     """(LipSwish(h), LipSwish(-h)) / 1.004: slopes that halve no gradient, where one LipSwish does on one side."""
+
+    start: float | None = 2.0
 
     copies = 2
 
     def __call__(self, h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
-        (up, rise), (down, fall) = super().__call__(h, learned), super().__call__(-h, learned)
+        (up, rise), (down, fall) = _lip_swish(h, learned), _lip_swish(-h, learned)
         return torch.cat([up, down], 1) / 1.004, torch.cat([rise, -fall], 1) / 1.004
 
 

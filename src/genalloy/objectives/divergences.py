@@ -23,6 +23,7 @@ The training value is never a likelihood: without ln Z it says nothing of the di
 from __future__ import annotations
 
 import math
+from abc import ABC
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,8 +60,9 @@ def unnormalised(target: Any, x: Tensor, context: Context = None) -> Tensor:
     return -distribution.energy(x) if hasattr(distribution, "energy") else density(distribution, x).available
 
 
-class _Variational(Objective):
-    """What the two share: draws of the model, and what is asked of it and of the target before step 0."""
+class _Variational(ABC):
+    """What the two share, beside :class:`Objective`: draws of the model, and what is asked of it and of the target before step
+    0."""
 
     target: Any
     samples: int
@@ -103,7 +105,7 @@ class _Variational(Objective):
         return Unavailable(f"{self!r} cannot train this model: {words}")
 
 
-class ReverseKL(_Variational):
+class ReverseKL(_Variational, Objective):
     r"""E_q[log q(x) - beta log p~(x)], nats: KL(q || p) minus ln Z at beta = 1.
 
     target: anything with energy(x) (\*B, \*E) -> (\*B), or a Part whose distribution has one, or has a density; without
@@ -132,7 +134,7 @@ class ReverseKL(_Variational):
         self._check(play, self.path)
 
 
-class AlphaDivergence(_Variational):
+class AlphaDivergence(_Variational, Objective):
     """-L_alpha for alpha > 0, L_alpha for alpha < 0, over groups of `samples` draws, doubly reparameterised; see the module.
 
     alpha near 1 is reverse KL (use it), 0.5 symmetric (Hellinger), negative covers mass. target: as for ReverseKL. A large

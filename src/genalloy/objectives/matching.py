@@ -13,6 +13,7 @@ minibatch optimal transport (Tong et al., 2024; Pooladian et al., 2023), or the 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ from genalloy.objectives.objective import Objective, Play
 EVERYWHERE = (-math.inf, math.inf)
 
 
-class Pairing(Value):
+class Pairing(Value, ABC):
     """The joint law of data and source in a batch, as a permutation of the source's rows.
 
     couples: whether a row's pair depends on the other rows.
@@ -40,9 +41,9 @@ class Pairing(Value):
 
     couples: bool = False
 
+    @abstractmethod
     def pair(self, y: Tensor, source: Tensor, context: Context) -> Tensor:
         r"""Source rows (n, \*E) in the order that goes with the data's rows y (n, \*E)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ published start, first has to find partings as good as checkerboards again, and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,41 +100,39 @@ class RealNVP(FlowSteps):
     """
 
     def scale(self, shape: Shape) -> list[Transform]:
-        squeeze = self.squeeze(shape)
-        small, boards = squeeze.out_shape(shape), self.couplings // 2
-        colours = torch.tensor(COLOURS)[:, None].mul(shape[0]).add(torch.arange(shape[0])).flatten()
-        there, back = Shuffle(colours), Shuffle(colours.argsort())
-        return [squeeze, there, *self._alternating(small, boards), back, *self._alternating(small, self.couplings - boards)]
-
-    def _alternating(self, shape: Shape, count: int) -> list[Transform]:
-        steps: list[Transform] = []
-        for i in range(count):
-            steps += [*self.before(shape), self.by_channel(shape, Affine(), bool(i % 2))]
-        return steps
-
-    def squeeze(self, shape: Shape) -> Transform:
-        """Blocks of pixels to channels."""
-        return Squeeze(shape)
-
-    def before(self, shape: Shape) -> list[Transform]:
-        """What stands before every coupling."""
-        return [ActNorm(shape, True)]
+        return checkered(self, shape, Squeeze(shape), lambda small: [ActNorm(small, True)])
 
     def rest(self, left: Shape, deep: Shape) -> nn.Module:
         return self.gaussian(left, deep)
 
 
+def checkered(
+    steps: FlowSteps, shape: Shape, squeeze: Transform, before: Callable[[Shape], list[Transform]]
+) -> list[Transform]:
+    """Couplings between squares of two colours, then between halves of the channels; `before` stands before each."""
+    small, boards = squeeze.out_shape(shape), steps.couplings // 2
+    colours = torch.tensor(COLOURS)[:, None].mul(shape[0]).add(torch.arange(shape[0])).flatten()
+
+    def alternating(count: int) -> list[Transform]:
+        return [s for i in range(count) for s in (*before(small), steps.by_channel(small, Affine(), bool(i % 2)))]
+
+    there, back = Shuffle(colours), Shuffle(colours.argsort())
+    return [squeeze, there, *alternating(boards), back, *alternating(steps.couplings - boards)]
+
+
 @dataclass(frozen=True)
-class Glow(RealNVP):
-    """The same, a learned 1x1 convolution before every coupling. wavelets: what it first parts, otherwise pixels."""
+class Glow(FlowSteps):
+    """Couplings as in :class:`RealNVP`, a learned 1x1 convolution before every coupling. wavelets: what it first parts,
+    otherwise pixels."""
 
     wavelets: bool = False
 
-    def squeeze(self, shape: Shape) -> Transform:
-        return Haar(shape) if self.wavelets else super().squeeze(shape)
+    def scale(self, shape: Shape) -> list[Transform]:
+        squeeze = Haar(shape) if self.wavelets else Squeeze(shape)
+        return checkered(self, shape, squeeze, lambda s: [ActNorm(s, True), InvertibleConvolution(s[0], "identity")])
 
-    def before(self, shape: Shape) -> list[Transform]:
-        return [*super().before(shape), InvertibleConvolution(shape[0], "identity")]
+    def rest(self, left: Shape, deep: Shape) -> nn.Module:
+        return self.gaussian(left, deep)
 
 
 def image_flow(shape: Shape, steps: FlowSteps, scales: int) -> Flow:

@@ -6,9 +6,9 @@ The path gives :math:`f = \alpha'/\alpha` and :math:`g^2 = 2\sigma\sigma' - 2 f 
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,29 +18,29 @@ from genalloy.samplers.sampler import Sampler
 from genalloy.samplers.spacing import EvenLambda, Spacing
 
 
-class Predictor(Sampler):
+class Predictor(Protocol):
     """A sampler that takes one step at a time, so that a corrector can stand between two."""
 
-    steps: int
-    spacing: Spacing
-
-    @abstractmethod
+    @property
+    def steps(self) -> int: ...
+    @property
+    def spacing(self) -> Spacing: ...
     def step(self, process: Process, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """x_s from x_t, s < t."""
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(Sampler):
+    """The first-order scheme; weak error of order one, many steps."""
+
+    steps: int = 200
+    spacing: Spacing = EvenLambda()  # noqa: RUF009
 
     def __call__(self, process: Process, noise: Tensor) -> Tensor:
         x = process.start(noise)
         for t, s in pairwise(self.spacing(process, self.steps).to(noise.device)):
             x = self.step(process, x, t, s)
         return x
-
-
-@dataclass(frozen=True)
-class EulerMaruyama(Predictor):
-    """The first-order scheme; weak error of order one, many steps."""
-
-    steps: int = 200
-    spacing: Spacing = EvenLambda()  # noqa: RUF009
 
     def step(self, process: Process, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         path = process.path

@@ -13,6 +13,7 @@ their own a, so per-sample weights are honoured.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,14 +28,15 @@ from genalloy.core.spec import Value
 from genalloy.solvers.ode import Field, Solver, State
 
 
-class Gradient(Value):
+class Gradient(Value, ABC):
     """gradient(solver, field, state, grid, leaves) -> the state at the grid's end.
 
     leaves: every tensor besides the state on which the field depends and through which a gradient may be wanted.
     """
 
+    @abstractmethod
     def __call__(self, solver: Solver, field: Field, state: State, grid: Sequence[float], leaves: tuple[Tensor, ...]) -> State:
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)

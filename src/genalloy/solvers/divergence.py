@@ -10,6 +10,7 @@ integral is unbiased (Grathwohl et al., 2019). The same products give :math:`|J|
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -22,11 +23,12 @@ from genalloy.core.distribution import sum_event
 from genalloy.core.spec import Value
 
 
-class Probes(Value):
+class Probes(Value, ABC):
     """Law of the probes: zero mean, unit covariance."""
 
+    @abstractmethod
     def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class GaussianProbes(Probes):
         return torch.randn(shape, dtype=like.dtype, device=like.device)
 
 
-class TraceEstimator(Value):
+class TraceEstimator(Value, ABC):
     """Which vectors a trajectory carries, and what their products say.
 
     exact: whether the vectors are a basis, to be summed, rather than probes, to be averaged.
@@ -53,13 +55,13 @@ class TraceEstimator(Value):
 
     exact: bool = True
 
+    @abstractmethod
     def vectors(self, x: Tensor, event_dims: int, training: bool) -> Tensor:
         r"""(n, \*B, \*E) for x (\*B, \*E)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def words(self, count: int) -> str:
         """How it is called beside a number."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ One step of size h from t: Euler :math:`y + h k_1`; Heun :math:`y + \tfrac h2 (k
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,7 +20,7 @@ State = tuple[Tensor, ...]
 Field = Callable[[float, State], State]
 
 
-class Solver(Value):
+class Solver(Value, ABC):
     """solver(f, y, grid) -> y at the grid's end. order: of the global error; evaluations: of f in one step (0: adaptive)."""
 
     order: int = 0
@@ -31,7 +32,7 @@ class Solver(Value):
         return state
 
     def step(self, field: Field, state: State, t: float, h: float) -> State:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no fixed step")
 
     def watching(self, count: int) -> Solver:
         """The same solver, its error judged by the first `count` tensors of the state where it adapts its steps."""

@@ -17,6 +17,8 @@ solves.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -105,13 +107,17 @@ class Shuffle(Transform):
         return z.index_select(-3, self.permutation.argsort()), z.new_zeros(z.shape[:-3])
 
 
-class InvertibleConvolution(Mixing):
+class InvertibleConvolution(Mixing, Transform):
     r"""z = W x at every pixel of an image (\*B, C, H, W), started at a random rotation; see the module's text and `Mixing`."""
 
     event_dims = 3
+    size: int
+    permutation: Any
+    log_scale: Any
 
     def __init__(self, size: int, start: str = "rotation") -> None:
-        super().__init__(size, start)
+        super().__init__()
+        self.hold(size, start)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()

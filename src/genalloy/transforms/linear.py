@@ -7,7 +7,9 @@ permutation P and signs :math:`\sigma`, unit-triangular L, strictly triangular U
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,8 +93,8 @@ STARTS: dict[str, Callable[[int], Tensor]] = {
 }
 
 
-class Mixing(Transform):
-    """A square matrix W in PLU form, for transforms that apply it; see the module's text.
+class Mixing(ABC):  # noqa: B024
+    """A square matrix W in PLU form, beside :class:`Transform` for those that apply it; see the module's text.
 
     size: rows of W. start: "identity", or at random "permutation" or "rotation". P and the signs are kept as buffers.
     Raises ValueError for another start.
@@ -100,8 +102,8 @@ class Mixing(Transform):
 
     constant = True
 
-    def __init__(self, size: int, start: str) -> None:
-        super().__init__()
+    def hold(self: Any, size: int, start: str) -> None:
+        """P and the signs as buffers, L, U and log s as parameters."""
         if start not in STARTS:
             raise ValueError(f"found start={start!r}, expected one of {', '.join(STARTS)}")
         self.size, self.start = size, start
@@ -112,7 +114,7 @@ class Mixing(Transform):
         self.above = nn.Parameter(upper.triu(1).float())
         self.log_scale = nn.Parameter(upper.diagonal().abs().log().float())
 
-    def _factors(self) -> tuple[Tensor, Tensor]:
+    def _factors(self: Any) -> tuple[Tensor, Tensor]:
         """(L, U + diag(signs e^s))."""
         eye = torch.eye(self.size, dtype=self.below.dtype, device=self.below.device)
         return self.below.tril(-1) + eye, self.above.triu(1) + torch.diag(self.signs * self.log_scale.exp())
@@ -124,11 +126,16 @@ class Mixing(Transform):
         return torch.linalg.solve_triangular(upper, y, upper=True)
 
 
-class PLU(Mixing):
+class PLU(Mixing, Transform):
     r"""z = W x on vectors (\*B, D), started at a random permutation; the inverse is two triangular solves. See `Mixing`."""
 
+    size: int
+    permutation: Any
+    log_scale: Any
+
     def __init__(self, size: int, start: str = "permutation") -> None:
-        super().__init__(size, start)
+        super().__init__()
+        self.hold(size, start)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()

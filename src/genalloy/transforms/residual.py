@@ -23,7 +23,7 @@ which the log-determinant of row b arrives. Memory does not grow with the number
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -62,7 +62,7 @@ class Placed(NamedTuple):
 # ---- log-determinants -------------------------------------------------------------------------------------------------
 
 
-class LogDet(Value):
+class LogDet(Value, ABC):
     """How log det(I + J) is found: at(network, rows, bound) -> (g(rows), Evidence (N,)), differentiable."""
 
     @abstractmethod
@@ -96,8 +96,8 @@ def _log_det(matrix: Tensor) -> Tensor:
     return (a * d - b * c).abs().log()
 
 
-class PowerSeries(LogDet):
-    """Common to the two series: `coefficients` says which terms are kept, and with what weight.
+class PowerSeries(ABC):
+    """What the two series share, beside :class:`LogDet`: `coefficients` says which terms are kept, and with what weight.
 
     probes: v a row; at least two give a standard error. noise: their law. unrolled: differentiate the series itself, which
     holds to any order and costs memory for every term, in place of the Neumann series.
@@ -179,7 +179,7 @@ def refuse_second_derivatives(what: str, remedy: str) -> None:
 
 
 @dataclass(frozen=True)
-class Truncated(PowerSeries):
+class Truncated(PowerSeries, LogDet):
     """The first `terms` of the series: an ESTIMATE, wrong by the rest of it.
 
     probes 0: traces of the whole Jacobian's powers, without noise and differentiable to any order, for few entries.
@@ -210,7 +210,7 @@ class Truncated(PowerSeries):
 
 
 @dataclass(frozen=True)
-class Roulette(PowerSeries):
+class Roulette(PowerSeries, LogDet):
     """`exact` terms always, then as many more as a geometric variable with success probability p says: UNBIASED.
 
     shared: one depth a probe and batch (cheap; the rows' errors are then correlated), otherwise every row draws its own (errors

@@ -142,17 +142,20 @@ class Sort(SurjectionMap):
         return torch.rand_like(core).argsort(-1).to(core.dtype)
 
 
-class Surjection(Layer, ABC):
-    r"""What Reduce and Extend share: the rest's part, called with the core and, where it declares more, the context.
+class Surjection(ABC):
+    r"""What Reduce and Extend share, beside :class:`Layer`: the rest's part, called with the core and, where it declares more,
+    the context.
 
     part: core (\*B, \*core_shape), \*context -> distribution of the rest; None for an even choice among finitely many.
     Raises ValueError where that is asked of a rest of real numbers.
     """
 
-    def __init__(self, fold: SurjectionMap, part: nn.Module | None = None) -> None:
-        super().__init__()
-        self.fold: Any = fold
-        self.part: Any = part
+    fold: Any
+    part: Any
+
+    def hold(self, fold: SurjectionMap, part: nn.Module | None) -> None:
+        """The map and the part. Raises ValueError as the class says."""
+        self.fold, self.part = fold, part
         if part is None and math.isinf(fold.choices):
             raise ValueError(f"{type(fold).__name__} leaves real numbers: there is no even distribution over them; give a part")
 
@@ -168,7 +171,7 @@ class Surjection(Layer, ABC):
         if self.part is None:
             return self.fold.even(core), self._even(core)
         distribution, missing = self._rest(core, context)
-        if self.differentiable and any(p.requires_grad for p in self.part.parameters()):
+        if getattr(self, "differentiable", True) and any(p.requires_grad for p in self.part.parameters()):
             needs_gradient(distribution, f"part of {type(self).__name__}({type(self.fold).__name__})")
         rest, evidence = draw(distribution, missing)
         return rest, self._measured(evidence)
@@ -185,14 +188,15 @@ class Surjection(Layer, ABC):
         return replace(evidence, measure=Measure(self.fold.coordinates))
 
 
-class Reduce(Surjection):
+class Reduce(Surjection, Layer):
     """x -> core, and the rest outwards from p(rest | core); see the module's text.
 
     Raises ValueError where an own sample's core is none (negative, not in order): the base does not live there.
     """
 
     def __init__(self, fold: SurjectionMap, part: nn.Module | None = None) -> None:
-        super().__init__(fold, part)
+        super().__init__()
+        self.hold(fold, part)
         self.measure = Measure(fold.coordinates)
         # a choice that depends on parameters carries no gradient to them
         self.differentiable = part is None or fold.coordinates > 0
@@ -219,11 +223,12 @@ class Reduce(Surjection):
             self.part.initialise(rest, both(core, context))
 
 
-class Extend(Surjection):
+class Extend(Surjection, Layer):
     """x -> (x, e) with e from q(e | x), and outwards the core alone; see the module's text. -inf where x is no core."""
 
     def __init__(self, fold: SurjectionMap, part: nn.Module | None = None) -> None:
-        super().__init__(fold, part)
+        super().__init__()
+        self.hold(fold, part)
         self.measure = Measure(-fold.coordinates)
 
     def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:

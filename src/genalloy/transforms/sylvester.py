@@ -20,6 +20,7 @@ Q is one of three kinds of :class:`Basis`. All coefficients may depend on the co
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -35,20 +36,20 @@ from genalloy.transforms.planar import SLOPE, Coefficients, squash
 Shape = tuple[int, ...]
 
 
-class Basis(Value):
+class Basis(Value, ABC):
     """How Q comes from raw coefficients."""
 
     def columns(self, dims: int) -> int:
         """M."""
         return dims
 
+    @abstractmethod
     def start(self, dims: int) -> Tensor:
         """Initial raw coefficients (n,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def matrix(self, raw: Tensor, dims: int) -> Tensor:
         r"""Q (\*B, D, M) from raw coefficients (\*B, n)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

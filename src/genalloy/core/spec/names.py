@@ -115,12 +115,12 @@ VALUES: dict[str, dict[str, str]] = {
         "core.schedules": "Cosine Linear",
     },
     "data": {
-        "data.energies": "Energy U1 U2 U3 U4",
+        "data.energies": "U1 U2 U3 U4",
     },
     "diffusion": {
         "diffusion.parameterisations": "Edm Eps Levels Score V Velocity X0",
         "diffusion.paths": "CosinePath Karras LinearPath SubVariancePreserving VarianceExploding VariancePreserving",
-        "diffusion.tabled": "CosineBetas LinearBetas",
+        "diffusion.tabled": "CosineBetas LinearBetas Tabled",
         "diffusion.times": "LogNormalSigma LogisticLambda UniformLambda UniformTime",
         "diffusion.weights": "Likelihood MinSnr Tilted Unit",
     },
