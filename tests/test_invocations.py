@@ -125,8 +125,7 @@ def argument(kind: str, dice: random.Random) -> str:
         "8gaussians", "digits",
         "nowhere.csv", "", "@", ".",
     ]  # fmt: skip
-    known = {"recipe": [*all_recipes(), "zap", "", "vea"], "data": data, "run": runs, "name": ["zap", "", "digits",
-    "u1-nowhere"]}
+    known = {"recipe": [*all_recipes(), "zap", "", "vea"], "data": data, "run": runs, "name": ["zap", "", "digits", "u1-nowhere"]}
     return dice.choice(known[kind]) if dice.random() < 0.95 else dice.choice([*WORDS, *NUMBERS, *data, *runs])
 
 

@@ -26,6 +26,7 @@ from genalloy.core.evidence import Evidence, Kind, Unavailable
 from genalloy.core.observations import Masked
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.data.dataset import Dataset
+from genalloy.data.labels import log_shares
 from genalloy.data.load import load_data, rows
 from genalloy.data.memory import unmasked
 from genalloy.data.space import Space
@@ -262,8 +263,7 @@ class Alloy(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     @property
     def _label_law(self) -> Tensor:
         """log p(label) of every class; a label that the training rows happen to lack is not impossible."""
-        counts = torch.as_tensor(self.class_count_).double() + 1
-        return (counts / counts.sum()).log()
+        return log_shares(self.class_count_)
 
     def score_samples(self, X: Any, *, y: Any = None) -> Array:
         """Exact log-densities, (n,) nats.

@@ -28,7 +28,6 @@ hostile.measure(sys.argv[2], sys.argv[3] == 'thin')
 """
 
 
-
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are told by Linux")
 @pytest.mark.parametrize("share", ["thin", pytest.param("whole", marks=pytest.mark.slow)])
 def test_no_class_with_an_argument_blown_up_allocates_more_than_promised(share: str, tmp_path) -> None:

@@ -387,6 +387,7 @@ def test_damaged_headers(name: str, parsed: Parsed, tmp_path) -> None:
 
 # -- random damage -------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_random_damage_gives_a_line_or_a_module(subject: str, tmp_path) -> None:
     sound = Parsed.of(save(SUBJECTS[subject](), tmp_path / "sound.safetensors"))

@@ -51,9 +51,7 @@ def test_rows_that_do_not_fit_are_refused() -> None:
         Masked.of([])
 
 
-@pytest.mark.parametrize(
-    "use", [lambda m: m.dim(), lambda m: torch.relu(m), lambda m: m.flatten(1), lambda m: torch.ones(3) - m]
-)
+@pytest.mark.parametrize("use", [lambda m: m.dim(), lambda m: torch.relu(m), lambda m: m.flatten(1), lambda m: torch.ones(3) - m])
 def test_what_wants_a_whole_row_says_so(use) -> None:
     with pytest.raises(Unavailable, match="autoregressive models and factorised heads can"):
         use(Masked.of(ROWS))

@@ -73,8 +73,10 @@ def test_equals_torch() -> None:
     transforms = [D.SigmoidTransform().inv, D.AffineTransform(logistic.loc, logistic.scale)]
     torch.testing.assert_close(logistic.element_log_prob(x), D.TransformedDistribution(uniform, transforms).log_prob(x))
     mixture = made(ContinuousLogisticMixture(3))
-    parts = [D.TransformedDistribution(uniform, [D.SigmoidTransform().inv, D.AffineTransform(m, s)])
-             for m, s in zip(mixture.locs.unbind(-1), mixture.scales.unbind(-1), strict=True)]
+    parts = [
+        D.TransformedDistribution(uniform, [D.SigmoidTransform().inv, D.AffineTransform(m, s)])
+        for m, s in zip(mixture.locs.unbind(-1), mixture.scales.unbind(-1), strict=True)
+    ]
     mass = sum(w * p.log_prob(x).exp() for w, p in zip(mixture.weights.softmax(-1).unbind(-1), parts, strict=True))
     torch.testing.assert_close(mixture.element_log_prob(x).exp(), mass)
 

@@ -168,6 +168,7 @@ def test_any_exact_mass_is_enumerated_and_the_rest_refused() -> None:
 
 def test_reals_are_resampled() -> None:
     """x2 = x1 + noise generated in the order x1, x2: given x2, x1 is a shrunken x2, and generation does not see it."""
+
     class Chain(nn.Module):
         sequence, step_shape, differentiable_steps = (0, 1), (), False
 

@@ -209,8 +209,8 @@ def test_amplified_errors_are_warned_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "path", "end"), [(X0(), VariancePreserving(), "low"), (Score(), VarianceExploding(), "high"), (X0(), LinearPath(),
-    "low")]
+    ("head", "path", "end"),
+    [(X0(), VariancePreserving(), "low"), (Score(), VarianceExploding(), "high"), (X0(), LinearPath(), "low")],
 )
 def test_starved_ends_are_warned_of_on_every_path(head: Any, path: Any, end: str) -> None:
     part, batch = small(path=path, parameterisation=head), Batch(torch.randn(8, 2))
@@ -327,8 +327,9 @@ def test_inpainting_keeps_what_is_known() -> None:
     known, mask = torch.tensor([0.9, 0.0], dtype=torch.float64), torch.tensor([True, False])
     y = Steered(part, Inpainting(known, mask))().sample((1000,))
     torch.testing.assert_close(y[:, 0], torch.full((1000,), 0.9, dtype=torch.float64), atol=0.02, rtol=0)
-    assert float((y[:, 1].abs() - 0.9).abs().mean()) < 0.45 and float((y[:, 1] > 0).double().mean()) == pytest.approx(0.5,
-    abs=0.07)
+    assert float((y[:, 1].abs() - 0.9).abs().mean()) < 0.45 and float((y[:, 1] > 0).double().mean()) == pytest.approx(
+        0.5, abs=0.07
+    )
 
 
 def test_a_steered_model_cannot_be_trained_through_and_is_stored() -> None:

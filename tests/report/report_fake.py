@@ -106,9 +106,7 @@ def comparison(these: list[dict[str, Any]], **data: Any) -> dict[str, Any]:
         }
         | data,
         "columns": [
-            dict(zip(("id", "title", "group", "better", "unit"), c, strict=True))
-            | {"note": f"note of {c[0]}"}
-            for c in COLUMNS
+            dict(zip(("id", "title", "group", "better", "unit"), c, strict=True)) | {"note": f"note of {c[0]}"} for c in COLUMNS
         ],
         "rows": these,
         "labels": {"EXACT": "is log p itself", "LOWER": "at or below log p", "ESTIMATE": "side unknown"},
@@ -117,9 +115,7 @@ def comparison(these: list[dict[str, Any]], **data: Any) -> dict[str, Any]:
 
 def write(directory: Path, these: list[dict[str, Any]] | None = None, **data: Any) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "comparison.json").write_text(
-        json.dumps(comparison(rows() if these is None else these, **data))
-    )
+    (directory / "comparison.json").write_text(json.dumps(comparison(rows() if these is None else these, **data)))
     return directory
 
 
@@ -144,9 +140,7 @@ def add_points(directory: Path) -> None:
     axis = np.linspace(-3, 3, 20)
     grid = -(axis[None] ** 2 + axis[:, None] ** 2) / 2
     extent = np.array([-3.0, 3.0, -3.0, 3.0])
-    np.savez(
-        directory / "reference.npz", data=rng.normal(size=(50, 2)), density_grid=grid, density_extent=extent
-    )
+    np.savez(directory / "reference.npz", data=rng.normal(size=(50, 2)), density_grid=grid, density_extent=extent)
     (directory / "runs/a").mkdir(parents=True)
     x = rng.normal(size=(50, 2))
     np.savez(

@@ -96,9 +96,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(kind: str, request: p
     ids = [attrs["id"] for _, attrs in reader.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
     wanted = {str(a["href"])[1:] for a in reader.all("a")}
-    wanted |= {
-        name for _, attrs in reader.elements for name in str(attrs.get("aria-labelledby") or "").split()
-    }
+    wanted |= {name for _, attrs in reader.elements for name in str(attrs.get("aria-labelledby") or "").split()}
     assert wanted <= set(ids)
 
 
@@ -118,9 +116,7 @@ def test_table_headers_have_scopes_and_rows_have_one_cell_a_column(images: Path)
     page, reader = read(images)
     assert all(th.get("scope") in ("row", "col", "rowgroup", "colgroup") for th in reader.all("th"))
     body = page[page.index("<tbody") : page.index("</table>")]
-    rows = [
-        r for r in re.split(r"<tr ", body) if 'data-row="' in r and 'colspan="' not in r.split("</tr>")[0]
-    ]
+    rows = [r for r in re.split(r"<tr ", body) if 'data-row="' in r and 'colspan="' not in r.split("</tr>")[0]]
     assert len(rows) == 9
     assert {r.split("</tr>")[0].count("<td") for r in rows} == {len(fake.COLUMNS)}
 
@@ -204,9 +200,7 @@ def test_a_folder_outside_the_directory_is_not_read(tmp_path: Path) -> None:
     assert "lies outside" in reader.words
 
 
-def test_page_is_replaced_whole_and_nothing_is_left_behind(
-    images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_is_replaced_whole_and_nothing_is_left_behind(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_page(images)
     before = (images / "report.html").read_bytes()
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
@@ -219,7 +213,10 @@ def test_page_is_replaced_whole_and_nothing_is_left_behind(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "no comparison.json"), ("{", "not JSON"), ('{"format": 9}', "format 9"), ('{"format": 1}', "reads format 2"),
+        (None, "no comparison.json"),
+        ("{", "not JSON"),
+        ('{"format": 9}', "format 9"),
+        ('{"format": 1}', "reads format 2"),
         ("[]", "list"),
     ],
 )

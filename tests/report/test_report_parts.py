@@ -37,9 +37,7 @@ def bound(value: float, kind: str, stderr: float = 0.01) -> dict:
     ("kind", "low_is_better", "high_is_better"),
     [("EXACT", "=", "="), ("LOWER", "\u2264", "\u2265"), ("UPPER", "\u2265", "\u2264")],
 )
-def test_the_sign_turns_with_the_column_but_the_label_does_not(
-    kind: str, low_is_better: str, high_is_better: str
-) -> None:
+def test_the_sign_turns_with_the_column_but_the_label_does_not(kind: str, low_is_better: str, high_is_better: str) -> None:
     assert relation(Kind(kind), BITS.sign) == low_is_better
     assert relation(Kind(kind), NATS.sign) == high_is_better
     assert show(Number(2.0, kind=Kind(kind)), BITS).sign == low_is_better
@@ -57,9 +55,7 @@ def test_text_is_made_of_the_number_and_its_unit() -> None:
 
 
 def test_strict_rule_of_the_ends() -> None:
-    exact, lower, upper = (
-        Number(v, 0.01, kind=k) for v, k in ((2.0, Kind.EXACT), (1.9, Kind.LOWER), (2.3, Kind.UPPER))
-    )
+    exact, lower, upper = (Number(v, 0.01, kind=k) for v, k in ((2.0, Kind.EXACT), (1.9, Kind.LOWER), (2.3, Kind.UPPER)))
     assert better_than(lower, exact, -1.0)
     assert not better_than(Number(1.5, kind=Kind.EXACT), lower, -1.0)
     assert better_than(exact, upper, -1.0)
@@ -110,22 +106,16 @@ def test_columns_are_ordered_by_certified_ends(tmp_path: Path) -> None:
 
 def test_summary_claims_what_the_rule_allows(tmp_path: Path) -> None:
     words = " ".join(summary.density_words(made(tmp_path, fake.rows())))
-    assert (
-        "best density by its bound is bounded\u2019s: at most 1.900 \u00b1 0.010 bits/dim (lower bound)" in words
-    )
+    assert "best density by its bound is bounded\u2019s: at most 1.900 \u00b1 0.010 bits/dim (lower bound)" in words
     assert "At two standard errors it is separated from exact-one, above and" in words
     assert "not separated from guess" in words
 
 
 def test_summary_does_not_rank_an_exact_value_above_a_bound(tmp_path: Path) -> None:
     words = " ".join(
-        summary.density_words(
-            made(tmp_path, [fake.row("a", **bound(1.9, "EXACT")), fake.row("b", **bound(2.5, "LOWER"))])
-        )
+        summary.density_words(made(tmp_path, [fake.row("a", **bound(1.9, "EXACT")), fake.row("b", **bound(2.5, "LOWER"))]))
     )
-    assert (
-        "At two standard errors it is not separated from b: a lower bound may hide a better true value." in words
-    )
+    assert "At two standard errors it is not separated from b: a lower bound may hide a better true value." in words
 
 
 def test_summary_without_any_certified_density(tmp_path: Path) -> None:
@@ -142,10 +132,7 @@ def test_quality_is_a_claim_only_with_three_seeds(tmp_path: Path, seeds: int, cl
 
 
 def test_tiles_and_sentence_name_the_same_row(tmp_path: Path) -> None:
-    rows = [
-        fake.row(n, cells={"kid": fake.cell(v, stderr=e)})
-        for n, v, e in (("noisy", 0.1, 0.2), ("calm", 0.2, 0.01))
-    ]
+    rows = [fake.row(n, cells={"kid": fake.cell(v, stderr=e)}) for n, v, e in (("noisy", 0.1, 0.2), ("calm", 0.2, 0.01))]
     comparison = made(tmp_path, rows)
     tile = next(t for t in summary.tiles(comparison) if t.title == "Lowest kernel distance")
     assert tile.row.recipe == "noisy"
@@ -178,9 +165,7 @@ def test_front_against_brute_force() -> None:
     assert {p.label for p in front(points, Axis("x", -1.0), Axis("y", 1.0))} == wanted
 
 
-@pytest.mark.parametrize(
-    "values", [[1.0, 2.0], [0.001, 5.0, 900.0], [-0.001, 0.002, 0.003, 4.0], [3.0], [0.0], [-1e-9, 1e9]]
-)
+@pytest.mark.parametrize("values", [[1.0, 2.0], [0.001, 5.0, 900.0], [-0.001, 0.002, 0.003, 4.0], [3.0], [0.0], [-1e-9, 1e9]])
 def test_scales_are_increasing_and_hold_their_values_and_ticks(values: list[float]) -> None:
     made_scale = scale(values)
     places = [made_scale(v) for v in sorted(values)]

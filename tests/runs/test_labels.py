@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from genalloy.core.evidence import Kind
 from genalloy.core.part import Conditional, Embedded, Unconditional
 from genalloy.data.dataset import Dataset
 from genalloy.data.load import load_data
+from genalloy.evaluation.class_scores import label_agreement
 from genalloy.evaluation.features import PCA
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.models.latent import LatentVariable
@@ -26,9 +29,9 @@ from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.registry import find
 from genalloy.runs.batches import BatchOrder, Rows, batches
-from genalloy.runs.create import RunData, create_run
-from genalloy.runs.export import labels_of
-from genalloy.runs.labels import context_of, cycled, drawn_labels, label_law
+from genalloy.runs.create import RunData, create_run, write_data
+from genalloy.runs.export import labels_of, write_drawn
+from genalloy.runs.labels import asked_labels, context_of, cycled, drawn_labels, label_law
 from genalloy.runs.score import sample, score
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer
@@ -108,7 +111,14 @@ def test_panels_are_given_labels_or_say_why_not(trainer: Trainer, tmp_path: Path
     assert (marginal.given, given.given) == ("", "the label") and marginal.value < given.value
     assert found["accuracy"]["accuracy"].value == 1.0
     assert "Bayes' rule on log p(x | y), EXACT" in found["accuracy"]["accuracy"].how
-    assert "takes the label" in found["outliers"]["outliers"].missing and "takes the label" in found["latent"]["latent"].missing
+    by_label = [found["accuracy"][f"sample_accuracy: {name}"] for name in dataset.label_names]
+    whole = found["accuracy"]["sample_accuracy"]
+    assert whole.value > 0.9 and sum(each.n * each.value for each in by_label) == pytest.approx(60 * whole.value)
+    rows, truth = dataset.test, dataset.labels["test"]
+    assert label_agreement(dataset, features, rows, truth)["sample_accuracy: 1"].value == 1.0
+    assert label_agreement(dataset, features, rows, (truth + 1) % 3)["sample_accuracy"].value == 0.0
+    assert "a classifier on pca-2, right on 1.000 of the test rows" in found["accuracy"]["sample_accuracy"].how
+    assert found["outliers"]["outliers"].value > 0.9 and "EXACT log-density" in found["outliers"]["outliers"].how
     assert found["generation"]["kernel_distance"].value < 0.1 and found["cost"]["density_evaluations"].value == 1
     write_pictures(trainer.model, dataset, it.drawn, tmp_path)
     shown = np.load(tmp_path / "pictures.npz")["samples"]
@@ -177,6 +187,40 @@ def test_new_rows_bring_labels_in_the_users_words(tmp_path: Path, trainer: Train
         labels_of(facts, trainer.model, str(path), None)
     with pytest.raises(ValueError, match="has the label 'blue'; the model was trained on red"):
         labels_of(RunData("x", dataset.space, dataset.form, {}, ("red",)), trainer.model, str(path), "k")
+
+
+def test_labels_that_are_asked_for() -> None:
+    classes = ("cat", "dog", "7")
+    assert asked_labels(["label=dog"], classes, None, 3).tolist() == [1, 1, 1]
+    assert asked_labels(["label=7, cat"], classes, None, 5).tolist() == [2, 2, 2, 0, 0]
+    assert asked_labels(["animal=cat", "label=dog"], classes, "animal", 4).tolist() == [0, 0, 1, 1]
+    for wrong, words in (
+        ("label=dot", "found no label 'dot', expected one of cat, dog, 7; did you mean 'dog'"),
+        ("colour=cat", "expected label or animal=VALUE"),
+        ("cat", "expected label or animal=VALUE"),
+        ("label=", "found no label ''"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            asked_labels([wrong], classes, "animal", 4)
+
+
+def test_samples_are_written_beside_their_labels(tmp_path: Path, trainer: Trainer) -> None:
+    write_data(trainer.dataset, tmp_path, "kind")
+    facts = RunData.read(tmp_path)
+    assert facts.label == "kind" and facts.label_law.exp().sum().item() == pytest.approx(1.0)
+    torch.testing.assert_close(facts.label_law, label_law(trainer.dataset))
+    write_drawn(trainer.model.eval(), facts, None, 8, tmp_path / "s.csv", 0, labels=["kind=2,0"])
+    frame = pandas.read_csv(tmp_path / "s.csv")
+    assert frame["kind"].tolist() == [2] * 4 + [0] * 4
+    rows = torch.from_numpy(frame.drop(columns="kind").to_numpy()).float()
+    assert torch.cdist(rows, CENTRES).argmin(1).tolist() == frame["kind"].tolist()
+    write_drawn(trainer.model, facts, None, 6, tmp_path / "s.npz", 0)
+    held = np.load(tmp_path / "s.npz")
+    assert held["kind"].tolist() == [0, 1, 2, 0, 1, 2] and held["samples"].shape == (6, 3)
+    with pytest.raises(ValueError, match="takes no label"):
+        write_drawn(nn.Identity(), facts, None, 1, tmp_path / "s.csv", 0, labels=["kind=2"])
+    with pytest.raises(ValueError, match="kept the shares of 0 labels of 3"):
+        replace(facts, counts=()).label_law  # noqa: B018
 
 
 @pytest.mark.parametrize("kind", ["residual", "conv1x1", "coupling"])

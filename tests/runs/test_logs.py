@@ -21,11 +21,11 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def test_a_rewound_log_continues_as_if_nothing_had_been_lost(tmp_path: Path) -> None:
     log = Log(tmp_path, print)
     for step in range(1, 8):
-        log.write(step, {"model": step / 2, "a, \"quoted\" term": -step}, 0.1 * step)
+        log.write(step, {"model": step / 2, 'a, "quoted" term': -step}, 0.1 * step)
     again = Log(tmp_path, print)
     again.rewind(4)
     for step in range(5, 8):
-        again.write(step, {"model": step / 2, "a, \"quoted\" term": -step}, 0.1 * step)
+        again.write(step, {"model": step / 2, 'a, "quoted" term': -step}, 0.1 * step)
     points, damaged = read_points(tmp_path / "log.csv")
     assert damaged == 0 and [p.step for p in points] == [s for s in range(1, 8) for _ in range(2)]
     assert scalars(tmp_path) == {
@@ -62,7 +62,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_bytes() == before
 
 
-DAMAGE = (b"7,0.7,mo", b"\x00\xff\xfe,,\n", b"seven,0.7,model,1\n", b"8,0.1,model,1,2,3\n", b"\"open,1\n")
+DAMAGE = (b"7,0.7,mo", b"\x00\xff\xfe,,\n", b"seven,0.7,model,1\n", b"8,0.1,model,1,2,3\n", b'"open,1\n')
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -193,6 +193,9 @@ def sample(
     temperature: Annotated[float | None, typer.Option(help="p^(1/T) of each factor; changes the law.")] = None,
     top_k: Annotated[int | None, typer.Option(help="The k most probable values of each factor; changes the law.")] = None,
     top_p: Annotated[float | None, typer.Option(help="The most probable values up to this mass; changes the law.")] = None,
+    given_: Annotated[
+        list[str] | None, typer.Option("--given", help="label=3: what a conditional model is given; label=cat,dog for several.")
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 1,
     device: Device = "auto",
@@ -211,7 +214,8 @@ def sample(
     given = completing.beginning(facts, prompt) if prompt is not None else None
     given = completing.given(facts, complete, known) if complete is not None else given
     scheme = completing.scheme_of(completion, facts.space.levels)
-    print(write_drawn(model, facts, given, n, out, seed, scheme), end=f", {completing.law(filters)}\n" if filters else "\n")
+    words = write_drawn(model, facts, given, n, out, seed, scheme, given_ or [])
+    print(f"{words}, {completing.law(filters)}" if filters else words)
 
 
 @app.command(cls=BoundedOption)
@@ -224,7 +228,7 @@ def score(
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Log-density of each row with its label, and its outlier rank (1 = least likely)."""
+    """Log-density of each row with its kind, and its outlier rank (1 = least likely); log p(x | label) beside it."""
     from genalloy.runs.export import write_scores
 
     print(write_scores(run, data, label, out, samples, _use(threads, device)))

@@ -344,7 +344,6 @@ def log_sum_exp(terms: list[Evidence], how: str = "") -> Evidence:
     return Evidence(value, kind, words, proper, None, first.measure, covers=covers)
 
 
-
 def same_unit(terms: Sequence[Evidence]) -> None:
     """Raise ValueError where log-densities that are to be averaged differ in base measure or shape; the absent are not asked."""
     there = [term for term in terms if term.kind is not Kind.NONE]

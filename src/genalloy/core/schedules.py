@@ -15,8 +15,7 @@ class Schedule(Value, ABC):
     """step -> float."""
 
     @abstractmethod
-    def __call__(self, step: int) -> float:
-        ...
+    def __call__(self, step: int) -> float: ...
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def beside(path: Path) -> Beside:
             raise BadData(f"{file} has {name} = {value!r}; expected some of {', '.join(known)}{nearest(name, known)}")
     wrong = [name for name, kind in record.get("columns", {}).items() if type(kind) is not str]
     if wrong:
-        raise BadData(f"{file} has the column {wrong[0]!r} as no text; expected NAME = \"KIND\"")
+        raise BadData(f'{file} has the column {wrong[0]!r} as no text; expected NAME = "KIND"')
     return Beside(**record, path=file)
 
 
@@ -173,9 +173,14 @@ def _header(
     if named is not None:
         return named, records, ["the header was found behind a #"]
     what = "all numbers" if all(map(_number, first)) else "like those below it"
-    return [f"x{i}" for i in range(len(first))], records, [
-        f"the first row is {what}: read as data, and the columns named x0, x1, ...; header = true in a TOML file beside it if not"
-    ]
+    return (
+        [f"x{i}" for i in range(len(first))],
+        records,
+        [
+            f"the first row is {what}: read as data, and the columns named x0, x1, ...; "
+            "header = true in a TOML file beside it if not"
+        ],
+    )
 
 
 def is_header(first: list[str], rest: list[list[str]]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from genalloy.data.errors import BadData, nearest
 
@@ -66,3 +68,9 @@ def _word(label: Any) -> str:
     text = str(label)
     # a date whose time is midnight is a day
     return text.partition("T")[0] if type(label) is np.datetime64 and not text.partition("T")[2].strip("0:.") else text
+
+
+def log_shares(counts: Any) -> Tensor:
+    """log p(y) (classes,) from how often each label was seen, each counted once more (Laplace): none is impossible."""
+    smoothed = torch.as_tensor(counts).double() + 1.0
+    return (smoothed / smoothed.sum()).log().float()

@@ -1,6 +1,6 @@
 """How a source is to be read, where there is a choice: a frozen value, or words behind the source's name.
 
-    load("shakespeare.txt", reading=Reading(window=256, bpe=1000))   load("shakespeare.txt@window=256,bpe=1000")
+load("shakespeare.txt", reading=Reading(window=256, bpe=1000))   load("shakespeare.txt@window=256,bpe=1000")
 """
 
 from __future__ import annotations

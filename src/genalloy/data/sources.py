@@ -1,6 +1,6 @@
 """Every source to `Raw`: rows as they are found, with names, labels, notes and the content's hash; nothing is decided here.
 
-    a name or a path -> published.py or files.py     in memory -> memory.py, then frames.py, arrays or sequences below
+a name or a path -> published.py or files.py     in memory -> memory.py, then frames.py, arrays or sequences below
 """
 
 from __future__ import annotations

@@ -42,12 +42,10 @@ class Path(Value, ABC):
     """alpha(t), sigma(t), their derivatives, lambda(t) and its exact inverse; elementwise on tensors in [0, 1]."""
 
     @abstractmethod
-    def alpha(self, t: Tensor) -> Tensor:
-        ...
+    def alpha(self, t: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def sigma(self, t: Tensor) -> Tensor:
-        ...
+    def sigma(self, t: Tensor) -> Tensor: ...
 
     @abstractmethod
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:

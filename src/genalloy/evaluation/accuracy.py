@@ -23,6 +23,7 @@ from genalloy.core.evidence import Kind, Unavailable
 from genalloy.core.isolation import Stream
 from genalloy.core.schema import Number, absent
 from genalloy.data.dataset import Dataset
+from genalloy.data.labels import log_shares
 from genalloy.evaluation.calibration import by_class, calibration
 from genalloy.evaluation.metric import Panel
 
@@ -53,7 +54,7 @@ def _logits(model: Any, dataset: Dataset, classes: int) -> tuple[Tensor, str]:
     chunks = dataset.test.split(CHUNK)
     if getattr(model, "context_shapes", ()):
         kinds: set[Kind] = set()
-        prior = _log_shares(dataset.labels["train"], classes)
+        prior = log_shares(torch.bincount(dataset.labels["train"], minlength=classes))
         classify = by_class(lambda x, y: _given(model, x, y, kinds), classes, prior)
         logits = torch.cat([classify(x) for x in chunks])
         return logits, f"Bayes' rule on log p(x | y), {', '.join(sorted(kind.value for kind in kinds))}"
@@ -73,11 +74,6 @@ def label_log_probs(distribution: Any, x: Tensor, classes: int) -> Tensor:
     inner, seen, _ = reach(distribution, x, "label_given_x")
     given = inner.label_given_x(seen)
     return torch.stack([density(given, x.new_full((len(x),), k)).value for k in range(classes)], -1)
-
-
-def _log_shares(labels: Tensor, classes: int) -> Tensor:
-    counts = torch.bincount(labels, minlength=classes) + 1.0
-    return (counts / counts.sum()).log()
 
 
 def _told(result: Number, how: str) -> Number:

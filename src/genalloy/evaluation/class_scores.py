@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from genalloy.core.schema import Number, absent
+from genalloy.data.dataset import Dataset
 from genalloy.evaluation.classifier import STANDARD, TrainingBudget, class_log_probs, fit_classifier
+from genalloy.evaluation.features import Features
 from genalloy.evaluation.intervals import proportion, with_influences
 from genalloy.evaluation.metric import FEWEST, Panel, mean_of, validate
 
@@ -62,3 +64,24 @@ def classification_accuracy(
     right = class_log_probs(classifier, test).argmax(1) == truth
     how = f"classifier trained on {len(samples):,} labelled samples, tested on {len(test):,} test rows"
     return proportion(right.double().mean().item(), len(test), how)
+
+
+def label_agreement(dataset: Dataset, features: Features, samples: Tensor, labels: Tensor) -> Panel:
+    """Share of samples (N, *E) whose most likely class is the label (N,) that they were given: of all, and of each label.
+
+    By the feature space's own classifier, otherwise by one fitted to the features of the training rows; its accuracy on test rows
+    stands in `how`, since no sample can be expected to do better.
+    """
+    classify, by = features.probabilities, features.name
+    if classify(samples[:1].cpu()) is None:
+        classifier = fit_classifier(features(dataset.train).float(), dataset.labels["train"], len(dataset.label_names))
+        classify, by = lambda x: class_log_probs(classifier, features(x).float()), f"a classifier on {features.name}"
+    hits = lambda x, y: classify(x.cpu()).argmax(1) == y.cpu().long()  # type: ignore[union-attr] # noqa: E731
+    real = hits(dataset.test, dataset.labels["test"]).double().mean().item()
+    right, how = hits(samples, labels), f"by {by}, right on {real:.3f} of the test rows"
+    panel = {"sample_accuracy": proportion(right.double().mean().item(), len(right), how)}
+    for code, name in enumerate(dataset.label_names):
+        own = right[labels.cpu() == code].double()
+        none = absent("no sample was given this label")
+        panel[f"sample_accuracy: {name}"] = proportion(own.mean().item(), len(own), how) if len(own) else none
+    return panel

@@ -73,5 +73,3 @@ def _proposal(subject: Subject, distribution: Any, x: Tensor) -> Tensor:
         raise NotApplicable(f"{flat.shape[1]} reals are too many for the identity")
     factor = torch.linalg.cholesky(torch.cov(flat.T).reshape(flat.shape[1], -1)) * 0.6
     return torch.distributions.MultivariateNormal(flat.mean(0), scale_tril=factor).log_prob(flat)
-
-

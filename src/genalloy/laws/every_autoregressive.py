@@ -139,7 +139,12 @@ def autoregressive_parts() -> tuple[Listed, ...]:
         integers("any order, enumerated", _any_order_image, event=SQUARE),
         Listed("n-gram", _ngram, roles=fixed, conditional=False, discrete=True, carries_gradient=False, levels=LEVELS),
         Listed(
-            "linear prediction", lambda e, c: LinearPrediction(e, LEVELS, 2), roles=fixed, conditional=False, discrete=True,
-            carries_gradient=False, levels=LEVELS,
+            "linear prediction",
+            lambda e, c: LinearPrediction(e, LEVELS, 2),
+            roles=fixed,
+            conditional=False,
+            discrete=True,
+            carries_gradient=False,
+            levels=LEVELS,
         ),
     )

@@ -8,6 +8,7 @@ and, since the nested bounds are proper, log E exp(v) = log p.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
+from genalloy.core.contexts import both
 from genalloy.core.distribution import density, draw
 from genalloy.core.part import Conditional
 from genalloy.heads.gaussian import Gaussian, StandardNormal
 from genalloy.laws.subject import check
+from genalloy.models.chain import Chain, ChainNetwork
 from genalloy.models.latent import LatentVariable
 from genalloy.models.mixture import Mixture
 from genalloy.networks.mlp import MLP
@@ -94,10 +97,46 @@ def latent_components() -> Case:
     return Case(Mixture([plain().model, other]), law)
 
 
+class _Lines(ChainNetwork):
+    """A chain of reals, each given the one before: lines p(z_0), p(z_1 | z_0), p(x | z_1), and posteriors that also see x."""
+
+    def __init__(self, priors: nn.ModuleList, likelihood: nn.Module, posteriors: nn.ModuleList) -> None:
+        super().__init__()
+        self.priors, self.likelihood, self.posteriors, self.steps = priors, likelihood, posteriors, len(priors)
+
+    def begin(self, lead: tuple[int, ...], context: Any = None) -> Tensor:
+        return torch.zeros(*lead, 1)
+
+    def prior(self, t: int, state: Tensor) -> Any:
+        return self.priors[t](state)
+
+    def posterior(self, t: int, state: Tensor, encoding: Tensor) -> Any:
+        return self.posteriors[t](both(state, encoding))
+
+    def advance(self, t: int, state: Tensor, z: Tensor) -> Tensor:
+        return z
+
+    def emit(self, t: int, state: Tensor) -> Any:
+        return self.likelihood(state)
+
+
+def lines(priors: Sequence[Line], likelihood: Line, posteriors: Sequence[Line]) -> Chain:
+    """A chain over one real, of as many latents as there are priors; a posterior sees the latent before it and x."""
+    lower, upper = (nn.ModuleList(line.part() for line in each) for each in (priors, posteriors))
+    return Chain(_Lines(lower, likelihood.part(), upper), (1,))
+
+
+def chain() -> Case:
+    """A chain of two: u ~ N(0, 1), z | u ~ N(0.6 u, 0.8^2), x | z ~ N(0.8 z + 0.3, 0.6^2); posteriors off on purpose."""
+    priors, posteriors = [Line((0.0,), 1.0), Line((0.6,), 0.8)], [Line((0.0, 0.5), 0.9, -0.1), Line((0.3, 0.5), 0.7, -0.1)]
+    model = lines(priors, Line((0.8,), 0.6, 0.3), posteriors)
+    return Case(model, Normal(0.3, math.hypot(0.8, 0.6)))
+
+
 def every_case() -> dict[str, Case]:
-    """The plain model, a latent model in each of its three slots, and a mixture of latent models."""
-    makers = (plain, latent_prior, latent_likelihood, latent_posterior, latent_components)
-    names = ("plain", "prior", "likelihood", "posterior", "components")
+    """The plain model, a latent model in each of its three slots, a mixture of latent models, and a chain of latents."""
+    makers = (plain, latent_prior, latent_likelihood, latent_posterior, latent_components, chain)
+    names = ("plain", "prior", "likelihood", "posterior", "components", "chain")
     return {name: make() for name, make in zip(names, makers, strict=True)}
 
 

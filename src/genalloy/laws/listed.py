@@ -99,6 +99,4 @@ INTEGERS = ("likelihood", "component")
 
 def integers(name: str, make: Make, density: Claims | None = None, event: Shape | None = None, levels: int = 0) -> Listed:
     """A part of integers: a likelihood or a component, whose samples carry no gradient."""
-    return Listed(
-        name, make, density or exact(), INTEGERS, discrete=True, event=event, carries_gradient=False, levels=levels
-    )
+    return Listed(name, make, density or exact(), INTEGERS, discrete=True, event=event, carries_gradient=False, levels=levels)

@@ -109,5 +109,3 @@ def cases(parts: tuple[Listed, ...], representatives: int = 1) -> Iterator[tuple
             for turn in range(representatives if slot != "base" else 1):
                 others = [fill[s][(index + turn * (k + 1)) % len(fill[s])] for k, s in enumerate(SLOTS[:3])]
                 yield slot, part, (others[0], others[1], others[2])
-
-

@@ -75,4 +75,3 @@ def _finding(name: str, law: Law, subject: Subject) -> Finding:
     except (ArithmeticError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         return Finding(name, False, f"{type(error).__name__}: {error}")
     return Finding(name, True, "holds")
-

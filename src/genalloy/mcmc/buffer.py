@@ -34,9 +34,7 @@ class ReplayBuffer(Module):
         self.register_buffer("started", torch.zeros(size, dtype=torch.bool))
 
     @torch.no_grad()
-    def take(
-        self, n: int, fresh: Callable[[tuple[int, ...]], Tensor], shard: int = 0, shards: int = 1
-    ) -> tuple[Tensor, Tensor]:
+    def take(self, n: int, fresh: Callable[[tuple[int, ...]], Tensor], shard: int = 0, shards: int = 1) -> tuple[Tensor, Tensor]:
         r"""(slots (n,), chains (n, \*E)) of a shard. fresh: shape -> samples of the base.
 
         Raises ValueError where the shard has fewer than n slots.

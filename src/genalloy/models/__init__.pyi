@@ -9,6 +9,8 @@ from .any_order import RandomOrder as RandomOrder
 from .any_order import RandomStep as RandomStep
 from .any_order import ThisOrder as ThisOrder
 from .autoregressive import Autoregressive as Autoregressive
+from .chain import Chain as Chain
+from .chain import ChainNetwork as ChainNetwork
 from .completion import Enumerated as Enumerated
 from .completion import ImportanceResampled as ImportanceResampled
 from .deterministic import Deterministic as Deterministic

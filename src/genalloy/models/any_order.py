@@ -174,8 +174,7 @@ class LikelihoodEstimator(Value, ABC):
         """Raise ValueError where D entries are too many."""
 
     @abstractmethod
-    def __call__(self, distribution: AnyOrderDistribution, x: Tensor) -> Evidence:
-        ...
+    def __call__(self, distribution: AnyOrderDistribution, x: Tensor) -> Evidence: ...
 
     def own(self, distribution: AnyOrderDistribution, x: Tensor, value: Tensor) -> Evidence:
         """From log p(x | sigma) of the order that made x."""

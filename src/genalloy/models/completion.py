@@ -40,8 +40,7 @@ class Completion(Value, ABC):
     """(distribution without batch, x (*E), known (*E), n) -> n completed rows. Raises Unavailable where the model cannot."""
 
     @abstractmethod
-    def __call__(self, distribution: Any, x: Tensor, known: Tensor, count: int) -> Completed:
-        ...
+    def __call__(self, distribution: Any, x: Tensor, known: Tensor, count: int) -> Completed: ...
 
 
 @dataclass(frozen=True)

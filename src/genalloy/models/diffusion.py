@@ -49,8 +49,7 @@ class DataLikelihood(Value, ABC):
     window: Window = (-4.5, 6.0)
 
     @abstractmethod
-    def measure(self, dims: int) -> Measure:
-        ...
+    def measure(self, dims: int) -> Measure: ...
 
     def affine(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """(shift, scale) of the event shape before any data were seen."""

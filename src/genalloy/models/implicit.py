@@ -23,9 +23,7 @@ class Implicit(Part):
     latent: Part over z, without context. network: both(z, c) -> (\*B, event size) or (\*B, \*E).
     """
 
-    def __init__(
-        self, latent: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: Shapes = ()
-    ) -> None:
+    def __init__(self, latent: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: Shapes = ()) -> None:
         super().__init__()
         self.latent, self.network = latent, network
         self.event_shape = tuple(event_shape)

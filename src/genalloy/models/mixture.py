@@ -77,10 +77,7 @@ class MixtureDistribution(Distribution):
 
     def _weighted(self, x: Tensor, estimate: Estimate = density) -> list[Evidence]:
         terms = [estimate(part, x) for part in self.components]
-        return [
-            e + Evidence.exact(w.expand(e.value.shape), "mixture")
-            for e, w in zip(terms, self.log_weights, strict=True)
-        ]
+        return [e + Evidence.exact(w.expand(e.value.shape), "mixture") for e, w in zip(terms, self.log_weights, strict=True)]
 
     def density(self, x: Tensor) -> Evidence:
         return log_sum_exp(self._weighted(x))

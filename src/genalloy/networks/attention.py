@@ -87,9 +87,7 @@ class AttentionNet(Module):
     outputs of 0. Raises ValueError where the heads do not divide the channels.
     """
 
-    def __init__(
-        self, inputs: Shapes, outputs: int, blocks: AttentionConfig = AttentionConfig(), zero: bool = False
-    ) -> None:
+    def __init__(self, inputs: Shapes, outputs: int, blocks: AttentionConfig = AttentionConfig(), zero: bool = False) -> None:
         super().__init__()
         self.inputs, self.outputs, self.zero = shapes_of(inputs), outputs, zero
         self.blocks = blocks

@@ -106,9 +106,7 @@ class RealNVP(FlowSteps):
         return self.gaussian(left, deep)
 
 
-def checkered(
-    steps: FlowSteps, shape: Shape, squeeze: Transform, before: Callable[[Shape], list[Transform]]
-) -> list[Transform]:
+def checkered(steps: FlowSteps, shape: Shape, squeeze: Transform, before: Callable[[Shape], list[Transform]]) -> list[Transform]:
     """Couplings between squares of two colours, then between halves of the channels; `before` stands before each."""
     small, boards = squeeze.out_shape(shape), steps.couplings // 2
     colours = torch.tensor(COLOURS)[:, None].mul(shape[0]).add(torch.arange(shape[0])).flatten()

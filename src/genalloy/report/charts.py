@@ -53,9 +53,7 @@ def line_chart(curves: dict[str, list[tuple[float, float]]], title: str, uid: st
     values = [v for points in drawn.values() for _, v in points if math.isfinite(v)]
     steps = [s for points in drawn.values() for s, _ in points]
     low, high = robust_range(values)
-    across = Scale(
-        min(steps), max(steps) + (min(steps) == max(steps)), linear_ticks(min(steps), max(steps) + 1), float
-    )
+    across = Scale(min(steps), max(steps) + (min(steps) == max(steps)), linear_ticks(min(steps), max(steps) + 1), float)
     frame = Frame(52, 30, 452, 176, across, scale([low, high]))
     body = axes(frame, "step", "loss")
     body += f'<clipPath id="{uid}-c"><rect x="52" y="24" width="402" height="154"/></clipPath>'

@@ -59,9 +59,7 @@ def context(directory: Path) -> dict[str, Any]:
     lens = find_lens(directory, comparison, reference)
     table = blocks(comparison)
     columns, main = shown_columns(comparison), summary.main_columns(comparison)
-    cards = [
-        model_section(line, directory, lens, comparison) for block in table for line in block.lines if _has_card(line)
-    ]
+    cards = [model_section(line, directory, lens, comparison) for block in table for line in block.lines if _has_card(line)]
     return {
         "it": comparison,
         "overview": summary.overview(comparison),
@@ -103,17 +101,11 @@ def render(values: Mapping[str, Any]) -> str:
     from markupsafe import Markup
 
     home = resources.files("genalloy.report")
-    page, style, script = (
-        home.joinpath(f"page.{end}").read_text(encoding="utf-8") for end in ("html.j2", "css", "js")
-    )
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+    page, style, script = (home.joinpath(f"page.{end}").read_text(encoding="utf-8") for end in ("html.j2", "css", "js"))
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["svg"] = Markup
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return environment.from_string(page).render(
-        **values, style=Markup(style), script=Markup(script), script_hash=digest
-    )
+    return environment.from_string(page).render(**values, style=Markup(style), script=Markup(script), script_hash=digest)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -65,7 +65,5 @@ def sweep_plots(comparison: Comparison) -> list[str]:
     for setting in comparison.sweep:
         if len({str(row.settings.get(setting)) for row in comparison.finished}) > 1:
             names = [f"sweep-{setting}-{i + 1}" for i in range(len(columns))]
-            drawn += [
-                charts.sweep_chart(comparison.finished, c, setting, name) for c, name in zip(columns, names, strict=True)
-            ]
+            drawn += [charts.sweep_chart(comparison.finished, c, setting, name) for c, name in zip(columns, names, strict=True)]
     return [chart for chart in drawn if chart]

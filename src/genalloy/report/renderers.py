@@ -137,21 +137,13 @@ class PlaneRenderer:
         flat = self._flat(pairs.reshape(*pairs.shape[:2], -1))[:, :80]
         png = pictures.arrows(flat[0], flat[1][:, None], self.window)
         caption = "Ring: real. Dot: encoded and decoded."
-        return [
-            Picture(
-                png, f"{who}: {flat.shape[1]} test points joined to their reconstructions", caption, "square"
-            )
-        ]
+        return [Picture(png, f"{who}: {flat.shape[1]} test points joined to their reconstructions", caption, "square")]
 
     def neighbours(self, sets: Floats, who: str) -> list[Picture]:
         flat = self._flat(sets.reshape(*sets.shape[:2], -1))[:80]
         png = pictures.arrows(flat[:, 0], flat[:, 1:], self.window)
         caption = "Ring: sample. Dots: its nearest training points."
-        return [
-            Picture(
-                png, f"{who}: {len(flat)} samples joined to their nearest training points", caption, "square"
-            )
-        ]
+        return [Picture(png, f"{who}: {len(flat)} samples joined to their nearest training points", caption, "square")]
 
     def walks(self, sets: Floats, who: str, caption: str) -> list[Picture]:
         flat = self._flat(sets.reshape(*sets.shape[:2], -1))
@@ -165,11 +157,7 @@ class PlaneRenderer:
             return []
         top = float(values[np.isfinite(values)].max()) if self.top is None else self.top
         png = pictures.heat(values, Window(*(float(v) for v in extent)), self.window, top)
-        shared = (
-            "on the brightness scale of the exact one"
-            if self.top is not None
-            else "brightest at its own maximum"
-        )
+        shared = "on the brightness scale of the exact one" if self.top is not None else "brightest at its own maximum"
         return [Picture(png, f"{who}: density over the plane", f"Density p(x), {shared}.", "square")]
 
 

@@ -74,9 +74,7 @@ def _log(value: float) -> float:
 
 
 def _asinh_scale(low: float, high: float, size: float) -> Scale:
-    powers = [
-        10.0**k for k in range(math.ceil(math.log10(size)), math.ceil(math.log10(max(abs(low), high))) + 1)
-    ]
+    powers = [10.0**k for k in range(math.ceil(math.log10(size)), math.ceil(math.log10(max(abs(low), high))) + 1)]
     low, high = low - 0.5 * size, high * 1.3
     ticks = [t for t in (*(-p for p in powers), 0.0, *powers) if low <= t <= high]
     return Scale(low, high, tuple(ticks), lambda v: math.asinh(v / size))

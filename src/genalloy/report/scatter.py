@@ -17,6 +17,7 @@ Level = tuple[str, float]
 Span = tuple[float, float] | None
 """The ends of an interval on one axis."""
 
+
 @dataclass(frozen=True)
 class Point:
     """One row: `slot` is its family's colour and shape, `open_` = not bounded from below, drawn hollow and kept off
@@ -87,11 +88,7 @@ def place_labels(spots: Sequence[tuple[float, float]], labels: Sequence[str], fr
 
         def cost(candidate: tuple[float, Box], others: list[Box] = others) -> float:
             reluctance, box = candidate
-            outside = (
-                max(0.0, frame.left - box[0])
-                + max(0.0, box[2] - frame.right - 8)
-                + max(0.0, frame.top - 4 - box[1])
-            )
+            outside = max(0.0, frame.left - box[0]) + max(0.0, box[2] - frame.right - 8) + max(0.0, frame.top - 4 - box[1])
             outside += max(0.0, box[3] - frame.bottom)
             return reluctance + 40 * outside + 2 * sum(overlap(box, other) for other in others)
 
@@ -143,13 +140,9 @@ def scatter(points: Sequence[Point], levels: Sequence[Level], x: Axis, y: Axis, 
     if len(points) < 2:
         return ""
     near, drawn = on_chart(points, levels)
-    frame = Frame(
-        50, 34, 470, 318, scale([p.x for p in near]), scale([*(p.y for p in near), *(v for _, v in drawn)])
-    )
+    frame = Frame(50, 34, 470, 318, scale([p.x for p in near]), scale([*(p.y for p in near), *(v for _, v in drawn)]))
     best = front(points, x, y)
-    away = [p.label for p in points if p not in near] + [
-        f"{name} ({number(v)})" for name, v in levels if (name, v) not in drawn
-    ]
+    away = [p.label for p in points if p not in near] + [f"{name} ({number(v)})" for name, v in levels if (name, v) not in drawn]
     body = axes(frame, x.title, y.title) + _levels(drawn, frame)
     body += _steps(best, frame, x) + _labelled(near, frame) + _away(away)
     notes = "; ".join(f"{p.label}: {p.note}" for p in points)
@@ -179,9 +172,7 @@ def _labelled(points: Sequence[Point], frame: Frame) -> str:
     body = "".join(_whiskers(p, frame) for p in points)
     body += "".join(_leader(spot, box) for spot, box in zip(spots, boxes, strict=True))
     body += "".join(_dot(p, spot) for p, spot in zip(points, spots, strict=True))
-    return body + "".join(
-        _name(p, name, spot, box) for p, name, spot, box in zip(points, names, spots, boxes, strict=True)
-    )
+    return body + "".join(_name(p, name, spot, box) for p, name, spot, box in zip(points, names, spots, boxes, strict=True))
 
 
 def _away(names: Sequence[str]) -> str:

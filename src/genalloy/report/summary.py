@@ -178,19 +178,13 @@ def _against_baselines(comparison: Comparison, column: Column, best: Row) -> lis
     above = [row.recipe for row in able if better_than(mine, row.cell(column), column.sign)]
     if not able:
         return []
-    share = (
-        "every baseline" if len(ahead) == len(able) else f"{len(ahead)} of the {count(len(able), 'baseline')}"
-    )
+    share = "every baseline" if len(ahead) == len(able) else f"{len(ahead)} of the {count(len(able), 'baseline')}"
     ahead_of = f"Its bound is ahead of that of {share}"
     return [f"{ahead_of}; it is separated from {join(above)}." if above else f"{ahead_of}, but it is separated from none."]
 
 
 def _optimum(data: Data) -> list[str]:
-    return (
-        []
-        if data.optimum is None
-        else [f"The best possible E log p on this data is {number(data.optimum, 5)} nats."]
-    )
+    return [] if data.optimum is None else [f"The best possible E log p on this data is {number(data.optimum, 5)} nats."]
 
 
 def quality_words(comparison: Comparison) -> list[str]:

@@ -38,9 +38,7 @@ class Frame:
     y: Scale
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        return self.left + self.x(x) * (self.right - self.left), self.bottom - self.y(y) * (
-            self.bottom - self.top
-        )
+        return self.left + self.x(x) * (self.right - self.left), self.bottom - self.y(y) * (self.bottom - self.top)
 
 
 def text(x: float, y: float, words: str, style: str = "tick", anchor: str = "start") -> str:

@@ -55,14 +55,9 @@ def blocks(comparison: Comparison) -> list[Block]:
     """Families in their order of appearance, then baselines, then reference rows and whatever else there is."""
     lines = list(_lines(comparison))
     families = dict.fromkeys(line.row.family for line in lines if line.row.kind == "model")
-    groups = [
-        Block(f, family_slot(f), [x for x in lines if x.row.kind == "model" and x.row.family == f])
-        for f in families
-    ]
+    groups = [Block(f, family_slot(f), [x for x in lines if x.row.kind == "model" and x.row.family == f]) for f in families]
     named = (("Baselines", "baseline"), ("Reference rows: what real data itself scores", "reference"))
-    groups += [
-        Block(title, NEUTRAL, [x for x in lines if x.row.kind == kind], muted=True) for title, kind in named
-    ]
+    groups += [Block(title, NEUTRAL, [x for x in lines if x.row.kind == kind], muted=True) for title, kind in named]
     other = [x for x in lines if x.row.kind not in ("model", "baseline", "reference")]
     return [block for block in [*groups, Block("Other", NEUTRAL, other, muted=True)] if block.lines]
 

@@ -47,9 +47,7 @@ def changed(settings: RunSettings) -> set[str]:
     return {"recipe", "data"} | {f.name for f in fields(RunSettings) if getattr(settings, f.name) != getattr(plain, f.name)}
 
 
-def agreed(
-    recorded: RunSettings, asked: RunSettings, given: Collection[str], folder: Path, exact: bool = False
-) -> RunSettings:
+def agreed(recorded: RunSettings, asked: RunSettings, given: Collection[str], folder: Path, exact: bool = False) -> RunSettings:
     """The recorded settings, with the data's place and the machine's options as they are asked for now.
 
     Raises ValueError, naming every contradiction.

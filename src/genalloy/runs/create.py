@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset, drawn
 from genalloy.data.form import Form
+from genalloy.data.labels import log_shares
 from genalloy.data.load import load_data
 from genalloy.data.reading import parse
 from genalloy.data.space import Space
@@ -82,17 +83,19 @@ def create_run(
     trainer = Trainer(composition, dataset, settings, folder, fabric)
     trainer.memory.plan = planned.words
     if first and folder is not None:
-        write_data(dataset, folder)
+        write_data(dataset, folder, settings.label)
         trainer.log.rewind(0)  # of a start that was cut short
         trainer.checkpoint()
         settings.write(folder)  # last: a folder without it holds no run, and is begun anew
     return trainer
 
 
-def write_data(dataset: Dataset, folder: Path) -> None:
+def write_data(dataset: Dataset, folder: Path, label: str | None = None) -> None:
     """Write data.json: what a run must know of its data without them at hand."""
     facts = {"name": dataset.name, "space": dataset.space.to_json(), "source": dataset.source, "notes": dataset.notes}
     facts["classes"] = dataset.label_names
+    counts = torch.bincount(dataset.labels["train"], minlength=len(dataset.label_names)) if dataset.labels else torch.zeros(0)
+    facts |= {"counts": counts.long().tolist(), "label": label or ""}
     facts["lengths"] = dataset.lengths["train"].tolist() if dataset.lengths else []
     facts["identity"] = Identity.of(dataset).to_json()
     checkpoint.write_text(folder / "data.json", json.dumps(facts, indent=1, default=str))
@@ -156,6 +159,15 @@ class RunData:
     classes: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
     identity: Identity = UNKNOWN
+    counts: tuple[int, ...] = ()
+    label: str | None = None
+
+    @property
+    def label_law(self) -> Tensor:
+        """log p(y) (classes,) of the training rows. Raises ValueError where the run kept no shares."""
+        if len(self.counts) != len(self.classes):
+            raise ValueError(f"the run kept the shares of {len(self.counts)} labels of {len(self.classes)}; train it again")
+        return log_shares(self.counts)
 
     def drawn_lengths(self, count: int, seed: int) -> Tensor | None:
         """Lengths (count,) for samples, drawn from the training rows'; None where all rows are whole."""
@@ -180,7 +192,9 @@ class RunData:
         known = {"name": record["name"], "made": written, **source, **record.get("identity", {})}
         classes, lengths = tuple(record.get("classes", ())), tuple(record.get("lengths", ()))
         form = Form(**source.get("form", {}))
-        return RunData(record["name"], space, form, source, classes, lengths, Identity.from_json(known))
+        counts = tuple(int(n) for n in record.get("counts", ()))
+        identity, label = Identity.from_json(known), record.get("label") or None
+        return RunData(record["name"], space, form, source, classes, lengths, identity, counts, label)
 
 
 def resume_command(settings: RunSettings, folder: Path) -> str:

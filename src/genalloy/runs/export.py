@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,11 @@ from genalloy.data.load import rows
 from genalloy.data.signals import SIGNALS
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.models.completion import Completion, law_of
+from genalloy.models.mixture import over_labels
 from genalloy.report.table_cells import in_words
 from genalloy.runs.completion import told
 from genalloy.runs.create import RunData, trained_model
-from genalloy.runs.labels import conditional, cycled
+from genalloy.runs.labels import asked_labels, conditional, cycled
 from genalloy.runs.score import complete, completions, encode, sample, score
 from genalloy.runs.sequences import TOKENS, per_step
 from genalloy.training.devices import CPU
@@ -72,10 +76,11 @@ def _plain(dtype: str) -> bool:
         return False
 
 
-def write_samples(values: Tensor, facts: RunData, out: Path, lengths: Tensor | None = None) -> Path:
+def write_samples(values: Tensor, facts: RunData, out: Path, lengths: Tensor | None = None, labels: Tensor | None = None) -> Path:
     """Samples (N, *E) to a picture, an array, a table, text or sound by the file's ending. Raises ValueError on another.
 
-    lengths (N,): of sequences, which are cut to them; an .npz then holds all steps in one array, and `samples_len`.
+    lengths (N,): of sequences, which are cut to them; an .npz then holds all steps in one array, and `samples_len`. labels (N,):
+    what the samples were given, a column of a table and an array beside those of an .npz; other files have no place for them.
     """
     check_samples(out, facts)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,21 +95,28 @@ def write_samples(values: Tensor, facts: RunData, out: Path, lengths: Tensor | N
         alphabet = facts.space.columns[0].categories
         out.write_text(("" if "\f" in alphabet else BETWEEN).join(restored), encoding="utf-8", newline="")
         return out
-    return _write_rows(restored, out, "samples", facts)
+    return _write_rows(restored, out, "samples", facts, labels)
 
 
-def _write_rows(rows: Any, out: Path, key: str, facts: RunData | None = None) -> Path:
-    """Rows, an array or a frame, to .npz, .npy, .csv or .parquet."""
+def spelt_labels(labels: Tensor, facts: RunData) -> Any:
+    """Labels as they were spelt, whole numbers as such."""
+    names = np.array(facts.classes)[labels.long().numpy()]
+    return names.astype(np.int64) if all(re.fullmatch(r"-?\d{1,15}", name) for name in facts.classes) else names
+
+
+def _write_rows(rows: Any, out: Path, key: str, facts: RunData | None = None, labels: Tensor | None = None) -> Path:
+    """Rows, an array or a frame, to .npz, .npy, .csv or .parquet; labels beside them where there is a place."""
     suffix = out.suffix.lower()
+    named = {} if labels is None or facts is None else {facts.label or "label": spelt_labels(labels, facts)}
     if suffix == ".npz":
-        np.savez(out, **{key: np.asarray(rows)})  # type: ignore[arg-type]
+        np.savez(out, **{key: np.asarray(rows)}, **named)  # type: ignore[arg-type]
     elif suffix == ".npy":
         with out.open("wb") as file:
             np.save(file, np.asarray(rows))
     elif suffix == ".csv":
-        _spelt(rows, facts).to_csv(out, index=False)
+        _spelt(rows, facts).assign(**named).to_csv(out, index=False)
     else:
-        _spelt(rows, facts).to_parquet(out, index=False)
+        _spelt(rows, facts).assign(**named).to_parquet(out, index=False)
     return out
 
 
@@ -126,30 +138,41 @@ def _dense(series: Any) -> Any:
 
 
 def write_drawn(
-    model: Any, facts: RunData, given: Given, n: int, out: Path | None, seed: int, scheme: Completion | None = None
-) -> str:
+    model: Any, facts: RunData, given: Given, n: int, out: Path | None, seed: int, scheme: Completion | None = None,
+    labels: Sequence[str] = (),
+) -> str:  # fmt: skip
     """`n` samples (of each given row, where there are some) to a file, and what was done in words; text goes to the words too.
 
     given: rows (N, *E) and which of their entries (N, *E) are known. scheme: how the others are drawn, None: by `complete`.
+    labels: "label=3", what a conditional model is given; every class in turn where there are none. Raises ValueError where a
+    model that takes no label is given one.
     """
+    if labels and not conditional(model):
+        raise ValueError(f"found --given {labels[0]!r} for a model that takes no label; train a conditional recipe with --label")
     text = facts.space.kind == "text"
     out = out or (None if text and given else Path("samples.txt" if text else "samples.png"))
     if out is not None:
         check_samples(out, facts)
     lengths, how = facts.drawn_lengths(n, seed), ""
     if given is None:
-        values = sample(model, n, seed=seed, context=cycled(model, len(facts.classes), n), lengths=lengths)
+        context = _context(model, facts, labels, n)
+        values = sample(model, n, seed=seed, context=context, lengths=lengths)
         how = "" if lengths is None else ", lengths drawn from the training rows'"
     else:
         x, mask = (part.repeat_interleave(n, 0) for part in given)
-        context = cycled(model, len(facts.classes), len(x))
+        context = _context(model, facts, labels, len(x))
         if scheme is None:
             values, how = complete(model, x, mask, seed=seed, context=context), f"; {law_of(model.cpu()(context), mask)}"
         else:
             completed = completions(model, x, mask, scheme, seed, context)
             values, how = completed.values, f"; {told(completed)}"
     spoken = "\n----\n".join(facts.form.restore(facts.space, values)) + "\n----\n" if text and given else ""
-    return f"{spoken}wrote {write_samples(values, facts, out, lengths)}{how}" if out else f"{spoken}{n} texts{how}"
+    return f"{spoken}wrote {write_samples(values, facts, out, lengths, context)}{how}" if out else f"{spoken}{n} texts{how}"
+
+
+def _context(model: Any, facts: RunData, labels: Sequence[str], count: int) -> Tensor | None:
+    """The labels that were asked for, otherwise every class in turn; None for a model that takes none."""
+    return asked_labels(labels, facts.classes, facts.label, count) if labels else cycled(model, len(facts.classes), count)
 
 
 def _picture(values: Tensor, facts: RunData, lengths: Tensor | None) -> bytes:
@@ -180,19 +203,31 @@ def rows_of(facts: RunData, data: str, label: str | None) -> Tensor | Masked:
 
 
 def write_scores(run: Path, data: str, label: str | None, out: Path, samples: int, device: torch.device = CPU) -> str:
-    """One line a row: log-density, its label, the estimator, and the outlier rank."""
+    """One line a row: log p(x) with its kind, the estimator, and the outlier rank.
+
+    A model that takes the label has log p(x) = log sum_y p(y) p(x | y), p(y) the training rows' shares, and beside it, where the
+    rows have labels, each row's label and log p(x | label).
+    """
     import pandas as pd
 
     check_ending(out, SCORES, "scores")
     facts, model = RunData.read_existing(run), trained_model(run).to(device)
     x = rows_of(facts, data, label)
-    scores = best_scores(model, x, samples, labels_of(facts, model, data, label))
+    takes = conditional(model)
+    scores = best_scores(over_labels(model, facts.label_law), x, samples) if takes else best_scores(model, x, samples)
+    if takes:
+        scores = replace(scores, how=f"sum over {len(facts.classes)} labels; {scores.how}")
     if scores.kind is Kind.NONE:
         raise Unavailable(f"{run} has no density: {scores.how}")
     values = scores.value.double().numpy()
     rank = np.empty(len(values), dtype=int)
     rank[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
-    frame = pd.DataFrame({"log_density": values, "label": scores.kind.value, "how": scores.how, "outlier_rank": rank})
+    frame = pd.DataFrame({"log_density": values, "kind": scores.kind.value, "how": scores.how, "outlier_rank": rank})
+    if takes and (label is not None or has_labels(data)):
+        labels = labels_of(facts, model, data, label)
+        given = best_scores(model, x, samples, labels)
+        frame[label or facts.label or "label"] = spelt_labels(labels, facts)  # type: ignore[arg-type]
+        frame["log_density_given_label"], frame["kind_given_label"] = given.value.double().numpy(), given.kind.value
     if scores.stderr is not None:
         frame["stderr"] = scores.stderr.numpy()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -213,6 +248,11 @@ def _each_step(scores: Evidence, facts: RunData, x: Any) -> str:
     kind = TOKENS.get(scores.kind, scores.kind) if facts.form.vocabulary else scores.kind
     number = per_step(scores.value, counts, unit, kind, scores.how)
     return f"; {in_words(number)} {'bits' if unit == 'character' else 'nats'} a {unit} ({kind.value})"
+
+
+def has_labels(data: str) -> bool:
+    """Whether the rows bring labels of their own."""
+    return all(labels is not None for _, _, labels in rows(data, None))
 
 
 def labels_of(facts: RunData, model: Any, data: str, label: str | None) -> Tensor | None:

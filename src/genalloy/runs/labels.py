@@ -5,10 +5,14 @@ A model is conditional where it declares context shapes; in a run its context is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from genalloy.data.dataset import Dataset
+from genalloy.data.errors import nearest
+from genalloy.data.labels import log_shares
 from genalloy.recipes.composition import Labels
 
 
@@ -31,9 +35,28 @@ def drawn_labels(model: nn.Module, dataset: Dataset, count: int, seed: int) -> T
 
 
 def label_law(dataset: Dataset) -> Tensor:
-    """log p(y) (classes,) by the training rows' shares, each label counted once more than it was seen (Laplace)."""
-    counts = torch.bincount(dataset.labels["train"], minlength=len(dataset.label_names)) + 1.0
-    return (counts / counts.sum()).log()
+    """log p(y) (classes,) by the training rows' shares, see :func:`genalloy.data.labels.log_shares`."""
+    return log_shares(torch.bincount(dataset.labels["train"], minlength=len(dataset.label_names)))
+
+
+def asked_labels(pairs: Sequence[str], classes: tuple[str, ...], column: str | None, count: int) -> Tensor:
+    """Labels (count,) from "label=3" or "label=cat,dog", spread evenly over what was asked for, in its order.
+
+    column: the name that the labels' column had, which stands for "label" too. Raises ValueError on anything else, naming what is
+    known.
+    """
+    names = ["label", *([column] if column and column != "label" else [])]
+    codes: list[int] = []
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or name not in names:
+            raise ValueError(f"--given {pair!r} names nothing that the model was given; expected {' or '.join(names)}=VALUE")
+        for word in map(str.strip, text.split(",")):
+            if word not in classes:
+                known = ", ".join(classes[:12]) + (", ..." if len(classes) > 12 else "")
+                raise ValueError(f"--given {pair!r}: found no label {word!r}, expected one of {known}{nearest(word, classes)}")
+            codes.append(classes.index(word))
+    return torch.tensor(codes, dtype=torch.float32)[torch.arange(count) * len(codes) // count]
 
 
 def cycled(model: nn.Module, classes: int, count: int) -> Tensor | None:

@@ -55,9 +55,7 @@ class Bar:
             self._checked = f"  validation {step.validation:.4g}"
         if step.done % 10 == 0 or step.validation is not None or step.done == step.total:
             speed = self.bar.tasks[0].speed or 0.0
-            self.bar.update(
-                self.task, completed=step.done, figures=figures(step) + self._checked, rate=f"{speed:.0f} steps/s"
-            )
+            self.bar.update(self.task, completed=step.done, figures=figures(step) + self._checked, rate=f"{speed:.0f} steps/s")
 
 
 @contextmanager

@@ -124,9 +124,7 @@ def complete(model: Any, x: Tensor, known: Tensor, chunk: int = 500, seed: int =
 
 
 @torch.no_grad()
-def completions(
-    model: Any, x: Tensor, known: Tensor, scheme: Completion, seed: int = 0, context: Context = None
-) -> Completed:
+def completions(model: Any, x: Tensor, known: Tensor, scheme: Completion, seed: int = 0, context: Context = None) -> Completed:
     """One completion of each row x (N, *E) by a scheme, equal rows together; x, known (N, *E) and context as of `complete`."""
     groups: dict[bytes, list[int]] = {}
     for i in range(len(x)):

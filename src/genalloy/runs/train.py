@@ -270,4 +270,3 @@ def _due(taken: int, steps: int) -> bool:
 
 def _figures(step: Step) -> dict[str, float]:
     return {**step.losses, **{name: float(value) for name, value in step.terms.items()}}
-

@@ -35,8 +35,9 @@ class Gradient(Value, ABC):
     """
 
     @abstractmethod
-    def __call__(self, solver: Solver, field: Field, state: State, grid: Sequence[float], leaves: tuple[Tensor, ...]) -> State:
-        ...
+    def __call__(
+        self, solver: Solver, field: Field, state: State, grid: Sequence[float], leaves: tuple[Tensor, ...]
+    ) -> State: ...
 
 
 @dataclass(frozen=True)

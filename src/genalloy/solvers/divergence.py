@@ -27,8 +27,7 @@ class Probes(Value, ABC):
     """Law of the probes: zero mean, unit covariance."""
 
     @abstractmethod
-    def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        ...
+    def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ AIS = AnnealedImportance(chains=16, temperatures=200, kernel=HMC(steps=1, step_s
 
 
 def annealing_numbers(model: nn.Module, dataset: Dataset, seed: int) -> dict[str, Number]:
-    """"annealed": random test rows. "simulated, below" and "above": log p(x) of simulated rows from both sides; and the gap."""
+    """ "annealed": random test rows. "simulated, below" and "above": log p(x) of simulated rows from both sides; and the gap."""
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(seed))
     try:
         found = score(model, dataset.test[order[:ROWS]], AIS, ROWS, seed)

@@ -26,9 +26,7 @@ def baseline_rows(dataset: Dataset, seed: int, request: EvaluationSettings = Eva
         "density": lambda: _density_rows(dataset, seed),
         "generation": lambda: _reference_rows(reference_generators(dataset, features_of(dataset, seed), seed)),
         "memorisation": lambda: _reference_rows(memorisation_controls(dataset, features_of(dataset, seed))),
-        "representation": lambda: [
-            _row(name, "baseline", {"probe": r}) for name, r in probe_references(dataset, seed).items()
-        ],
+        "representation": lambda: [_row(name, "baseline", {"probe": r}) for name, r in probe_references(dataset, seed).items()],
         "outliers": lambda: _complexity_row(dataset, seed, request),
     }
     wanted = [name for name in makers if name in request.panels and (PANELS[name].unequal or not dataset.lengths)]

@@ -21,6 +21,7 @@ over seeds; a claim holds where means differ by more than two combined standard 
 set-ups that stand beside them, which are not ours: they are context, no comparison.
 """
 
+
 def read_records(results: Path) -> dict[str, Comparison]:
     """The kept records by experiment, in the registry's order, others after. Raises ValueError where the folder has none."""
     found = {f.stem: read_comparison(f) for f in sorted(results.glob("*.json"))}

@@ -165,7 +165,7 @@ def _outward(distribution: Any, z: Tensor, capability: str) -> Tensor:
 
 @torch.no_grad()
 def walks(model: nn.Module, x: Tensor, typical: Callable[[Any], Tensor] = central) -> dict[str, Tensor]:
-    """"interpolations" (n, steps, *E) between codes of rows x (N, *E) and "traversals" (d, steps, *E) of single coordinates.
+    """ "interpolations" (n, steps, *E) between codes of rows x (N, *E) and "traversals" (d, steps, *E) of single coordinates.
 
     Empty where the model has no codes, its codes are not real numbers, or nothing leads back from them.
     """

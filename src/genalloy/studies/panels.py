@@ -21,6 +21,7 @@ from genalloy.data.dataset import Dataset
 from genalloy.data.load import load_data
 from genalloy.estimators.importance_weighted import ImportanceWeighted, importance_curve
 from genalloy.evaluation.accuracy import accuracy_panel
+from genalloy.evaluation.class_scores import label_agreement
 from genalloy.evaluation.disentanglement import chance, disentanglement
 from genalloy.evaluation.features import Features
 from genalloy.evaluation.generation import panel
@@ -148,19 +149,23 @@ class Evaluation:
     def typical(self) -> tuple[Callable[[Tensor], Tensor] | None, str]:
         """Rows -> a number that is high for typical ones, and its name: log-density, else minus an energy, else nothing."""
         if self.one.kind is not Kind.NONE:
-            return lambda x: self.scores(x).value, f"{self.one.kind.value} log-density"
+            return lambda x: score(self.whole, x, seed=self.seed).value, f"{self.one.kind.value} log-density"
         try:
-            minus_energy(self.model, self.dataset.test[:2])
+            minus_energy(self.whole, self.dataset.test[:2])
         except Unavailable:
             return None, self.one.how
-        return lambda x: minus_energy(self.model, x, len(x), self.seed), "minus the energy"
+        return lambda x: minus_energy(self.whole, x, len(x), self.seed), "minus the energy"
 
     @cached_property
     def sampling(self) -> Cost:
         """The samples and what they cost."""
-        labels = drawn_labels(self.model, self.dataset, self.request.samples, self.seed)
-        lengths = self.dataset.drawn_lengths(self.request.samples, self.seed)
+        labels, lengths = self.drawn_labels, self.dataset.drawn_lengths(self.request.samples, self.seed)
         return spend(lambda: sample(self.model, self.request.samples, seed=self.seed, context=labels, lengths=lengths))
+
+    @cached_property
+    def drawn_labels(self) -> Tensor | None:
+        """The labels that the samples were given; None for a model that takes none."""
+        return drawn_labels(self.model, self.dataset, self.request.samples, self.seed)
 
     @cached_property
     def reference(self) -> Reference | Number:
@@ -201,7 +206,8 @@ def density_panel(it: Evaluation) -> Panel:
 
 def generation_panel(it: Evaluation) -> Panel:
     """Samples against test rows."""
-    numbers = panel(it.dataset, it.drawn, it.features, it.seed)
+    labels = None if it.drawn_labels is None else it.drawn_labels.long()
+    numbers = panel(it.dataset, it.drawn, it.features, it.seed, labels)
     numbers["prdc_density"] = numbers.pop("density")
     if "memorisation" in it.request.panels:
         numbers.pop("copying")  # the memorisation panel has it, against the rows that its null leaves
@@ -248,7 +254,7 @@ def _untrained_encoder(it: Evaluation, seed: int) -> Callable[[Tensor], Tensor]:
 
 def hidden_panel(it: Evaluation) -> Panel:
     """What a latent-variable model does with its codes."""
-    return latent_panel(it.model, it.dataset.test, it.seed)
+    return latent_panel(it.model, it.dataset.test, it.seed, context=it.context)
 
 
 def annealing_panel(it: Evaluation) -> Panel:
@@ -315,8 +321,11 @@ def _density_cost(it: Evaluation) -> Panel:
 
 
 def labels_panel(it: Evaluation) -> Panel:
-    """What p(label | x) is worth: accuracy, calibration, likelihood."""
-    return accuracy_panel(it.model, it.dataset, it.seed)
+    """What p(label | x) is worth: accuracy, calibration, likelihood; and whether samples are of the label they were given."""
+    numbers = accuracy_panel(it.model, it.dataset, it.seed)
+    if it.drawn_labels is None:
+        return numbers
+    return numbers | label_agreement(it.dataset, it.features, it.drawn, it.drawn_labels)
 
 
 class Described(NamedTuple):
@@ -336,9 +345,9 @@ PANELS = {
     "generation": Described("Samples", generation_panel, True, True),
     "memorisation": Described("Memorisation", memorisation_panel, True, True),
     "representation": Described("Codes", probe_panel),
-    "outliers": Described("Outliers", outliers_panel),
+    "outliers": Described("Outliers", outliers_panel, True),
     "accuracy": Described("Labels", labels_panel, True, here=True),
-    "latent": Described("Hidden variables", hidden_panel, here=True),
+    "latent": Described("Hidden variables", hidden_panel, True, here=True),
     "codes": Described("Codes, over seeds", codes_panel, here=True),
     "noise": Described("Noise scales", noise_cells),
     "annealing": Described("Annealing", annealing_panel, here=True),

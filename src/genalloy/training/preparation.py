@@ -17,9 +17,7 @@ from genalloy.training.slots import Slot, players, put_back, snapshot
 from genalloy.training.state import State
 
 
-def prepare(
-    model: Any, objective: Objective, batch: Batch, training: Training, state: State, world: World
-) -> list[Slot]:
+def prepare(model: Any, objective: Objective, batch: Batch, training: Training, state: State, world: World) -> list[Slot]:
     """The players, after ownership, capabilities and shards were checked. Raises ValueError (Unavailable) otherwise."""
     shards = max(training.shards, world.size)
     parts = [*objective.modules(), *model.modules()]

@@ -170,9 +170,7 @@ class Coupling(Transform):
         return self.parting.raw(features, self.univariate.width)
 
 
-def coupling(
-    mask: Tensor, hidden: Hidden = Hidden(), context_shapes: Shapes = (), univariate: Univariate = Affine()
-) -> Coupling:
+def coupling(mask: Tensor, hidden: Hidden = Hidden(), context_shapes: Shapes = (), univariate: Univariate = Affine()) -> Coupling:
     """A coupling with a dense network, by a mask; starts at the identity; its network sees values up to :data:`EDGE`."""
     parting = FixedMask(mask)
     inputs = (parting.still_shape, *shapes_of(context_shapes))

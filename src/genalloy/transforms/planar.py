@@ -123,9 +123,7 @@ class Radial(Transform):
     Closed form both ways.
     """
 
-    def __init__(
-        self, dims: int, hidden: Hidden = Hidden(), context_shapes: Shapes = (), floor: float = SLOPE
-    ) -> None:
+    def __init__(self, dims: int, hidden: Hidden = Hidden(), context_shapes: Shapes = (), floor: float = SLOPE) -> None:
         super().__init__()
         self.dims, self.hidden, self.floor = dims, hidden, floor
         self.context_shapes = shapes_of(context_shapes)

@@ -16,9 +16,7 @@ from genalloy.networks.input_embedding import OneHot, ScaledInput
 Sets = list[list[set[tuple[int, int]]]]
 
 
-def build(
-    shape: tuple[int, int, int], streams: Streams, contexts: tuple = (), levels: int | None = None
-) -> PixelCNNPlusPlus:
+def build(shape: tuple[int, int, int], streams: Streams, contexts: tuple = (), levels: int | None = None) -> PixelCNNPlusPlus:
     torch.manual_seed(sum(shape))
     entry = OneHot(levels) if levels else ScaledInput()
     return PixelCNNPlusPlus(shape, 3, streams, contexts, entry).double().eval()

@@ -177,7 +177,7 @@ class _Checker:
         if "$value" in value:
             return self._value(value, where)
         _demand(len(value) == 1 and next(iter(value)) in self.forms, f"{where} is {_brief(value)}, a form that no spec has")
-        (form, content), = value.items()
+        ((form, content),) = value.items()
         return self.forms[form](content, where)
 
     def _scalar(self, value: Any, where: str) -> list[tuple[Any, str]]:

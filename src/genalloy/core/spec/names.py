@@ -43,6 +43,7 @@ MODULES: dict[str, dict[str, str]] = {
         "models.flow": "Flow Preprocessed",
         "models.hybrid": "Hybrid",
         "models.implicit": "Implicit",
+        "models.chain": "Chain",
         "models.latent": "LatentVariable",
         "models.linear_prediction": "GridLogistic LinearPrediction LinearWindow",
         "models.mixture": "Conditioned Mixture",
@@ -209,7 +210,6 @@ VALUES: dict[str, dict[str, str]] = {
 
 FORMER: dict[str, str] = {}
 """Public names that were given up since format 3 -> today's public name. Never loses an entry."""
-
 
 
 def _places(table: dict[str, dict[str, str]]) -> dict[str, str]:

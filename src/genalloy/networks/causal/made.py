@@ -29,8 +29,6 @@ from genalloy.networks.mlp import Hidden
 Shape = tuple[int, ...]
 
 
-
-
 class MaskedLinear(Module):
     r"""y = (M * W) x + b with M (outputs, inputs) of zeros and ones: (\*B, inputs) -> (\*B, outputs).
 
