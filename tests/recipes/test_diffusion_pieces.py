@@ -7,15 +7,23 @@ from genalloy.core.batch import Batch
 from genalloy.core.evidence import Kind
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.objectives.objective import Play
-from genalloy.recipes.diffusion import ddpm, latent_diffusion_prior
+from genalloy.recipes.diffusion import denoising_diffusion, latent_diffusion_prior
 
 MOMENTS = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
 CASES = {
-    "digits": (lambda: ddpm((1, 8, 8), 17, channels=8), Kind.LOWER, lambda: torch.randint(0, 17, (6, 1, 8, 8)).float()),
-    "bytes": (lambda: ddpm((1, 8, 8), 256, channels=8), Kind.LOWER, lambda: torch.randint(0, 256, (6, 1, 8, 8)).float()),
-    "table": (lambda: ddpm((5,), 9), Kind.LOWER, lambda: torch.randint(0, 9, (6, 5)).float()),
+    "digits": (
+        lambda: denoising_diffusion((1, 8, 8), 17, channels=8),
+        Kind.LOWER,
+        lambda: torch.randint(0, 17, (6, 1, 8, 8)).float(),
+    ),
+    "bytes": (
+        lambda: denoising_diffusion((1, 8, 8), 256, channels=8),
+        Kind.LOWER,
+        lambda: torch.randint(0, 256, (6, 1, 8, 8)).float(),
+    ),
+    "table": (lambda: denoising_diffusion((5,), 9), Kind.LOWER, lambda: torch.randint(0, 9, (6, 5)).float()),
     "points": (
-        lambda: ddpm((2,), None, *MOMENTS),
+        lambda: denoising_diffusion((2,), None, *MOMENTS),
         Kind.ESTIMATE,
         lambda: torch.randn(6, 2),
     ),
@@ -38,6 +46,6 @@ def test_builds_trains_and_is_stored(name):
 
 
 def test_given_moments_are_kept():
-    model, _ = ddpm((2,), None, *MOMENTS)
+    model, _ = denoising_diffusion((2,), None, *MOMENTS)
     model.initialise(torch.randn(50, 2))
     assert model.shift.tolist() == [1.0, 2.0] and model.scale.tolist() == [3.0, 4.0]

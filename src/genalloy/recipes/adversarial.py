@@ -14,7 +14,7 @@ from genalloy.models.implicit import Implicit
 from genalloy.networks.mlp import ResidualMLP
 from genalloy.objectives.adversarial import R1, R2, Adversarial, Critic
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import standardised
+from genalloy.recipes.pieces import on_data
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 
@@ -54,6 +54,6 @@ def r3gan(
     None for one that follows the dimension, 0 for none.
     """
     size = width or (128 if target.space.dims <= 8 else 256)
-    model = standardised(target, generator(target.space.shape, latent, size, blocks))
+    model = on_data(target, generator(target.space.shape, latent, size, blocks))
     objective = Adversarial(flow_critic(target.space.shape, size, blocks, gamma))
     return Composition(model, [Phase(objective, OPTIONS, batch=128, decay=0.05, select=False)], steps)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from genalloy.core.evidence import Kind
-from genalloy.heads.discrete import Categorical
 from genalloy.heads.gaussian import Gaussian
 from genalloy.heads.head import Head
 from genalloy.heads.mixture import GaussianMixture
@@ -31,10 +30,7 @@ FEW = 32
 
 def head_of(target: Target, components: int) -> Head:
     """Mixtures of Gaussians for reals, classes for letters, which have no order, otherwise the data's own head."""
-    levels = target.space.levels
-    if levels is not None:
-        return Categorical(levels) if target.space.kind == "text" else likelihood_head(target, components)
-    return GaussianMixture(components) if components > 1 else Gaussian()
+    return likelihood_head(target, components, GaussianMixture(components) if components > 1 else Gaussian())
 
 
 def entry_of(target: Target) -> Entry:

@@ -1,4 +1,4 @@
-"""Diffusion pieces: a model over integers or reals, and a prior over codes; each with the objective that trains it."""
+"""Diffusion: the recipe, and its pieces, a model over integers or reals and a prior over codes, each with its objective."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from torch import Tensor, nn
 
 from genalloy.core.contexts import Shapes
 from genalloy.core.distribution import Shape
+from genalloy.core.evidence import Kind
 from genalloy.diffusion.parameterisations import Edm, Levels, Parameterisation, Velocity
 from genalloy.diffusion.times import UniformLambda, UniformTime
 from genalloy.diffusion.weights import Tilted, Unit
 from genalloy.estimators.probability_flow import ProbabilityFlowLikelihood
 from genalloy.estimators.variational_bound import VariationalBound
 from genalloy.models.diffusion import ContinuousData, Diffusion, DiscretisedData
+from genalloy.models.flow import Preprocessed
 from genalloy.networks.denoiser import DenoiserMLP
 from genalloy.networks.unet import UNet
 from genalloy.objectives.objective import Objective
 from genalloy.objectives.score import DenoisingScoreMatching
+from genalloy.recipes.composition import Composition, Phase, Target
+from genalloy.recipes.pieces import dequantised, moments
+from genalloy.recipes.registry import recipe
 from genalloy.samplers.ancestral import Ancestral
+from genalloy.training.options import Adam, Training
+
+ON_GRID = Training(Adam(4e-3), ema=0.995, clip=100.0)
+ON_REALS = Training(Adam(2e-3), ema=0.999, clip=1.0)
 
 
 def denoiser(inputs: Shapes, per_element: int, channels: int, width: int) -> nn.Module:
@@ -29,7 +38,7 @@ def denoiser(inputs: Shapes, per_element: int, channels: int, width: int) -> nn.
     return DenoiserMLP(inputs, per_element, width, blocks=3)
 
 
-def ddpm(
+def denoising_diffusion(
     event_shape: Shape, levels: int | None = None, mean: Tensor | None = None, scale: Tensor | None = None, channels: int = 16
 ) -> tuple[Diffusion, Objective]:
     """Integers: logits of the levels (up to 32; beyond, EDM's output), the exact bound. Reals: velocity, probability flow.
@@ -61,3 +70,20 @@ def latent_diffusion_prior(
     network = DenoiserMLP(((dims,), (), *context_shapes), 1, width, blocks)
     model = Diffusion(network, (dims,), ContinuousData(high=4.0), parameterisation=Velocity(), estimator=VariationalBound(16))
     return model, DenoisingScoreMatching(Unit(), UniformTime())
+
+
+@recipe("ddpm", "diffusion", Kind.ESTIMATE, Kind.LOWER, ("sample", "score"), "Ho, Jain & Abbeel, 2020; Kingma et al., 2021")
+def ddpm(target: Target, channels: int = 16, steps: int | None = None) -> Composition:
+    """Denoising diffusion: the variational bound on integers, probability-flow likelihood on few reals.
+
+    steps None: 1600 on integers, 3000 on reals.
+    """
+    shape, levels = target.space.shape, target.space.levels
+    if levels is not None:
+        model, objective = denoising_diffusion(shape, levels, channels=channels)
+        return Composition(model, [Phase(objective, ON_GRID, batch=64, select=False)], steps or 1600)
+    part, objective = denoising_diffusion(shape, None, *moments(target), channels)
+    fixed = dequantised(target)
+    seen: nn.Module = Preprocessed(part, fixed, shape) if fixed else part
+    batch = min(512, max(64, target.rows // 20))
+    return Composition(seen, [Phase(objective, ON_REALS, batch=batch, select=False)], steps or 3000)

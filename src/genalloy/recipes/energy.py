@@ -14,22 +14,15 @@ from genalloy.heads.gaussian import StandardNormal
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Langevin
 from genalloy.models.energy import EnergyModel
-from genalloy.models.flow import Preprocessed
 from genalloy.networks.mlp import MLP
 from genalloy.objectives.contrastive import ContrastiveDivergence, NoiseContrastive
 from genalloy.recipes.composition import Composition, Phase, Target
-from genalloy.recipes.pieces import dequantised, moments
+from genalloy.recipes.pieces import on_data, whiten
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
-from genalloy.transforms.observation import Standardise
 
 OPTIONS = Training(Adam(3e-3, (0.0, 0.99)), ema=0.99)
 NCE_OPTIONS = Training(Adam(2e-3, (0.9, 0.99)), ema=0.99)
-
-
-def whitened(target: Target, part: nn.Module) -> Preprocessed:
-    """`part` over reals of unit scale entry by entry; on a grid the dequantisation noise counts as scale (1/12)."""
-    return Preprocessed(part, [*dequantised(target), Standardise(*moments(target))], target.space.shape)
 
 
 def energy_network(shape: tuple[int, ...], dims: int, width: int | None = None) -> MLP:
@@ -52,7 +45,7 @@ def ebm(target: Target, width: int | None = None, buffer: int = 2048, decay: flo
     sampler = Langevin(100, kernel.step_size)
     part = EnergyModel(energy_network(shape, dims, width), StandardNormal(shape), shape, sampler, kept)
     phase = Phase(ContrastiveDivergence(kernel, kept, decay), OPTIONS, batch=128, decay=0.05, select=False)
-    return Composition(whitened(target, part), [phase], steps)
+    return Composition(on_data(target, part, whiten), [phase], steps)
 
 
 @recipe("ebm-nce", "energy", Kind.NONE, Kind.NONE, ("sample",), "Gutmann & Hyvarinen, 2010")
@@ -64,4 +57,4 @@ def ebm_nce(target: Target, width: int | None = None, ratio: int = 2, steps: int
     sampler = Langevin(200, chains(dims).step_size)
     part = EnergyModel(energy_network(shape, dims, width), StandardNormal(shape), shape, sampler)
     phase = Phase(NoiseContrastive(StandardNormal(shape), ratio), NCE_OPTIONS, batch=256, decay=0.02, select=False)
-    return Composition(whitened(target, part), [phase], steps)
+    return Composition(on_data(target, part, whiten), [phase], steps)

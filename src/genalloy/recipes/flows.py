@@ -19,14 +19,13 @@ from genalloy.networks.mlp import Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.multiscale import RealNVP, image_flow, pixels, possible
-from genalloy.recipes.pieces import FEW_DROPOUT, dequantised, scarce, sized, standardised, worth
+from genalloy.recipes.pieces import FEW_DROPOUT, on_data, scarce, sized, stretch, worth
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.layer import Inverse, Transform
 from genalloy.transforms.linear import ActNorm
-from genalloy.transforms.observation import Flatten, Logit
 from genalloy.transforms.spline import RationalQuadratic
 from genalloy.transforms.tails import normalised
 from genalloy.transforms.univariate import Affine, Univariate
@@ -35,11 +34,8 @@ TASKS = ("sample", "score", "encode")
 
 
 def seen(target: Target, flow: Flow) -> Preprocessed:
-    """Integers: dequantise, logit, flatten. Everything else: standardise, flatten."""
-    levels, shape = target.space.levels, target.space.shape
-    if levels is None:
-        return standardised(target, flow, flat=True)
-    return Preprocessed(flow, [*dequantised(target), Logit(float(levels), 0.01, len(shape)), Flatten(shape)], shape)
+    """The flow over flattened data; integers come through a logit, blunt enough for single levels."""
+    return on_data(target, flow, stretch(0.01), flat=True)
 
 
 def halves(dims: int, count: int) -> list[Tensor]:

@@ -20,13 +20,13 @@ from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.sources import At
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.multiscale import possible
-from genalloy.recipes.pieces import Step, dequantised, scarce, sized, standardised, worth
+from genalloy.recipes.pieces import Step, on_data, scarce, sized, stretch, worth
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.coupling import EDGE, ChannelMask, Coupling, CouplingMask, FixedMask, alternating
 from genalloy.transforms.image import InvertibleConvolution, Squeeze
 from genalloy.transforms.linear import PLU, ActNorm
-from genalloy.transforms.observation import Flatten, Logit
+from genalloy.transforms.observation import Flatten
 from genalloy.transforms.residual import Residual, Roulette, StochasticResidual
 from genalloy.transforms.tails import normalised
 
@@ -88,22 +88,14 @@ def _pictures(target: Target, kind: str, sizes: tuple[int, int], dense: int) -> 
         steps += _chain(KINDS[kind], inner, sizes[1], sizes[0])
     flat = (target.space.dims,)
     steps += [Flatten(inner), *_chain(KINDS["residual" if kind == "residual" else "coupling"], flat, DENSE, dense)]
-    return _seen(target, Flow(StandardNormal(flat), [*steps, *normalised(flat)], target.space.shape), False)
+    return on_data(target, Flow(StandardNormal(flat), [*steps, *normalised(flat)], target.space.shape), stretch(1e-5))
 
 
 def _vectors(target: Target, kind: str, blocks: int, width: int | None) -> Preprocessed:
     """Blocks on flattened events, on N(0, I)."""
     flat = (target.space.dims,)
     steps = [ActNorm(flat), *_chain(KINDS[kind], flat, width or sized(target, DENSE, DENSE, 32), blocks), *normalised(flat)]
-    return _seen(target, Flow(StandardNormal(flat), steps, flat), True)
-
-
-def _seen(target: Target, flow: Flow, flat: bool) -> Preprocessed:
-    """The flow over data as they are: reals standardised, integers dequantised and taken through a logit."""
-    levels, shape = target.space.levels, target.space.shape
-    if levels is None:
-        return standardised(target, flow, flat)
-    return Preprocessed(flow, [*dequantised(target), Logit(float(levels), 1e-5, len(shape)), *[Flatten(shape)] * flat], shape)
+    return on_data(target, Flow(StandardNormal(flat), steps, flat), stretch(1e-5), flat=True)
 
 
 def _residual(shape: Shape, width: int, odd: bool) -> list[Step]:

@@ -25,12 +25,11 @@ from genalloy.models.flow import Flow, Preprocessed
 from genalloy.models.split import Split, halves
 from genalloy.networks.convolution import ConvNet, Elements, Filters
 from genalloy.recipes.composition import Target
-from genalloy.recipes.pieces import dequantised, standardised
+from genalloy.recipes.pieces import on_data, stretch
 from genalloy.transforms.coupling import EDGE, ChannelMask, Coupling
 from genalloy.transforms.image import Haar, InvertibleConvolution, Shuffle, Squeeze
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.linear import ActNorm
-from genalloy.transforms.observation import Logit
 from genalloy.transforms.tails import normalised
 from genalloy.transforms.univariate import Additive, Affine, Univariate
 
@@ -163,10 +162,6 @@ def few(target: Target) -> bool:
 
 
 def pixels(target: Target, flow: Flow) -> Preprocessed:
-    """The flow over images as they are: integers dequantised and taken through a logit, reals standardised."""
-    levels, shape = target.space.levels, target.space.shape
-    if levels is None:
-        return standardised(target, flow)
+    """The flow over images as they are; integers come through a logit."""
     # a single black among 256 levels would be a spike after a blunt logit; among few levels it is wide as it is
-    alpha = 0.01 if few(target) else 1e-6
-    return Preprocessed(flow, [*dequantised(target), Logit(float(levels), alpha, len(shape))], shape)
+    return on_data(target, flow, stretch(0.01 if few(target) else 1e-6))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -15,9 +17,11 @@ from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.training.options import Training
 from genalloy.transforms.layer import Layer, Transform
-from genalloy.transforms.observation import Dequantise, Flatten, Standardise
+from genalloy.transforms.observation import Dequantise, Flatten, Logit, Standardise
 
 Step = Layer | Transform
+Scaling = Callable[[Target], Step]
+"""How entries are brought to about unit scale, or to all reals."""
 LABEL = 16
 """Features of a label."""
 
@@ -44,18 +48,7 @@ def dequantised(target: Target) -> list[Step]:
     return [Dequantise(discrete, low, high)]
 
 
-def standardised(target: Target, part: nn.Module, flat: bool = False) -> Preprocessed:
-    """`part` over standardised reals as a part over the data as given: dequantised where on a grid, scaled, flattened.
-
-    Integers are scaled as a whole (pixels share mean and scale), reals entry by entry.
-    """
-    steps = [*dequantised(target), scaling(target)]
-    if flat and len(target.space.shape) > 1:
-        steps.append(Flatten(target.space.shape))
-    return Preprocessed(part, steps, target.space.shape, getattr(part, "context_shapes", ()))
-
-
-def scaling(target: Target) -> Standardise:
+def standardise(target: Target) -> Standardise:
     """Zero mean and unit scale: per entry for reals and mixed tables, one pair for grids such as images."""
     shift, scale = moments(target)
     if target.space.levels is None:
@@ -64,19 +57,44 @@ def scaling(target: Target) -> Standardise:
     return Standardise(shift.mean().expand(shift.shape).clone(), spread.expand(shift.shape).clone())
 
 
-def likelihood_head(target: Target, components: int = 5) -> Head:
-    """The head whose distribution is over the data as given: bits, integers or reals."""
+def whiten(target: Target) -> Standardise:
+    """Zero mean and unit scale of every entry; on a grid the dequantisation noise counts as scale (1/12)."""
+    return Standardise(*moments(target))
+
+
+def stretch(alpha: float) -> Scaling:
+    """Integers through a logit, from (0, 1) shrunk to (alpha, 1 - alpha); everything else standardised."""
+
+    def scaling(target: Target) -> Step:
+        levels = target.space.levels
+        return standardise(target) if levels is None else Logit(float(levels), alpha, len(target.space.shape))
+
+    return scaling
+
+
+def on_data(target: Target, part: nn.Module, scaling: Scaling = standardise, flat: bool = False) -> Preprocessed:
+    """`part` over reals as a part over the data as given: dequantised where on a grid, brought to scale, flattened."""
+    shape = target.space.shape
+    steps = [*dequantised(target), scaling(target), *[Flatten(shape)] * (flat and len(shape) > 1)]
+    return Preprocessed(part, steps, shape, getattr(part, "context_shapes", ()))
+
+
+def likelihood_head(target: Target, components: int = 5, reals: Head | None = None) -> Head:
+    """The head whose distribution is over the data as given: bits, integers, or `reals`, by default a Gaussian.
+
+    Letters are classes, however many there are, since they have no order; other integers beyond 32 are mixtures of logistics.
+    """
     levels = target.space.levels
     if levels is None:
-        return Gaussian(floor=1e-3)
+        return reals or Gaussian(floor=1e-3)
     if levels == 2:
         return Bernoulli()
-    return Categorical(levels) if levels <= 32 else LogisticMixture(levels, components)
+    return Categorical(levels) if levels <= 32 or target.space.kind == "text" else LogisticMixture(levels, components)
 
 
 def observed(target: Target, model: nn.Module) -> nn.Module:
     """Integers and bits are modelled as they are; reals and mixed tables standardised."""
-    return model if target.space.levels is not None else standardised(target, model)
+    return model if target.space.levels is not None else on_data(target, model)
 
 
 def image_size(target: Target, name: str, instead: str = "made") -> tuple[int, int]:

@@ -17,7 +17,7 @@ from genalloy.recipes.limits import limits_of
 Builder = Callable[..., Composition]
 MODULES = (
     "autoregressive", "transformers", "raster", "pixels", "plusplus", "any_order", "flows", "images", "tokens", "continuous",
-    "residual", "surjective", "planar", "latent", "energy", "denoising", "adversarial", "combinations", "hybrid",
+    "residual", "surjective", "planar", "latent", "energy", "diffusion", "adversarial", "combinations", "hybrid",
 )  # fmt: skip
 
 

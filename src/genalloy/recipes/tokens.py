@@ -10,7 +10,7 @@ from genalloy.networks.causal.transformer import CausalTransformer
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.composition import Composition, Phase, Target
 from genalloy.recipes.flows import TASKS
-from genalloy.recipes.pieces import standardised
+from genalloy.recipes.pieces import on_data
 from genalloy.recipes.registry import recipe
 from genalloy.training.options import Adam, Training
 from genalloy.transforms.autoregressive import AutoregressiveTransform
@@ -59,4 +59,4 @@ def tarflow(
         network = CausalTransformer(tokens, 2, width, 4, blocks, dropout=drop).zero_output()
         steps_ += [ActNorm(tokens), AutoregressiveTransform(network), ReverseTokens()]
     flow = Flow(StandardNormal(tokens), [*steps_, ActNorm(tokens)], target.space.shape)
-    return Composition(standardised(target, flow), [Phase(MaximumLikelihood(), OPTIONS, batch=128)], steps)
+    return Composition(on_data(target, flow), [Phase(MaximumLikelihood(), OPTIONS, batch=128)], steps)
