@@ -327,15 +327,15 @@ def reproduce(
         print_list(results)
     if name is None:
         return
-    found = find_experiments(name)
-    for experiment in found:
+    experiments = find_experiments(name)
+    for experiment in experiments:
         # the command that anybody can repeat: where runs and results are kept is this user's own affair
         command = f"genalloy reproduce {experiment.name} --budget {budget} --seeds {seeds}"
         page, verdict = run_experiment(experiment, RunPlan(budget, seeds, workspace, jobs, command), results)
         print(f"{experiment.name}: {verdict.outcome.value if verdict else 'no claim'}. {verdict.words if verdict else ''}")
         print(f"the page: {page}")
-    if len(found) > 1:
-        print_group(results, found)
+    if len(experiments) > 1:
+        print_group(results, experiments)
 
 
 @app.command(cls=BoundedOption)

@@ -35,11 +35,11 @@ def read_wave(path: Path) -> tuple[Array, int]:
 def read_audio(path: Path) -> Raw:
     """One .wav file, or a folder of them (subfolders are labels). Raises BadData without sound or with several rates."""
     files = [path] if path.is_file() else sorted(path.rglob("*.wav"))
-    found = [read_wave(file) for file in files]
-    rates = {rate for _, rate in found}
+    waves = [read_wave(file) for file in files]
+    rates = {rate for _, rate in waves}
     if len(rates) > 1:
         raise BadData(f"{path} holds sample rates {sorted(rates)}; expected one; resample the files")
-    rows = [row for row, _ in found]
+    rows = [row for row, _ in waves]
     rate = rates.pop()
     notes = (f"audio at {rate:,} Hz, mixed down to one channel, mu-law companded to 256 levels: the mass is of the levels",)
     sha256 = digest(file.read_bytes() for file in files)

@@ -30,14 +30,14 @@ def learn(text: str, size: int) -> str:
     if size <= BYTES:
         raise BadData(f"bpe is {size}; expected more than {BYTES}, since every byte is a token; for characters leave bpe out")
     lib = library()
-    made = lib.Tokenizer(lib.models.BPE())
-    made.pre_tokenizer = lib.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = lib.decoders.ByteLevel()
+    tokenizer = lib.Tokenizer(lib.models.BPE())
+    tokenizer.pre_tokenizer = lib.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = lib.decoders.ByteLevel()
     trainer = lib.trainers.BpeTrainer(
         vocab_size=size, initial_alphabet=lib.pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    made.train_from_iterator([text], trainer)
-    return str(made.to_str())
+    tokenizer.train_from_iterator([text], trainer)
+    return str(tokenizer.to_str())
 
 
 def encode(vocabulary: str, text: str) -> Array:
@@ -55,12 +55,12 @@ def begun(vocabulary: str) -> Array:
     own = [*range(33, 127), *range(161, 173), *range(174, 256)]
     # the library writes a byte as the character of that number where it can be seen, and as 256, 257, ... in turn elsewhere
     letters = {chr(b): b for b in own} | {chr(BYTES + i): b for i, b in enumerate(sorted(set(range(BYTES)) - set(own)))}
-    made = library().Tokenizer.from_str(vocabulary)
-    tokens = [made.id_to_token(i) for i in range(made.get_vocab_size())]
+    tokenizer = library().Tokenizer.from_str(vocabulary)
+    tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
     return np.array([sum(letters[letter] & 0xC0 != 0x80 for letter in token) for token in tokens], np.int64)
 
 
 def pieces(vocabulary: str) -> tuple[str, ...]:
     """What each token stands for, in order."""
-    made = library().Tokenizer.from_str(vocabulary)
-    return tuple(made.decode([token]) for token in range(made.get_vocab_size()))
+    tokenizer = library().Tokenizer.from_str(vocabulary)
+    return tuple(tokenizer.decode([token]) for token in range(tokenizer.get_vocab_size()))

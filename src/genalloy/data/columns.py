@@ -107,7 +107,7 @@ def _together(refusals: list[str]) -> str:
 def _gaps(frame: Any, held: list[int]) -> tuple[list[str], set[int]]:
     """What to say of missing and infinite cells, and the columns that have them."""
     missing = {i: cells.gaps(frame.iloc[:, i]) for i in held}
-    counts = {i: int(found.sum()) for i, found in missing.items() if found.any()}
+    counts = {i: int(gaps.sum()) for i, gaps in missing.items() if gaps.any()}
     if not counts:
         return [], set()
     first = min(counts, key=lambda i: int(np.argmax(missing[i])))
@@ -185,8 +185,8 @@ def read_numbers(series: Any) -> Array:
     try:
         values = np.array([float(word) for word in words], np.float64)
     except ValueError as error:
-        found = str(error).partition(": ")[2]
-        raise BadData(f"holds texts such as {found or 'an empty one'}; expected numbers; read it as category or drop") from None
+        text = str(error).partition(": ")[2]
+        raise BadData(f"holds texts such as {text or 'an empty one'}; expected numbers; read it as category or drop") from None
     if not np.isfinite(values).all():
         raise BadData(f"holds {int((~np.isfinite(values)).sum()):,} missing or infinite numbers; fill them in or drop it")
     return values

@@ -228,7 +228,7 @@ def _same_width(names: list[str], records: list[list[str]], path: Path) -> tuple
     if width == len(names) + 1:
         names = ["Unnamed: 0", *names]
         notes.append("the header is one field shorter than the rows: the first column has no name")
-    ragged = [i for i, found in enumerate(widths) if found != width]
+    ragged = [i for i, own in enumerate(widths) if own != width]
     if ragged or width != len(names):
         row = ragged[0] if ragged else 0
         raise BadData(

@@ -60,9 +60,9 @@ def speech(path: Path) -> Raw:
 def vowels(path: Path) -> Raw:
     """Japanese vowels: 7 to 29 frames of 12 real cepstrum coefficients, labels are nine speakers."""
     with np.load(path, allow_pickle=False) as archive:
-        found = {part: [archive[f"JapaneseVowels_{part}{end}"] for end in ("", "_len", "_label")] for part in ("train", "test")}
-    parts = {part: split_at(joined, lengths) for part, (joined, lengths, _) in found.items()}
-    labels = {part: label.astype(np.int64) for part, (_, _, label) in found.items()}
+        arrays = {part: [archive[f"JapaneseVowels_{part}{end}"] for end in ("", "_len", "_label")] for part in ("train", "test")}
+    parts = {part: split_at(joined, lengths) for part, (joined, lengths, _) in arrays.items()}
+    labels = {part: label.astype(np.int64) for part, (_, _, label) in arrays.items()}
     return Raw(path.stem, parts, labels, Form("sequence", "float32"), str(path), digest([path.read_bytes()]))
 
 
@@ -72,7 +72,7 @@ def treebank(path: Path) -> Raw:
 
     files = {part: path.with_name(f"ptb.{key}.txt.gz") for part, key in KEYS.items()}
     data = {part: file.read_bytes() for part, file in files.items()}
-    parts = {part: gzip.decompress(found).decode("utf-8") for part, found in data.items()}
+    parts = {part: gzip.decompress(packed).decode("utf-8") for part, packed in data.items()}
     notes = ("characters of the file as it is: lower case, <unk>, N, one sentence a line with a blank on both sides",)
     return Raw("ptb", parts, {}, Form("text", "str"), str(path), digest(data.values()), notes, split="the source's own")
 

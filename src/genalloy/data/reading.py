@@ -37,13 +37,13 @@ def parse(source: str) -> tuple[str, Reading]:
 
     Raises BadData on a word that is no choice.
     """
-    found = WORDS.search(source)
-    if found is None:
+    word = WORDS.search(source)
+    if word is None:
         return source, Reading()
-    pairs = dict(pair.split("=") for pair in found.group(1).split(","))
+    pairs = dict(pair.split("=") for pair in word.group(1).split(","))
     known = [field.name for field in fields(Reading) if field.name != "vocabulary"]
     for name in pairs:
         if name not in known:
             raise BadData(f"{source} asks for {name!r}; expected some of {', '.join(known)}{nearest(name, known)}")
     numbers = {name: int(value) for name, value in pairs.items()}
-    return source[: found.start()], Reading(numbers.get("window"), numbers.get("bpe"))
+    return source[: word.start()], Reading(numbers.get("window"), numbers.get("bpe"))

@@ -69,8 +69,8 @@ def cut(rows: Rows, window: int | None) -> tuple[Rows, Array]:
     """Pieces of at most `window` steps in order, and the row that each came from."""
     if window is None:
         return rows, np.arange(len(rows))
-    found = [(i, row[at : at + window]) for i, row in enumerate(rows) for at in range(0, len(row), window)]
-    return [piece for _, piece in found], np.array([i for i, _ in found], dtype=np.int64)
+    windows = [(i, row[at : at + window]) for i, row in enumerate(rows) for at in range(0, len(row), window)]
+    return [piece for _, piece in windows], np.array([i for i, _ in windows], dtype=np.int64)
 
 
 def padded(rows: Rows, steps: int) -> Array:

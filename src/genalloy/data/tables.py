@@ -152,15 +152,15 @@ def _codes(column: Column, series: Any) -> Array:
     """Places of the cells among the categories: by type and text, or by text alone where that is enough."""
     typed = {(type(value).__name__, str(value)): code for code, value in enumerate(_values(column))}
     spelt = {name: code for code, name in reversed(list(enumerate(column.categories)))}
-    found = [typed.get(key, spelt.get(key[1], _same_number(key[1], spelt))) for key in cells.keys(series)]
-    if None in found:
-        row = found.index(None)
+    codes = [typed.get(key, spelt.get(key[1], _same_number(key[1], spelt))) for key in cells.keys(series)]
+    if None in codes:
+        row = codes.index(None)
         word = str(series.iloc[row])
         raise BadData(
             f"holds the unknown category {word!r}, the first in row {row}; expected"
             f" {some(column.categories)}{nearest(word, spelt)}"
         )
-    return np.array(found, np.float64)
+    return np.array(codes, np.float64)
 
 
 def _same_number(word: str, spelt: dict[str, int]) -> int | None:

@@ -112,20 +112,20 @@ class AnnealedImportance(Value):
         return f"annealed importance sampling, {size}, effective share {share.double().mean().item():.2f}"
 
     def _of_energy(self, model: Any, x: Tensor) -> Evidence:
-        found, value = self.log_z(model), -model.energy(x)
+        log_z, value = self.log_z(model), -model.energy(x)
         # a base that is itself a bound leaves the side of -E(x) unknown
         exact = density(model.base, x).kind is Kind.EXACT
         kind = Kind.UPPER if self.kernel.adjusted and exact else Kind.ESTIMATE
-        stderr = None if found.stderr is None else found.stderr.expand_as(value)
-        return Evidence(value - found.value, kind, self.words(found.share), False, stderr, model.measure)
+        stderr = None if log_z.stderr is None else log_z.stderr.expand_as(value)
+        return Evidence(value - log_z.value, kind, self.words(log_z.share), False, stderr, model.measure)
 
     @torch.no_grad()
     def _of_latent(self, latent: Any, x: Tensor) -> Evidence:
         leading(x, tuple(latent.event_shape))
         kernels = self.kernels(latent, x)
-        found = [log_mean(self._weights(latent, rows, kernels)) for rows in row_blocks(latent, x, self.chains)]
-        value, share = (torch.cat([getattr(f, name) for f in found], -1) for name in ("value", "share"))
-        errors = [f.stderr for f in found if f.stderr is not None]
+        blocks = [log_mean(self._weights(latent, rows, kernels)) for rows in row_blocks(latent, x, self.chains)]
+        value, share = (torch.cat([getattr(f, name) for f in blocks], -1) for name in ("value", "share"))
+        errors = [f.stderr for f in blocks if f.stderr is not None]
         stderr = torch.cat(errors, -1) if errors else None
         adjusted = self.kernel.adjusted
         kind = Kind.LOWER if adjusted else Kind.ESTIMATE

@@ -61,12 +61,12 @@ def sandwich(distribution: TorchDistribution, rows: int = 32, ais: AnnealedImpor
 def _upper(latent: Any, x: Tensor, z: Tensor, ais: AnnealedImportance) -> Evidence:
     """Every chain starts at the same exact sample: their inverse weights are dependent, but the mean stays 1/p(x)."""
     kernels, parts = ais.kernels(latent, x), row_blocks(latent, x, ais.chains)
-    found = []
+    bounds = []
     for part, start in zip(parts, z.split(len(parts[0])), strict=True):
         path = bridge_to(latent, part, ais.start).path
-        found.append(log_mean(-backward(path, start.expand(ais.chains, *start.shape), ais.betas, kernels)))
-    value, share = (torch.cat([getattr(f, name) for f in found], -1) for name in ("value", "share"))
-    errors = [f.stderr for f in found if f.stderr is not None]
+        bounds.append(log_mean(-backward(path, start.expand(ais.chains, *start.shape), ais.betas, kernels)))
+    value, share = (torch.cat([getattr(f, name) for f in bounds], -1) for name in ("value", "share"))
+    errors = [f.stderr for f in bounds if f.stderr is not None]
     evidence = Evidence(-value, Kind.UPPER, "", False, torch.cat(errors, -1) if errors else None, latent.measure)
     return _named(evidence, f"reverse {ais.words(share)}")
 

@@ -99,11 +99,11 @@ class ImportanceWeighted(Value):
     def __call__(self, distribution: TorchDistribution, x: Tensor) -> Evidence:
         ks = (self.samples,) if self.samples < 10 else (self.samples // 10, self.samples)
         bounds, convergence = importance_curve(distribution, x, ks, self.memory)
-        found = bounds[self.samples]
-        if found.kind is Kind.EXACT:
-            return found
-        words = "; ".join(w for w in (found.how, convergence.warning) if w)
-        return replace(found, how=words)
+        bound = bounds[self.samples]
+        if bound.kind is Kind.EXACT:
+            return bound
+        words = "; ".join(w for w in (bound.how, convergence.warning) if w)
+        return replace(bound, how=words)
 
 
 @torch.no_grad()

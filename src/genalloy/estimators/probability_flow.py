@@ -80,8 +80,8 @@ def _augmented(distribution: Diffuses, vectors: Tensor, exact: bool) -> Field:
         w = state[0]
         level = torch.tensor(lam, dtype=torch.float64)
         t, a = path.time(level), float(torch.sigmoid(2 * level).sqrt())
-        clean, found = products(lambda w: distribution.denoise(w * path.scale(t).to(w), t.to(w)), w, vectors)
-        traces = sum_event(found * vectors, dims)
+        clean, product = products(lambda w: distribution.denoise(w * path.scale(t).to(w), t.to(w)), w, vectors)
+        traces = sum_event(product * vectors, dims)
         traces = traces.sum(0, keepdim=True) if exact else traces
         return a * (clean - a * w), a * (traces - a * numel)
 

@@ -192,13 +192,13 @@ def _information(walk: _Walk, conditional: bool) -> Panel:
 
 def _log_marginal(posteriors: list[TorchDistribution], z: Tensor) -> Tensor:
     """log of the mean over rows n of q(z_m | x_n), for each code z_m of z (N, *Z): (N,)."""
-    found = []
+    blocks = []
     widest = max(int(p.batch_shape[0]) for p in posteriors)
     for block in z.split(max(1, PAIR_FLOATS // (widest * max(z[0].numel(), 1)))):
         pairs = (block.unsqueeze(1).expand(len(block), int(p.batch_shape[0]), *z.shape[1:]) for p in posteriors)
         logs = [density(p, pair).value for p, pair in zip(posteriors, pairs, strict=True)]
-        found.append(torch.cat(logs, 1).logsumexp(1) - math.log(len(z)))
-    return torch.cat(found)
+        blocks.append(torch.cat(logs, 1).logsumexp(1) - math.log(len(z)))
+    return torch.cat(blocks)
 
 
 def _active(means: Tensor) -> Number:

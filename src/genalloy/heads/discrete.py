@@ -180,8 +180,8 @@ class CategoricalDistribution(Factorised):
         logits = self.logits.log_softmax(-1)
         index = x.long().unsqueeze(-1)
         shape = torch.broadcast_shapes(index.shape[:-1], logits.shape[:-1])
-        found = logits.expand(*shape, -1).gather(-1, index.expand(*shape, 1).clamp(0, logits.shape[-1] - 1)).squeeze(-1)
-        return found.masked_fill(not_levels(x, logits.shape[-1]), -torch.inf)
+        picked = logits.expand(*shape, -1).gather(-1, index.expand(*shape, 1).clamp(0, logits.shape[-1] - 1)).squeeze(-1)
+        return picked.masked_fill(not_levels(x, logits.shape[-1]), -torch.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return chosen(self.logits, (*sample_shape, *self.logits.shape)).squeeze(-1).to(self.logits.dtype)

@@ -37,8 +37,8 @@ class ListedObjective:
 
     def model(self) -> nn.Module:
         """A model over vectors of two reals that offers what the objective needs."""
-        found = next(p for p in every_part() if p.name == self.part)
-        return found.make((2,), ())
+        listed = next(p for p in every_part() if p.name == self.part)
+        return listed.make((2,), ())
 
 
 def _critic() -> Critical:

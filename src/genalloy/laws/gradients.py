@@ -29,11 +29,11 @@ def gradients(subject: Subject, listed: tuple[str, ...] = ()) -> None:
     for name, parameter in part.named_parameters():
         if not parameter.requires_grad:
             continue
-        found = parameter.grad is not None and bool((parameter.grad != 0).any())
+        reached = parameter.grad is not None and bool((parameter.grad != 0).any())
         if name in listed:
-            check(not found, f"{subject.name}: {name} is listed as having no gradient, and has one")
+            check(not reached, f"{subject.name}: {name} is listed as having no gradient, and has one")
             continue
-        check(found, f"{subject.name}: parameter {name} gets no gradient; use it, or list it")
+        check(reached, f"{subject.name}: parameter {name} gets no gradient; use it, or list it")
         check(bool(torch.isfinite(parameter.grad).all()), f"{subject.name}: the gradient of {name} is not finite")
     part.zero_grad()
 

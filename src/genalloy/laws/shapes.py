@@ -32,8 +32,8 @@ def shapes(subject: Subject) -> None:
 def _sampled(subject: Subject, distribution: Any, sample: Shape, batch: Shape) -> None:
     lead = (*sample, *batch)
     x, own = draw(distribution, sample)
-    for word, found in (("sample", distribution.sample(sample)), ("draw", x)):
-        shape, expected = tuple(found.shape), (*lead, *subject.event_shape)
+    for word, drawn in (("sample", distribution.sample(sample)), ("draw", x)):
+        shape, expected = tuple(drawn.shape), (*lead, *subject.event_shape)
         check(shape == expected, f"{subject.name}.{word}({sample}) has shape {shape}, expected {expected}")
     for word, evidence in (("density", density(distribution, x)), ("draw", own)):
         _labelled(subject, word, evidence, lead)

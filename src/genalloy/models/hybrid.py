@@ -76,11 +76,11 @@ class HybridDistribution(Distribution):
 
     def _pass(self, x: Tensor, by: str) -> _Pass:
         """The latest pass if it was of this very tensor and has not served `by` yet: a density asked twice draws fresh noise."""
-        found = self._latest
-        if found is None or found.x is not x or by in found.served or found.graph != torch.is_grad_enabled():
-            found = self._latest = _Pass(x, torch.is_grad_enabled(), *coded(self.flow, x))
-        found.served.add(by)
-        return found
+        latest = self._latest
+        if latest is None or latest.x is not x or by in latest.served or latest.graph != torch.is_grad_enabled():
+            latest = self._latest = _Pass(x, torch.is_grad_enabled(), *coded(self.flow, x))
+        latest.served.add(by)
+        return latest
 
 
 @dataclass

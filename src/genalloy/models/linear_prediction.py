@@ -193,8 +193,8 @@ class LinearWindow(Module):
         whole = fits[0]
         if whole is None:
             return
-        for k, found in enumerate(fits[1:] or fits):
-            solution = (whole if found is None else found).to(self.weights)
+        for k, fit in enumerate(fits[1:] or fits):
+            solution = (whole if fit is None else fit).to(self.weights)
             self.weights[k], self.bias[k] = solution[:-1], solution[-1]
         residual = (targets[chosen[0]] - design[chosen[0]].to(targets) @ whole.to(targets)).abs().mean().clamp(min=1e-4)
         self.floor.fill_(math.log(float(residual) * (0.1 if self.loudness else 1.0)))

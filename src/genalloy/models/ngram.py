@@ -56,10 +56,10 @@ class NGram(Part):
     def of(rows: Tensor, levels: int, order: int = 5, window: int | None = None) -> NGram:
         r"""Counts of rows (N, T); events have `window` symbols, T by default. A long text is one row, its events are windows."""
         x = rows.long()
-        found = [torch.unique(_codes(x, levels, k), return_counts=True) for k in range(1, order + 1)]
-        sizes = tuple(len(grams) for grams, _ in found)
+        tables = [torch.unique(_codes(x, levels, k), return_counts=True) for k in range(1, order + 1)]
+        sizes = tuple(len(grams) for grams, _ in tables)
         shape = (window or x.shape[1],)
-        return NGram(order, levels, shape, torch.cat([g for g, _ in found]), torch.cat([c for _, c in found]), sizes)
+        return NGram(order, levels, shape, torch.cat([g for g, _ in tables]), torch.cat([c for _, c in tables]), sizes)
 
     def forward(self, context: Context = None) -> NGramDistribution:
         return NGramDistribution(self)
@@ -91,11 +91,11 @@ def _codes(x: Tensor, levels: int, k: int) -> Tensor:
 
 def _contexts(grams: Tensor, counts: Tensor, sizes: tuple[int, ...], levels: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Histories of every order, how often each was seen, and how many different symbols followed it."""
-    made = []
+    contexts = []
     for g, c in zip(grams.split(list(sizes)), counts.split(list(sizes)), strict=True):
         keys, place, types = torch.unique_consecutive(g // levels, return_inverse=True, return_counts=True)
-        made.append((keys, torch.zeros_like(keys).index_add(0, place, c), types))
-    return made
+        contexts.append((keys, torch.zeros_like(keys).index_add(0, place, c), types))
+    return contexts
 
 
 def _look(keys: Tensor, values: Tensor, wanted: Tensor) -> Tensor:

@@ -132,20 +132,20 @@ class Bounded(Module, ABC):
         """The pair (u, v) of the largest singular value, (1, ...) each."""
         keep = self.training and torch.is_grad_enabled()
         with torch.no_grad():
-            v, found = self._iterate(LOOSER * tolerance if keep else tolerance)
+            v, size = self._iterate(LOOSER * tolerance if keep else tolerance)
             if keep and v is not self.v:
                 self.v.copy_(v)
-        return found.u, found.v
+        return size.u, size.v
 
     def _iterate(self, tolerance: float) -> tuple[Tensor, _Stretched]:
-        v, found = self.v, self._stretched(self.v)
+        v, size = self.v, self._stretched(self.v)
         for _ in range(MOST_ITERATIONS):
-            next_v = _orthonormal(self.adjoint(found.image, self.weight))
+            next_v = _orthonormal(self.adjoint(size.image, self.weight))
             next_found = self._stretched(next_v)
-            if float(next_found.sigma - found.sigma) <= tolerance * float(next_found.sigma):
+            if float(next_found.sigma - size.sigma) <= tolerance * float(next_found.sigma):
                 break
-            v, found = next_v, next_found
-        return v, found
+            v, size = next_v, next_found
+        return v, size
 
     def _stretched(self, v: Tensor) -> _Stretched:
         """The combination of orthonormal v that is stretched most."""

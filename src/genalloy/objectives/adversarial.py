@@ -290,14 +290,14 @@ class Health:
 
     def words(self) -> str:
         """What the numbers say, and what to do."""
-        found = []
+        words = []
         if self.spread < 0.5:
-            found.append(f"fake points lie at {self.spread:.2f} of the real ones' distances: collapse; raise gamma or the batch")
+            words.append(f"fake points lie at {self.spread:.2f} of the real ones' distances: collapse; raise gamma or the batch")
         if self.margin > 5:
-            found.append(f"the critic leads by {self.margin:.1f}: it is too strong; raise gamma or lower its rate")
+            words.append(f"the critic leads by {self.margin:.1f}: it is too strong; raise gamma or lower its rate")
         if max(self.real_slope, self.fake_slope) > 10:
-            found.append(f"the critic's slope is {max(self.real_slope, self.fake_slope):.1f}: gamma is too small")
-        return "; ".join(found) or f"healthy: margin {self.margin:.2f}, spread {self.spread:.2f}"
+            words.append(f"the critic's slope is {max(self.real_slope, self.fake_slope):.1f}: gamma is too small")
+        return "; ".join(words) or f"healthy: margin {self.margin:.2f}, spread {self.spread:.2f}"
 
 
 def health(objective: Adversarial, play: Play) -> Health:

@@ -110,8 +110,8 @@ class ELBO(Objective):
         own = [p for p in posterior.parameters() if p.requires_grad] if hasattr(posterior, "parameters") else []
         if not own or not torch.is_grad_enabled():
             return
-        found = torch.autograd.grad(self(play), own, allow_unused=True, retain_graph=True)
-        if all(gradient is None for gradient in found):
+        slopes = torch.autograd.grad(self(play), own, allow_unused=True, retain_graph=True)
+        if all(gradient is None for gradient in slopes):
             count = sum(p.numel() for p in own)
             warnings.warn(
                 f"no gradient of {self!r} reaches the posterior ({count:,} parameters): its codes are cut off from its network. "

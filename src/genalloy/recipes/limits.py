@@ -92,5 +92,5 @@ OF_TYPES: dict[str, Bounds] = {
 def limits_of(recipe: str, setting: Parameter) -> Bounds | None:
     """What a recipe's setting may be; None where its name is unknown and its default is of another type than a plain one."""
     plain = OF_TYPES.get(type(setting.default).__name__)
-    found = LIMITS.get(f"{recipe}.{setting.name}", LIMITS.get(setting.name, plain))
-    return None if found is None else Maybe(found)
+    limits = LIMITS.get(f"{recipe}.{setting.name}", LIMITS.get(setting.name, plain))
+    return None if limits is None else Maybe(limits)

@@ -44,10 +44,10 @@ def normed(steps: Sequence[Transform], shape: Shape, per_channel: bool = False, 
 
 def squeezes(shape: Shape) -> list[Squeeze]:
     """At least one, and more while the sides are even and long: attention is between all places."""
-    found = [Squeeze(shape)]
-    while max(small := found[-1].out_shape(found[-1].shape)[1:]) > 8 and not any(n % 2 for n in small):
-        found.append(Squeeze(found[-1].out_shape(found[-1].shape)))
-    return found
+    layers = [Squeeze(shape)]
+    while max(small := layers[-1].out_shape(layers[-1].shape)[1:]) > 8 and not any(n % 2 for n in small):
+        layers.append(Squeeze(layers[-1].out_shape(layers[-1].shape)))
+    return layers
 
 
 def attentive(

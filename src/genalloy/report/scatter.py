@@ -107,8 +107,8 @@ def _leader(spot: tuple[float, float], box: Box) -> str:
 
 def _dot(point: Point, spot: tuple[float, float]) -> str:
     style = " ".join(["dot", f"fam-{point.slot}", "muted" * point.muted, "hollow" * point.open_]).strip()
-    told = escape(f"{point.label}: {point.note}")
-    return f'<g class="{style}"><title>{told}</title>{marker(*spot, point.slot)}</g>'
+    hint = escape(f"{point.label}: {point.note}")
+    return f'<g class="{style}"><title>{hint}</title>{marker(*spot, point.slot)}</g>'
 
 
 def _name(point: Point, name: str, spot: tuple[float, float], box: Box) -> str:
@@ -179,8 +179,8 @@ def _away(names: Sequence[str]) -> str:
     """What lies outside the frame is said, not dropped."""
     if not names:
         return ""
-    told = "Off the chart: " + ", ".join(names)
-    return text(2, 370, told if len(told) <= 78 else told[:77] + "\u2026")
+    note = "Off the chart: " + ", ".join(names)
+    return text(2, 370, note if len(note) <= 78 else note[:77] + "\u2026")
 
 
 def _levels(levels: Sequence[Level], frame: Frame, apart: float = 12.0) -> str:

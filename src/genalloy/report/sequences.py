@@ -171,8 +171,8 @@ class SequenceRenderer:
 
     def neighbours(self, sets: Floats, who: str) -> list[Picture]:
         sets = sets[:3, :2]
-        found = self._picture(sets.reshape(-1, *sets.shape[2:]), who)
-        return [Picture(found.png, found.alt, "In turn: a sample, then its nearest training row, padding included.")]
+        picture = self._picture(sets.reshape(-1, *sets.shape[2:]), who)
+        return [Picture(picture.png, picture.alt, "In turn: a sample, then its nearest training row, padding included.")]
 
     def walks(self, sets: Floats, who: str, caption: str) -> list[Picture]:
         return []

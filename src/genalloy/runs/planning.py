@@ -164,12 +164,12 @@ def measure(
 
 def seconds_per_step(composition: Composition, limit: float, dataset: Dataset) -> list[float]:
     """Seconds of one step of each phase, timed for about `limit` seconds."""
-    found, began = watches(composition, dataset, torch.device("cpu")), time.perf_counter()
+    watched, began = watches(composition, dataset, torch.device("cpu")), time.perf_counter()
     while True:
-        for watch in found:
+        for watch in watched:
             watch.slice()
         if time.perf_counter() - began > limit:
-            return [watch.seconds for watch in found]
+            return [watch.seconds for watch in watched]
 
 
 def divided(total: int, shares: list[float]) -> tuple[int, ...]:

@@ -116,11 +116,11 @@ def complete(model: Any, x: Tensor, known: Tensor, chunk: int = 500, seed: int =
 
     By what law, `law_of` says; `completions` draws from p(the rest | what is given). Raises Unavailable where the model has none.
     """
-    made = []
+    chunks = []
     with _aside(model, seed, -4):
         for row, c in placed(model, torch.stack([x, known.to(x.dtype)], 1), context, chunk):
-            made.append(completer(model(c))(row[:, 0], row[:, 1].bool()))
-    return torch.cat(made).cpu()
+            chunks.append(completer(model(c))(row[:, 0], row[:, 1].bool()))
+    return torch.cat(chunks).cpu()
 
 
 @torch.no_grad()
@@ -134,9 +134,9 @@ def completions(model: Any, x: Tensor, known: Tensor, scheme: Completion, seed: 
     with _aside(model, seed, -4):
         for rows in groups.values():
             first = rows[0]
-            found = scheme(model(tree_map(lambda c: c[first], context)), x[first], known[first], len(rows))  # noqa: B023
-            values[rows], how = found.values.to(values), join_words(how, found.how)
-            effective[rows] = effective[rows] if found.effective is None else found.effective.to(effective)
+            completed = scheme(model(tree_map(lambda c: c[first], context)), x[first], known[first], len(rows))  # noqa: B023
+            values[rows], how = completed.values.to(values), join_words(how, completed.how)
+            effective[rows] = effective[rows] if completed.effective is None else completed.effective.to(effective)
     return Completed(values, how, None if bool(effective.isnan().all()) else effective)
 
 

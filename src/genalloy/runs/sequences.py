@@ -30,12 +30,12 @@ TOKENS = {Kind.EXACT: Kind.LOWER, Kind.UNBIASED: Kind.LOWER, Kind.UPPER: Kind.ES
 
 def step_number(scores: Evidence, dataset: Dataset, part: str = "test") -> Number | None:
     """The density of a part's rows per step: nats a time step, bits a character; None where rows have no steps."""
-    found = dataset.steps(part)
-    if found is None:
+    steps = dataset.steps(part)
+    if steps is None:
         return None
     if scores.kind is Kind.NONE:
         return absent(scores.how)
-    unit, counts = found
+    unit, counts = steps
     kind = TOKENS.get(scores.kind, scores.kind) if dataset.units else scores.kind
     return replace(per_step(scores.value, counts, unit, kind, scores.how), given=scores.given)
 

@@ -110,8 +110,8 @@ def _augmented(field: Field, size: int, leaves: tuple[Tensor, ...]) -> Field:
             rates = field(t, state)
         adjoint = [(r, a) for r, a in zip(rates, whole[size:], strict=False) if r.requires_grad]
         ends, weights = [r for r, _ in adjoint], [a for _, a in adjoint]
-        found = torch.autograd.grad(ends, (*state, *leaves), weights, allow_unused=True)
-        back = (torch.zeros_like(x) if g is None else -g for x, g in zip((*state, *leaves), found, strict=True))
+        gradients = torch.autograd.grad(ends, (*state, *leaves), weights, allow_unused=True)
+        back = (torch.zeros_like(x) if g is None else -g for x, g in zip((*state, *leaves), gradients, strict=True))
         return (*(r.detach() for r in rates), *back)
 
     return slopes

@@ -111,9 +111,9 @@ def rates(network: Any, x: Tensor, t: Tensor, context: Context, vectors: Tensor,
     Networks that carry tangents are asked for J v, others for v J by automatic differentiation, one batched backward pass.
     """
     along = _tangents if getattr(network, "carries_tangents", False) else _backwards
-    value, found = along(network, x, t, context, vectors)
+    value, product = along(network, x, t, context, vectors)
     dims = len(network.inputs[0])
-    divergence, square = sum_event(found * vectors, dims), sum_event(found.square(), dims)
+    divergence, square = sum_event(product * vectors, dims), sum_event(product.square(), dims)
     if exact:
         return Rates(value, divergence.sum(0, keepdim=True), square.sum(0))
     return Rates(value, divergence, square.mean(0))
@@ -141,6 +141,6 @@ def products(function: Callable[[Tensor], Tensor], x: Tensor, vectors: Tensor) -
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
         value = function(x)
-        (found,) = torch.autograd.grad(value, x, vectors, is_grads_batched=True, create_graph=graph, allow_unused=True)
-    found = torch.zeros_like(vectors) if found is None else found
-    return (value, found) if graph else (value.detach(), found.detach())
+        (product,) = torch.autograd.grad(value, x, vectors, is_grads_batched=True, create_graph=graph, allow_unused=True)
+    product = torch.zeros_like(vectors) if product is None else product
+    return (value, product) if graph else (value.detach(), product.detach())

@@ -26,8 +26,8 @@ def annealing_numbers(model: nn.Module, dataset: Dataset, seed: int) -> dict[str
     """ "annealed": random test rows. "simulated, below" and "above": log p(x) of simulated rows from both sides; and the gap."""
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(seed))
     try:
-        found = score(model, dataset.test[order[:ROWS]], AIS, ROWS, seed)
-        cells = {"annealed": _side(found, dataset)}
+        scores = score(model, dataset.test[order[:ROWS]], AIS, ROWS, seed)
+        cells = {"annealed": _side(scores, dataset)}
     except Unavailable as reason:
         return {"annealed": absent(str(reason))}
     try:

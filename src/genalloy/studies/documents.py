@@ -24,11 +24,11 @@ set-ups that stand beside them, which are not ours: they are context, no compari
 
 def read_records(results: Path) -> dict[str, Comparison]:
     """The kept records by experiment, in the registry's order, others after. Raises ValueError where the folder has none."""
-    found = {f.stem: read_comparison(f) for f in sorted(results.glob("*.json"))}
-    if not found:
+    records = {f.stem: read_comparison(f) for f in sorted(results.glob("*.json"))}
+    if not records:
         raise ValueError(f"{results} holds no results; run `genalloy reproduce NAME --results {results}` first")
     order = list(all_experiments())
-    return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+    return dict(sorted(records.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
 
 
 def print_list(results: Path) -> None:

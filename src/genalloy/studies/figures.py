@@ -80,11 +80,11 @@ def _rebuilt(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
     """Reconstructions of test rows and walks between their codes, where the model has them."""
     symbols = dataset.space.kind == "text"
     pairs = reconstructions(model, dataset.test[_spread(len(dataset.test), 16)], symbols)
-    found = walks(model, dataset.test[_spread(len(dataset.test), 256)], drawn_once if symbols else central)
+    walked = walks(model, dataset.test[_spread(len(dataset.test), 256)], drawn_once if symbols else central)
     kept = {} if pairs is None else {"reconstructions": pairs.numpy()}
     colder = temperatures(model) if dataset.space.kind == "image" else None
     kept |= {} if colder is None else {"temperatures": colder.numpy()}
-    return kept | {name: rows.numpy() for name, rows in found.items()}
+    return kept | {name: rows.numpy() for name, rows in walked.items()}
 
 
 @torch.no_grad()

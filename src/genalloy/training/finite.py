@@ -23,8 +23,8 @@ def _words(what: str, name: str, tensor: Tensor) -> str | None:
         return None
     nan = int(torch.isnan(tensor).sum())
     infinite = int(torch.isinf(tensor).sum()) if what == "parameter" else 0
-    found = [f"{count} {kind}" for count, kind in ((nan, "NaN"), (infinite, "infinite")) if count]
-    return f"{what} {name} holds {' and '.join(found)} of {tensor.numel()} values" if found else None
+    kinds = [f"{count} {kind}" for count, kind in ((nan, "NaN"), (infinite, "infinite")) if count]
+    return f"{what} {name} holds {' and '.join(kinds)} of {tensor.numel()} values" if kinds else None
 
 
 def _sound(tensor: Tensor, finite: bool) -> bool:

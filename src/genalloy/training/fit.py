@@ -125,8 +125,8 @@ def _turn(
     gradients = world.add_up([p.grad for p in player.parameters], player.parameters)
     for parameter, gradient in zip(player.parameters, gradients, strict=True):
         parameter.grad = gradient
-    found = [g for g in gradients if g is not None]
-    norm = torch.nn.utils.get_total_norm(found, foreach=True)
+    there = [g for g in gradients if g is not None]
+    norm = torch.nn.utils.get_total_norm(there, foreach=True)
     loss_value, norm_value = float(world.total(total)), float(norm)
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
         raise Diverged(diagnose(player, model, batch, key))

@@ -43,9 +43,9 @@ class State:
             if odd is not None:
                 raise ValueError(f"the training state holds {odd[:80]!r}, which the model has not; the file is damaged")
             for name, tensor in self.averaged.items():
-                found = self.stored.get(f"average/{name}")
-                _checked(f"average/{name}", tensor if found is None else found, tensor)
-                self.average[name] = (tensor.detach() if found is None else found).clone()
+                average = self.stored.get(f"average/{name}")
+                _checked(f"average/{name}", tensor if average is None else average, tensor)
+                self.average[name] = (tensor.detach() if average is None else average).clone()
         self.stored = {}
 
     def set_rate(self, factor: float) -> None:

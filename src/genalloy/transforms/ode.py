@@ -133,9 +133,9 @@ class Continuous(Layer):
 
         def rate(t: float, state: State) -> State:
             count.calls += 1
-            found = rates(self.field, state[0], vectors.new_tensor(t), context, vectors, self.trace.exact)
-            more = (sum_event(found.velocity.square(), dims), found.frobenius) if len(state) > 2 else ()
-            return (found.velocity, found.divergence, *more)
+            slopes = rates(self.field, state[0], vectors.new_tensor(t), context, vectors, self.trace.exact)
+            more = (sum_event(slopes.velocity.square(), dims), slopes.frobenius) if len(state) > 2 else ()
+            return (slopes.velocity, slopes.divergence, *more)
 
         return rate
 

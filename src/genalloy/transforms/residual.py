@@ -167,8 +167,8 @@ def _leaves(tensors: tuple[Tensor, ...], wanted: tuple[bool, ...]) -> list[Tenso
 def _gradients(outputs: tuple[Tensor, ...], leaves: list[Tensor], upstream: tuple[Tensor, ...]) -> list[Tensor | None]:
     """Gradients of those leaves that want one, None for the others."""
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
-    found = iter(torch.autograd.grad(outputs, wanted, upstream, allow_unused=True))
-    return [next(found) if leaf.requires_grad else None for leaf in leaves]
+    slopes = iter(torch.autograd.grad(outputs, wanted, upstream, allow_unused=True))
+    return [next(slopes) if leaf.requires_grad else None for leaf in leaves]
 
 
 def refuse_second_derivatives(what: str, remedy: str) -> None:
@@ -275,9 +275,9 @@ class Residual(Transform):
     def labelled(self, x: Tensor, context: Context, log_det: LogDet) -> tuple[Tensor, Evidence]:
         r"""z and log |det dz/dx| (\*B) with its claim."""
         rows, bound, batch = self._placed(x, context)
-        g, found = log_det.at(self.network, rows, bound)
-        stderr = None if found.stderr is None else found.stderr.reshape(batch)
-        evidence = Evidence(found.value.reshape(batch), found.kind, found.how, found.proper, stderr)
+        g, g_log_det = log_det.at(self.network, rows, bound)
+        stderr = None if g_log_det.stderr is None else g_log_det.stderr.reshape(batch)
+        evidence = Evidence(g_log_det.value.reshape(batch), g_log_det.kind, g_log_det.how, g_log_det.proper, stderr)
         return (rows + g).reshape(*batch, *self.event_shape), evidence
 
     def preimage(self, z: Tensor, context: Context = None) -> Tensor:

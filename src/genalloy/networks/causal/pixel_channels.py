@@ -96,11 +96,11 @@ class Channels(Module, ABC):
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         parameters = self.network(x, context)
-        belief, values, found = self.start(parameters), tuple(x.unbind(-3)), []
+        belief, values, outputs = self.start(parameters), tuple(x.unbind(-3)), []
         for c in range(self.channels):
-            found.append(self.element(parameters, belief, values[:c]))
-            belief = self.after(found[-1], belief, values[c]) if c + 1 < self.channels else belief
-        return torch.stack(found, -4)
+            outputs.append(self.element(parameters, belief, values[:c]))
+            belief = self.after(outputs[-1], belief, values[c]) if c + 1 < self.channels else belief
+        return torch.stack(outputs, -4)
 
     @torch.no_grad()
     def init_state(self, shape: Shape, context: Context = None) -> ChannelState:

@@ -40,11 +40,11 @@ class LSTM(Value):
 
     def module(self, width: int, hidden: int) -> nn.LSTM:
         """torch's layer, (N, T, width) -> (N, T, hidden)."""
-        made = nn.LSTM(width, hidden, batch_first=True)
+        lstm = nn.LSTM(width, hidden, batch_first=True)
         with torch.no_grad():
-            for bias, value in zip(made.all_weights[0][2:], (self.forget, 0.0), strict=True):
+            for bias, value in zip(lstm.all_weights[0][2:], (self.forget, 0.0), strict=True):
                 bias[hidden : 2 * hidden] = value
-        return made
+        return lstm
 
     def start(self, n: int, hidden: int, like: Tensor) -> Memory:
         """Output and memory before the first token."""

@@ -90,8 +90,8 @@ class TransformerBlock(CausalLayer):
         q, k, v = self._heads(h.unsqueeze(1), slice(t, t + 1))
         cache = _written(state, torch.stack([k, v]).transpose(2, 3), t)
         queries = q.transpose(1, 2).split(self.share, 1)
-        found = [self._look(q, cache, t, i) for i, q in enumerate(queries)]
-        mixed = found[0] if len(found) == 1 else torch.cat(found, 1)
+        heads = [self._look(q, cache, t, i) for i, q in enumerate(queries)]
+        mixed = heads[0] if len(heads) == 1 else torch.cat(heads, 1)
         return cache, self._rest(h, mixed.flatten(1))
 
     def _look(self, q: Tensor, cache: Tensor, t: int, i: int) -> Tensor:
@@ -138,13 +138,13 @@ def _angles(length: int, pairs: int) -> Tensor:
 
 def blocks(width: int, length: int, layers: int, attention: Attention = Attention()) -> list[nn.Module]:
     """The layers of a transformer for :class:`genalloy.networks.causal.network.CausalNet`, started as GPT-2's."""
-    made = [TransformerBlock(width, length, attention, layer) for layer in range(layers)]
+    stack = [TransformerBlock(width, length, attention, layer) for layer in range(layers)]
     with torch.no_grad():
-        for block in made:
+        for block in stack:
             for writes in (block.gather, block.dense[2]):
                 writes.weight.mul_((2 * layers) ** -0.5)  # type: ignore[operator, union-attr]
                 writes.bias.zero_()  # type: ignore[operator, union-attr]
-    return list(made)
+    return list(stack)
 
 
 # -- over vectors, with steps that carry gradients -----------------------------------------------------------------------
