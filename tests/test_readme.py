@@ -18,6 +18,7 @@ from genalloy.objectives.objective import Objective, Scaled, Sum
 from genalloy.recipes import registry
 from genalloy.recipes.composition import Target
 from genalloy.recipes.registry import all_recipes
+from genalloy.studies.compare import row as row_of_table
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("guide", "systems", "flows", "autoregressive", "comparison-format", "evaluation", "results")
@@ -106,7 +107,7 @@ def test_command_parses(line):
     if "recipe" in values:
         assert values["recipe"] in all_recipes()
     for recipe in filter(None, (values.get("recipes") or "").split(",")) if name == "compare" else ():
-        assert recipe in all_recipes()
+        assert row_of_table(recipe).recipe in all_recipes()
 
 
 def test_readme_lists_every_recipe_with_its_labels():

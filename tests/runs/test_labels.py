@@ -35,6 +35,7 @@ from genalloy.runs.labels import asked_labels, context_of, cycled, drawn_labels,
 from genalloy.runs.score import sample, score
 from genalloy.runs.settings import RunSettings
 from genalloy.runs.train import Trainer
+from genalloy.studies.compare import ComparisonSettings
 from genalloy.studies.figures import walks, write_pictures
 from genalloy.studies.panels import Evaluation, EvaluationSettings, run_panels
 from genalloy.training.options import Adam, Training
@@ -270,3 +271,10 @@ def test_codes_of_a_flow_that_decodes_to_rows_are_walked() -> None:
     model = find("ffjord")(Target.of(dataset), width=8).model.eval()
     found = walks(model, dataset.test.repeat(4, 1))
     assert found["interpolations"].shape[-1] == 3 and bool(found["interpolations"].isfinite().all())
+
+
+def test_a_comparison_has_rows_with_settings(tmp_path: Path) -> None:
+    comparison = ComparisonSettings("digits", ("made", "made:conditional=true:layers=1"), 0.01, tmp_path, limit=200)
+    plain, given = comparison.table(comparison.dataset()).entries
+    assert plain.settings.settings == {} and given.settings.settings == {"conditional": True, "layers": 1}
+    assert given.contender.name == "made:conditional=true:layers=1" and plain.run != given.run

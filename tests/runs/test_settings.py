@@ -62,6 +62,8 @@ def test_edges_and_numpy_values_are_taken_as_plain_ones():
         (lambda: RunPlan(minutes=math.nan), "minutes"),
         (lambda: ComparisonSettings("digits", (), -1.0, Path("out")), "minutes"),
         (lambda: ComparisonSettings("digits", ("vea",), 1.0, Path("out")), "did you mean 'vae'"),
+        (lambda: ComparisonSettings("digits", ("vae:latnt=3",), 1.0, Path("out")), "did you mean 'latent'"),
+        (lambda: ComparisonSettings("digits", ("vae:latent",), 1.0, Path("out")), "expected SETTING=VALUE"),
         (lambda: ComparisonSettings("digits", (), 1.0, Path("out"), device="banana"), "device"),
     ],
 )

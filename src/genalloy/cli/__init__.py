@@ -278,7 +278,9 @@ def evaluate(
 @app.command(cls=BoundedOption)
 def compare(
     data: Data,
-    recipes: Annotated[str | None, typer.Option(help="Comma-separated names, or all; by default the usual ones.")] = None,
+    recipes: Annotated[
+        str | None, typer.Option(help="Comma-separated names, or all, made:conditional=true for settings; default: the usual.")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="Training minutes for each recipe, at most.")] = 1.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the comparison; comparisons/DATA by default.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of labels.")] = None,

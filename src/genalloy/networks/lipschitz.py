@@ -132,20 +132,20 @@ class Bounded(Module, ABC):
         """The pair (u, v) of the largest singular value, (1, ...) each."""
         keep = self.training and torch.is_grad_enabled()
         with torch.no_grad():
-            v, size = self._iterate(LOOSER * tolerance if keep else tolerance)
+            v, pair = self._iterate(LOOSER * tolerance if keep else tolerance)
             if keep and v is not self.v:
                 self.v.copy_(v)
-        return size.u, size.v
+        return pair.u, pair.v
 
     def _iterate(self, tolerance: float) -> tuple[Tensor, _Stretched]:
-        v, size = self.v, self._stretched(self.v)
+        v, pair = self.v, self._stretched(self.v)
         for _ in range(MOST_ITERATIONS):
-            next_v = _orthonormal(self.adjoint(size.image, self.weight))
-            next_found = self._stretched(next_v)
-            if float(next_found.sigma - size.sigma) <= tolerance * float(next_found.sigma):
+            next_v = _orthonormal(self.adjoint(pair.image, self.weight))
+            next_pair = self._stretched(next_v)
+            if float(next_pair.sigma - pair.sigma) <= tolerance * float(next_pair.sigma):
                 break
-            v, size = next_v, next_found
-        return v, size
+            v, pair = next_v, next_pair
+        return v, pair
 
     def _stretched(self, v: Tensor) -> _Stretched:
         """The combination of orthonormal v that is stretched most."""

@@ -3,6 +3,7 @@ from .composition import Encoded as Encoded
 from .composition import Labels as Labels
 from .composition import Phase as Phase
 from .composition import Target as Target
+from .pieces import on_data as on_data
 from .registry import Recipe as Recipe
 from .registry import all_recipes as all_recipes
 from .registry import find as find

@@ -71,6 +71,7 @@ _GENERATION = (
 _OTHERS = (
     Column("probe", "linear probe", "representation", "high", "", "Accuracy of a logistic regression on the model's codes; compare with pixels and PCA among the baselines."),
     Column("accuracy", "label accuracy", "representation", "high", "", "Share of test rows whose most likely label under the model's own p(label | x) is the true one, with the binomial standard error."),
+    Column("sample_accuracy", "label accuracy of samples", "representation", "high", "", "Share of samples that a classifier takes for the label they were given; what it is worth on test rows stands in the cell."),
     Column("outliers", "outlier AUROC", "outliers", "high", "", "How well log-density separates test rows from a named other set; compare with the complexity-only baseline."),
     Column("train_seconds", "training", "cost", "low", "s", "Wall-clock seconds of training on one thread, validation included."),
     Column("sample_seconds", "1,000 samples", "cost", "low", "s", "Wall-clock seconds to draw 1,000 samples on one thread."),

@@ -42,7 +42,7 @@ from genalloy.training.devices import CPU
 
 IMPORTANCE = 64
 """Importance samples of the table's tightest bound."""
-DEFAULT = ("density", "generation", "memorisation", "representation", "outliers", "cost")
+DEFAULT = ("density", "generation", "memorisation", "representation", "outliers", "accuracy", "cost")
 TIMED_ROWS = 200
 
 
