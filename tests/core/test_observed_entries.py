@@ -11,10 +11,11 @@ from torch.distributions import MultivariateNormal
 
 from genalloy.core.batch import Batch
 from genalloy.core.distribution import density
-from genalloy.core.evidence import Measure, lebesgue
+from genalloy.core.evidence import Kind, Measure, lebesgue
 from genalloy.core.observations import Masked, in_blocks, observed_measure, repeat, rows
 from genalloy.core.part import Conditional
 from genalloy.core.spec import from_spec, to_spec
+from genalloy.estimators.annealed_importance import AnnealedImportance
 from genalloy.estimators.importance_weighted import ImportanceWeighted
 from genalloy.heads.discrete import Bernoulli
 from genalloy.heads.gaussian import Gaussian, StandardNormal
@@ -157,3 +158,11 @@ def test_rows_are_taken_in_blocks() -> None:
     observed = gaps(7)
     assert [len(block) for block in in_blocks(observed, 3)] == [3, 3, 1] and [len(b) for b in in_blocks(observed.x[:0], 3)] == [0]
     assert rows(observed, torch.tensor([1, 1])).mask.shape == (2, D)
+
+
+def test_annealing_takes_rows_with_gaps() -> None:
+    torch.manual_seed(0)
+    part, observed = model(), gaps(5)
+    annealed = AnnealedImportance(chains=64, temperatures=40)(part(), observed)
+    assert annealed.kind is Kind.LOWER
+    torch.testing.assert_close(annealed.value, truth(part, observed), atol=0.1, rtol=0)

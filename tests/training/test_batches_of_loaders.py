@@ -36,7 +36,16 @@ def test_labels_become_the_context() -> None:
     assert Batch.of(batch) is batch
 
 
-@pytest.mark.parametrize("item", [[X, Y, Y], {"x": X}, "rows", [], [[1.0], [2.0]], None])
+def test_contexts_may_be_named_or_several() -> None:
+    named = [(x, {"label": y, "size": x}) for x, y in zip(X, Y, strict=True)]
+    batch = next(map(Batch.of, DataLoader(named, batch_size=10)))  # type: ignore[arg-type]
+    assert torch.equal(batch.context["label"], Y[:10].float()) and batch.rows(slice(0, 3)).context["size"].shape == (3, 2)
+    several = [(x, (y, x)) for x, y in zip(X, Y, strict=True)]
+    batch = next(map(Batch.of, DataLoader(several, batch_size=10)))  # type: ignore[arg-type]
+    assert type(batch.context) is tuple and torch.equal(batch.context[1], X[:10]) and batch.context[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("item", [[X, Y, Y], {"x": X}, "rows", [], [[1.0], [2.0]], [X, "label"], [X, {"label": 3}], None])
 def test_other_batches_are_refused_in_one_line(item: Any) -> None:
     with pytest.raises(ValueError, match=r"expected Batch\(x, context\)") as error:
         trained([item])

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from genalloy.core.contexts import Context, tree_map
+from genalloy.core.contexts import Context, tensors, tree_map
 from genalloy.core.observations import rows
 
 
@@ -21,17 +21,19 @@ class Batch:
 
     @staticmethod
     def of(item: Any) -> Batch:
-        """A batch as data loaders give it: a Batch, rows alone, or a list or tuple of rows and their context (labels as floats).
+        """A batch as data loaders give it: a Batch, rows alone, or a list or tuple of rows and their context, in floats.
 
-        Raises ValueError for anything else.
+        The context is a tensor, or a tuple or dict of them. Raises ValueError for anything else.
         """
         if isinstance(item, Batch):
             return item
         parts = tuple(item) if type(item) in (list, tuple) else (item,)
-        if not 1 <= len(parts) <= 2 or not hasattr(parts[0], "shape") or not hasattr(parts[-1], "shape"):
+        context = parts[1] if len(parts) == 2 else None
+        context = tuple(context) if type(context) is list else context  # a loader's collate makes lists of tuples
+        if not 1 <= len(parts) <= 2 or not hasattr(parts[0], "shape") or not all(hasattr(c, "shape") for c in tensors(context)):
             what = f"a batch is a {type(item).__name__} of {len(parts)}"
             raise ValueError(f"{what}; expected Batch(x, context), a tensor, or (x, context); wrap it")
-        return Batch(parts[0], None if len(parts) == 1 else parts[1].float())
+        return Batch(parts[0], tree_map(lambda part: part.float(), context))
 
     @property
     def steps(self) -> int:

@@ -11,6 +11,7 @@ Without a Metropolis test the weights are biased and nothing is claimed: ESTIMAT
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -141,7 +142,7 @@ class AnnealedImportance(Value):
             return self._plain
         some = x[: self.pilot] if _free(latent, x) else x
         bridge = bridge_to(latent, some, self.start)
-        rows = max(some.numel() // max(latent.event_shape.numel(), 1), 1)
+        rows = max(math.prod(leading(some, tuple(latent.event_shape))), 1)
         return tuned(bridge.path, bridge.fresh(-(-self.pilot // rows)), self.betas, self.kernel)
 
 
