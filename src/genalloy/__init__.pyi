@@ -46,3 +46,4 @@ from .training.options import Adam as Adam
 from .training.options import Training as Training
 
 __version__: str
+from .core.observations import Record as Record

@@ -45,8 +45,14 @@ def test_contexts_may_be_named_or_several() -> None:
     assert type(batch.context) is tuple and torch.equal(batch.context[1], X[:10]) and batch.context[0].dtype == torch.float32
 
 
-@pytest.mark.parametrize("item", [[X, Y, Y], {"x": X}, "rows", [], [[1.0], [2.0]], [X, "label"], [X, {"label": 3}], None])
+@pytest.mark.parametrize("item", [[X, Y, Y], "rows", [], [[1.0], [2.0]], [X, "label"], [X, {"label": 3}], None])
 def test_other_batches_are_refused_in_one_line(item: Any) -> None:
     with pytest.raises(ValueError, match=r"expected Batch\(x, context\)") as error:
         trained([item])
+    assert "\n" not in str(error.value)
+
+
+def test_a_dict_is_a_record_and_a_model_of_tensors_says_so() -> None:
+    with pytest.raises(ValueError, match=r"rows with a context are Batch\(x, context\)") as error:
+        trained([{"x": X, "label": Y}])
     assert "\n" not in str(error.value)

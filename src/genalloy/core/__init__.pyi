@@ -11,6 +11,8 @@ from .evidence import Measure as Measure
 from .evidence import Unavailable as Unavailable
 from .isolation import Stream as Stream
 from .observations import Masked as Masked
+from .observations import Record as Record
+from .observations import RecordShape as RecordShape
 from .part import Conditional as Conditional
 from .part import Embedded as Embedded
 from .part import Estimated as Estimated

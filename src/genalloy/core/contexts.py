@@ -1,9 +1,9 @@
 r"""What a distribution is conditional on: unnamed parts in order, then named ones.
 
-A context is a tensor :math:`(*B, *E)`, a tuple of tensors, a dict of named tensors, or a tuple that ends in such a dict; None
-where there is none. What a model adds on its way in (x, a code, a noise level) is unnamed and stands in front, and what a caller
-gives may be named: :func:`both` merges by name, and a part that declares names is given its parts by name, so that the order of
-a caller's dict means nothing.
+A context is a tensor :math:`(*B, *E)` or a record, a tuple of such, a dict of them by name, or a tuple that ends in such a dict;
+None where there is none. What a model adds on its way in (x, a code, a noise level) is unnamed and stands in front, and what a
+caller gives may be named: :func:`both` merges by name, and a part that declares names is given its parts by name, so that the
+order of a caller's dict means nothing.
 
 Shapes are declared alike: ``((1, 8, 8), ())`` by place, ``{"picture": (1, 8, 8), "label": ()}`` by name, or a tuple that ends in
 a dict. The declared shapes tell a label ``()`` from a vector ``(d,)`` and an image ``(C, H, W)`` under any batch.
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.observations import Shape
+from genalloy.core.observations import Record, RecordShape, Shape, event, leading
 
 Context = Any
-"""A tensor, a tuple of tensors, a dict of tensors, a tuple that ends in a dict, or None."""
+"""A tensor or record, a tuple of such, a dict of them, a tuple that ends in a dict, or None."""
 
 Shapes = Any
 """Event shapes of a context's parts: a tuple of shapes, a dict of them by name, or a tuple that ends in such a dict."""
@@ -40,12 +40,25 @@ def split(context: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def shapes_of(declared: Shapes) -> Shapes:
     """The declaration as a tuple, ending in a dict where there are names: (shape of x, \\*shapes_of(c)) is that of both(x, c)."""
     front, named = split(declared if isinstance(declared, dict) else tuple(declared))
-    places = tuple(tuple(shape) for shape in front)
-    return (*places, {name: tuple(shape) for name, shape in named.items()}) if named else places
+    places = tuple(_shape(shape) for shape in front)
+    return (*places, {name: _shape(shape) for name, shape in named.items()}) if named else places
+
+
+def _shape(declared: Any) -> Any:
+    """A tuple; the shapes of a record, which is one part of a context, stay together."""
+    return event(declared) if type(declared) is RecordShape else tuple(declared)
 
 
 def flat(declared: Shapes) -> tuple[Shape, ...]:
-    """All declared shapes, the named ones last."""
+    """All declared shapes, the named ones last; those of a record one by one."""
+    shapes: list[Shape] = []
+    for shape in _each_part(declared):
+        shapes += flat(dict(shape)) if isinstance(shape, RecordShape) else (shape,)
+    return tuple(shapes)
+
+
+def _each_part(declared: Shapes) -> tuple[Any, ...]:
+    """The declared shapes, one for each part of the context."""
     front, named = split(declared)
     return (*front, *named.values())
 
@@ -100,8 +113,8 @@ def batch_of(context: Context, declared: Shapes) -> Shape:
     """Batch shape of a context of the declared event shapes; () without one."""
     if context is None or not declared:
         return ()
-    known = zip(parts(context, declared), flat(declared), strict=True)
-    return tuple(torch.broadcast_shapes(*(part.shape[: part.dim() - len(shape)] for part, shape in known)))
+    known = zip(parts(context, declared), _each_part(declared), strict=True)
+    return tuple(torch.broadcast_shapes(*(leading(part, shape) for part, shape in known)))
 
 
 def join(context: Context, declared: Shapes) -> Tensor:
@@ -109,7 +122,7 @@ def join(context: Context, declared: Shapes) -> Tensor:
 
     Raises ValueError naming what was found and what was declared.
     """
-    features = [_flatten(part, shape) for part, shape in zip(parts(context, declared), flat(declared), strict=True)]
+    features = [_flatten(part, shape) for part, shape in zip(parts(context, declared), _each_part(declared), strict=True)]
     if not features:
         return torch.zeros(0)
     batch = torch.broadcast_shapes(*(f.shape[:-1] for f in features))
@@ -121,7 +134,10 @@ def _words(front: tuple[Any, ...], named: dict[str, Any]) -> str:
     return " and ".join(words for words in (unnamed, f"the parts {sorted(named)}" if named else "") if words)
 
 
-def _flatten(part: Tensor, shape: Shape) -> Tensor:
+def _flatten(part: Any, shape: Any) -> Tensor:
+    if isinstance(part, Record):
+        leading(part, shape)
+        return join(dict(part.parts), dict(shape))
     cut = part.dim() - len(shape)
     if cut < 0 or tuple(part.shape[cut:]) != tuple(shape):
         raise ValueError(f"found a context of shape {tuple(part.shape)}, expected one that ends in {tuple(shape)}")

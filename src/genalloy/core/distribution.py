@@ -15,6 +15,7 @@ Plain ``torch.distributions`` are accepted everywhere by the functions :func:`de
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,21 +25,23 @@ from torch.distributions import Independent, TransformedDistribution, kl_diverge
 from torch.distributions.utils import _sum_rightmost
 
 from genalloy.core.evidence import Evidence, Kind, Measure, Unavailable
-from genalloy.core.observations import Shape, leading
+from genalloy.core.observations import RecordShape, Shape, event, leading, observation, presence, present_measure
 
 
 class Distribution(TorchDistribution, ABC):
     r"""p(x | c) as a value: ``event_shape`` E, ``batch_shape`` B.
 
-    ``measure`` is the base measure as a unit (how many Lebesgue and counting coordinates); ``has_rsample`` tells whether
-    gradients flow through :meth:`rsample`.
+    Records have a dict of event shapes, one for each part. ``measure`` is the base measure as a unit (how many Lebesgue and
+    counting coordinates); ``has_rsample`` tells whether gradients flow through :meth:`rsample`.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
     has_rsample = True
 
-    def __init__(self, batch_shape: Shape, event_shape: Shape, measure: Measure) -> None:
-        super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
+    def __init__(self, batch_shape: Shape, event_shape: Any, measure: Measure) -> None:
+        shape = event(event_shape)
+        shape = shape if isinstance(shape, RecordShape) else torch.Size(shape)
+        super().__init__(torch.Size(batch_shape), shape, validate_args=False)  # type: ignore[arg-type]
         self.measure = measure
 
     @abstractmethod
@@ -79,7 +82,11 @@ class Distribution(TorchDistribution, ABC):
         return None
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)})"
+        return f"{type(self).__name__}(batch_shape={tuple(self.batch_shape)}, event_shape={_words(self.event_shape)})"
+
+
+def _words(event_shape: Any) -> Any:
+    return {n: _words(s) for n, s in event_shape.items()} if isinstance(event_shape, dict) else tuple(event_shape)
 
 
 def sum_event(x: Tensor, event_dims: int) -> Tensor:
@@ -104,15 +111,32 @@ def _support(distribution: TorchDistribution) -> Any:
         return None
 
 
-def density(distribution: TorchDistribution, x: Tensor) -> Evidence:
+def density(distribution: TorchDistribution, x: Any) -> Evidence:
     """`distribution.density(x)`; plain torch distributions are adapted as EXACT, -inf outside their support.
 
-    Raises ValueError where x does not end in the distribution's event shape.
+    x: a tensor, a Masked or a record; a dict is taken for one. Raises ValueError where x does not end in the distribution's event
+    shape.
     """
+    x = observation(x)
     if hasattr(distribution, "density"):
         return distribution.density(x)
     leading(x, distribution.event_shape)
     return Evidence.exact(_torch_log_prob(distribution, x), "closed form", measure_of(distribution))
+
+
+def observed_density(distribution: TorchDistribution, x: Any) -> Evidence:
+    r"""density(distribution, x), and 0 for the rows of a Masked x of which nothing is observed.
+
+    Where every row is whole or absent, any distribution will do; rows with holes need one that takes Masked.
+    """
+    filled, there = presence(x, distribution.event_shape)
+    if there is not None and not bool(there.any()):
+        lead = torch.broadcast_shapes(there.shape, distribution.batch_shape)
+        return Evidence.exact(torch.zeros(lead, device=x.device), "nothing observed")
+    evidence = density(distribution, filled)
+    if there is None or filled is x:
+        return evidence
+    return replace(evidence.where(there), measure=present_measure(evidence.measure, there))
 
 
 def _torch_log_prob(distribution: TorchDistribution, x: Tensor) -> Tensor:

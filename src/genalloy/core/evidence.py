@@ -257,6 +257,11 @@ class Evidence:
         stderr = None if self.stderr is None else self.stderr[index]
         return replace(self, value=self.value[index], stderr=stderr)
 
+    def expand(self, shape: tuple[int, ...]) -> Evidence:
+        """The same claim about a larger batch, by broadcasting."""
+        stderr = None if self.stderr is None else self.stderr.expand(shape)
+        return replace(self, value=self.value.expand(shape), stderr=stderr)
+
     def where(self, mask: Tensor) -> Evidence:
         """The value where a mask is true, 0 elsewhere: the log-density of an empty product, which claims nothing wrong."""
         stderr = None if self.stderr is None else self.stderr.where(mask, 0.0)

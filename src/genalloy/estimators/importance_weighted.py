@@ -22,7 +22,7 @@ from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
-from genalloy.core.observations import in_blocks, repeat, rows
+from genalloy.core.observations import in_blocks, leading, observation, repeat, rows
 from genalloy.core.spec import Value
 from genalloy.core.traces import traced
 
@@ -118,7 +118,8 @@ def importance_curve(
     ks = tuple(sorted(set(ks)))
     if not ks or ks[0] < 1:
         raise ValueError(f"found k = {list(ks)}, expected positive numbers of samples")
-    shared = distribution.batch_shape == () and len(x.shape) == len(distribution.event_shape) + 1
+    x = observation(x)
+    shared = distribution.batch_shape == () and len(leading(x, distribution.event_shape)) == 1
     first = density(distribution, rows(x, slice(0, 1)) if shared and isinstance(x, Tensor) else x)
     if first.kind is Kind.EXACT:
         whole = density(distribution, x)
@@ -154,7 +155,7 @@ def _stream(distribution: TorchDistribution, x: Tensor, ks: Sequence[int], room:
 
 def _pairs(distribution: TorchDistribution, x: Tensor) -> int:
     """Observations in one draw."""
-    return max(math.prod(x.shape) // max(distribution.event_shape.numel(), 1), 1)
+    return max(math.prod(leading(x, distribution.event_shape)), 1)
 
 
 def _batches(weigh: Callable[[int], Tensor], most: int, step: int) -> Iterator[Tensor]:

@@ -15,8 +15,8 @@ Duvenaud, 2018). A decoder that ignores z loses nothing when the codes are excha
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ from genalloy.core.capabilities import Reached
 from genalloy.core.contexts import Context
 from genalloy.core.distribution import density
 from genalloy.core.evidence import Evidence, Kind, Unavailable
+from genalloy.core.observations import each, repeat
 from genalloy.core.part import Part, evaluating
 from genalloy.core.schedules import Linear
 from genalloy.core.schema import Number, absent
@@ -53,9 +54,9 @@ NAMES = (
 
 @torch.no_grad()
 def latent_panel(
-    model: nn.Module, x: Tensor, seed: int = 0, samples: int = 100, refine: int = 200, context: Context = None
+    model: nn.Module, x: Any, seed: int = 0, samples: int = 100, refine: int = 200, context: Context = None
 ) -> Panel:
-    r"""Diagnostics of a latent model, behind fixed preprocessing or not, on test rows x (N, \*E); see the module.
+    r"""Diagnostics of a latent model, behind fixed preprocessing or not, on test rows x (N, \*E) or records; see the module.
 
     samples: k of the importance-weighted bound. refine: steps for the amortisation gap. context: of every row, for a conditional
     model. More than 2,000 rows are subsampled by the seed. `kl` is the sum over all groups of latents, each named in `how`.
@@ -68,7 +69,8 @@ def latent_panel(
     batch = Batch(x, context).rows(chosen)
     with evaluating(model), Stream(model):
         seed_all(seed, -5)
-        if traced(model(batch.rows(slice(0, 1)).context), batch.x[:1]) is None:
+        first, refined = batch.rows(slice(0, 1)), batch.rows(slice(0, REFINED_ROWS))
+        if traced(model(first.context), first.x) is None:
             reason = absent(f"not a latent-variable model: {type(model).__name__} has no trace(x, k)")
             return dict.fromkeys(NAMES, reason)
         walk = _walked(model, batch)
@@ -78,9 +80,7 @@ def latent_panel(
             **_information(walk, context is not None),
             "active_units": _active(walk.rows.means),
             "shuffled_codes": _shuffled(walk.rows),
-            "amortisation_gap": _amortisation(
-                model(batch.rows(slice(0, REFINED_ROWS)).context), batch.x[:REFINED_ROWS], seed, refine
-            ),
+            "amortisation_gap": _amortisation(model(refined.context), refined.x, seed, refine),
         }
     return {name: panel[name] for name in NAMES}
 
@@ -129,7 +129,7 @@ def _columns(inside: Reached, trace: Trace, bound: Tensor, means: Tensor) -> _Co
     log_p = term.log_prior.value[0] + sum((t.log_prior.value - t.log_posterior.value)[0] for t in above)
     exchanged = torch.full_like(matched, math.nan)
     if hasattr(inside.distribution, "decode"):
-        exchanged = density(inside.distribution.decode(term.z.roll(1, 1)), inside.x.unsqueeze(0)).value[0]
+        exchanged = density(inside.distribution.decode(term.z.roll(1, 1)), repeat(inside.x, 1)).value[0]
     return _Columns(bound, term.log_posterior.value[0], log_p, matched, exchanged, means, term.z[0], kl)
 
 
@@ -266,7 +266,7 @@ def refined_model(
     model = LatentVariable(prior, likelihood, start, latent.part.event_shape).eval()
     training = Training(Adam(0.05), rate=Linear(1.0, 0.0, steps), seed=seed)
     with torch.enable_grad():
-        for _ in fit(model, ELBO(samples=4), repeat(Batch(x.detach()), steps), training=training):
+        for _ in fit(model, ELBO(samples=4), itertools.repeat(Batch(each(Tensor.detach, x)), steps), training=training):
             pass
     return model
 

@@ -14,8 +14,10 @@ from torch.distributions import Chi2
 from torch.nn import functional as F
 
 from genalloy.core.distribution import Shape
+from genalloy.heads.gaussian import HALF_LOG_2PI
 from genalloy.heads.head import Factorised, Head, positive
 
+SERIES = 40.0
 RAW_DF = 3.0
 """About four degrees of freedom at zero features."""
 
@@ -42,6 +44,18 @@ class StudentT(Head):
         return StudentTDistribution(loc, scale, F.softplus(raw_df + RAW_DF) + self.lowest, event_dims)
 
 
+def _log_constant(df: Tensor) -> Tensor:
+    r"""log Gamma((df+1)/2) - log Gamma(df/2) - log(df pi)/2, for many degrees the series -log(2 pi)/2 - 1/(4 df) + ...
+
+    The difference of two log-gammas loses its digits there: in single precision .06 nats at a million degrees. From 40 degrees on
+    the series is within 1e-12.
+    """
+    few = df.clamp(max=SERIES)
+    exact = torch.lgamma(0.5 * (few + 1)) - torch.lgamma(0.5 * few) - 0.5 * (few * math.pi).log()
+    many = df.clamp(min=SERIES)
+    return torch.where(df < SERIES, exact, -HALF_LOG_2PI - 0.25 / many + 1 / (24 * many**3) - 1 / (20 * many**5))
+
+
 class StudentTDistribution(Factorised):
     r"""Independent t's; location, scale and degrees of freedom (\*B, \*E). Samples carry gradients, to df too."""
 
@@ -56,8 +70,7 @@ class StudentTDistribution(Factorised):
 
     def element_log_prob(self, x: Tensor) -> Tensor:
         u, half = (x - self.loc) / self.scale, 0.5 * (self.df + 1)
-        normaliser = torch.lgamma(half) - torch.lgamma(0.5 * self.df) - 0.5 * (self.df * math.pi).log() - self.scale.log()
-        return normaliser - half * torch.log1p(u.square() / self.df)
+        return _log_constant(self.df) - self.scale.log() - half * torch.log1p(u.square() / self.df)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         """loc + scale eps / sqrt(g / df), eps standard normal and g chi-square with df degrees of freedom."""

@@ -18,6 +18,7 @@ from .diffusion import ContinuousData as ContinuousData
 from .diffusion import Diffusion as Diffusion
 from .diffusion import DiscretisedData as DiscretisedData
 from .energy import EnergyModel as EnergyModel
+from .experts import ProductOfExperts as ProductOfExperts
 from .fitted import FittedGaussian as FittedGaussian
 from .fitted import KernelSmoothed as KernelSmoothed
 from .fitted import UniformLevels as UniformLevels
@@ -35,6 +36,7 @@ from .mixture import Conditioned as Conditioned
 from .mixture import Mixture as Mixture
 from .mixture import over_labels as over_labels
 from .ngram import NGram as NGram
+from .product import Product as Product
 from .split import Split as Split
 from .steered import Classifier as Classifier
 from .steered import ClassifierFree as ClassifierFree

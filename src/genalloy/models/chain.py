@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
-from genalloy.core.distribution import Distribution, Shape, density, draw, kl, needs_gradient
+from genalloy.core.distribution import Distribution, Shape, density, draw, kl, needs_gradient, observed_density
 from genalloy.core.evidence import Evidence, Measure, counting, lebesgue
-from genalloy.core.observations import Masked, leading, observed_measure
+from genalloy.core.observations import Masked, each, leading, observed_measure
 from genalloy.core.part import Part
 from genalloy.core.spec import Module
 from genalloy.core.traces import Term, Trace, surfaced
@@ -163,9 +163,7 @@ class ChainDistribution(Distribution):
         """x_t."""
         if not self.network.each_step:
             return x
-        if isinstance(x, Masked):
-            return Masked(self._slice(x.x, t), self._slice(x.mask, t))
-        return x.select(x.dim() - len(self.event_shape), t)
+        return each(lambda part: part.select(part.dim() - len(self.event_shape), t), x)
 
     def _needed(self, x: Any) -> Tensor | None:
         r"""Which rows have anything observed at a step or after it, (steps, \*B); None where all of every row is."""
@@ -265,11 +263,4 @@ def _where(term: Term, needed: Tensor) -> Term:
 
 def _matched(emission: Any, seen: Any, lead: Shape, dims: int) -> Evidence:
     r"""log p(x_t | state), (k, \*B); of whole slices by any likelihood, of slices with gaps by one that takes them."""
-    if not isinstance(seen, Masked):
-        return density(emission, _expanded(seen, lead, dims))
-    x, mask = _expanded(seen.x, lead, dims), _expanded(seen.mask, lead, dims)
-    flat = seen.mask.flatten(seen.mask.dim() - dims) if dims else seen.mask.unsqueeze(-1)
-    if bool((flat.any(-1) == flat.all(-1)).all()) and bool(flat.any(-1).any()):
-        return density(emission, x).where(flat.any(-1))
-    gaps: Any = Masked(x, mask)
-    return density(emission, gaps)
+    return observed_density(emission, each(lambda part: _expanded(part, lead, dims), seen))

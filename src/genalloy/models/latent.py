@@ -18,7 +18,7 @@ from torch.distributions import Distribution as TorchDistribution
 from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, draw, kl, measure_of, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
-from genalloy.core.observations import leading, repeat
+from genalloy.core.observations import event, leading, observation, repeat
 from genalloy.core.part import Part, evaluating
 from genalloy.core.traces import Term, Trace, surfaced
 
@@ -27,7 +27,8 @@ class LatentVariable(Part):
     """p(x | c) = integral of likelihood(x | z, c) prior(z | c) dz, with an inference network posterior(z | x, c).
 
     prior: Part over z, given c. likelihood: Part over x, given both(z, c). posterior: Part over z, given both(x, c).
-    event_shape: shape of x; by default the likelihood's own. context_shapes: event shapes of c's parts.
+    event_shape: shape of x, a dict of shapes for records; by default the likelihood's own. context_shapes: event shapes of c's
+    parts.
     """
 
     def __init__(
@@ -35,12 +36,12 @@ class LatentVariable(Part):
         prior: nn.Module,
         likelihood: Any,
         posterior: nn.Module,
-        event_shape: Shape | None = None,
+        event_shape: Any = None,
         context_shapes: Shapes = (),
     ) -> None:
         super().__init__()
         self.prior, self.likelihood, self.posterior = prior, likelihood, posterior
-        self.event_shape = tuple(event_shape if event_shape is not None else likelihood.event_shape)
+        self.event_shape = event(event_shape if event_shape is not None else likelihood.event_shape)
         self.context_shapes = shapes_of(context_shapes)
 
     @property
@@ -91,14 +92,15 @@ class LatentDistribution(Distribution):
 
     def infer(self, x: Any) -> Any:
         r"""posterior(z | x, c): one encoding, which all samples and all terms of an objective share."""
-        return self.part.posterior(both(x, self.context))
+        return self.part.posterior(both(observation(x), self.context))
 
     def trace(self, x: Any, k: int = 1, encoding: Any = None) -> Trace:
         r"""k samples of z from one encoding of x (\*B, \*E); every term has shape (k, \*B).
 
         Where prior or likelihood is a latent model itself, its terms follow this model's own.
         """
-        leading(x, tuple(self.event_shape))
+        x = observation(x)
+        leading(x, self.event_shape)
         encoding = self.infer(x) if encoding is None else encoding
         needs_gradient(encoding, "posterior")
         z, log_posterior = draw(encoding, (k,))

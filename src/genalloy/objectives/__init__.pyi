@@ -47,6 +47,7 @@ from .payoffs import Payoff as Payoff
 from .payoffs import Relativistic as Relativistic
 from .payoffs import Wasserstein as Wasserstein
 from .reconstruction import Reconstruction as Reconstruction
+from .records import OnParts as OnParts
 from .score import DenoisingScoreMatching as DenoisingScoreMatching
 from .sources import At as At
 from .sources import Beside as Beside

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
+from genalloy.core.batch import Batch
 from genalloy.core.capabilities import reach
 from genalloy.core.contexts import Context, tree_map
 from genalloy.core.distribution import density
@@ -150,8 +151,8 @@ def _leaves(context: Context, row: int) -> list[Tensor]:
 def pieces(x: Any, context: Context, chunk: int) -> Iterator[tuple[Any, Context]]:
     """Rows in chunks, each with its own rows of the context."""
     for start in range(0, len(x), chunk):
-        rows = slice(start, start + chunk)
-        yield x[rows], tree_map(lambda c: c[rows], context)  # noqa: B023
+        piece = Batch(x, context).rows(slice(start, start + chunk))
+        yield piece.x, piece.context
 
 
 def placed(model: nn.Module, x: Any, context: Context, chunk: int) -> Iterator[tuple[Any, Context]]:

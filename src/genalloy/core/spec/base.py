@@ -116,6 +116,8 @@ def _text(value: Any) -> str:
         return value_text(value)
     if isinstance(value, (tuple, list, nn.ModuleList)) and any(isinstance(v, nn.Module) for v in value):
         return layout("", [_text(v) for v in value])
+    if isinstance(value, nn.ModuleDict):
+        return layout("", [f"{name}={_text(module)}" for name, module in value.items()])
     return repr(value)
 
 

@@ -36,18 +36,20 @@ MODULES: dict[str, dict[str, str]] = {
         "models.analytic": "AnalyticNetwork",
         "models.any_order": "AnyOrder",
         "models.autoregressive": "Autoregressive",
+        "models.chain": "Chain",
         "models.deterministic": "Deterministic",
         "models.diffusion": "Diffusion",
         "models.energy": "EnergyModel",
+        "models.experts": "ProductOfExperts",
         "models.fitted": "FittedGaussian KernelSmoothed UniformLevels",
         "models.flow": "Flow Preprocessed",
         "models.hybrid": "Hybrid",
         "models.implicit": "Implicit",
-        "models.chain": "Chain",
         "models.latent": "LatentVariable",
         "models.linear_prediction": "GridLogistic LinearPrediction LinearWindow",
         "models.mixture": "Conditioned Mixture",
         "models.ngram": "NGram",
+        "models.product": "Product",
         "models.split": "Split",
         "models.steered": "Classifier Inpainting Steered",
     },
@@ -85,6 +87,7 @@ MODULES: dict[str, dict[str, str]] = {
         "objectives.matching": "FlowMatching JacobianNorm KineticEnergy Reflow",
         "objectives.objective": "Scaled Sum Turn",
         "objectives.reconstruction": "Reconstruction",
+        "objectives.records": "OnParts",
         "objectives.score": "DenoisingScoreMatching",
     },
     "recipes": {
@@ -113,6 +116,7 @@ MODULES: dict[str, dict[str, str]] = {
 
 VALUES: dict[str, dict[str, str]] = {
     "core": {
+        "core.observations": "RecordShape",
         "core.schedules": "Cosine Linear",
     },
     "data": {

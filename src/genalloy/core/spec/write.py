@@ -122,10 +122,16 @@ class Writer:
         return state
 
     def _arguments(self, module: nn.Module, where: str) -> dict[str, Any]:
-        """genalloy's classes take lists of modules and keep ModuleLists; a caller's may take either, and gets what it keeps."""
+        """genalloy's classes take lists or dicts of modules and keep torch's containers; a caller's gets what it keeps."""
         values, own = constructor_arguments(module, where), type(module).__module__.startswith("genalloy.")
-        plain = {n: list(v) if own and isinstance(v, nn.ModuleList) else v for n, v in values.items()}
+        plain = {n: _plain_modules(v) if own else v for n, v in values.items()}
         return {name: self.encode(value, f"{where}.{name}") for name, value in plain.items()}
+
+
+def _plain_modules(value: Any) -> Any:
+    if isinstance(value, nn.ModuleList):
+        return list(value)
+    return dict(value.items()) if isinstance(value, nn.ModuleDict) else value
 
 
 def constructor_arguments(module: nn.Module, where: str) -> dict[str, Any]:

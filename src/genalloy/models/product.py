@@ -1,0 +1,104 @@
+r"""Products of likelihoods: a record's parts are independent given what they are conditional on.
+
+.. math:: p(x_1, \dots, x_M | c) = \prod_m p_m(x_m | c), \qquad \log p(x | c) = \sum_{m \text{ observed}} \log p_m(x_m | c).
+
+As the likelihood of a latent model, c holds the code, and the product is a multimodal decoder: whatever is missing drops out, so
+that one model gives log p of any subset of its modalities (Wu & Goodman, 2018, arXiv:1802.05335).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributions import Distribution as TorchDistribution
+
+from genalloy.core.contexts import Context
+from genalloy.core.distribution import Distribution, Shape, draw, measure_of, observed_density
+from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.observations import Record, RecordShape, event, leading, observation, presence
+from genalloy.core.part import Part
+
+
+class Product(Part):
+    r"""p(record | c) = prod_m p_m(x_m | c); every part of the record has a Part of its own, of any family.
+
+    parts: Parts by the names of the record's parts, each given the whole of c. Densities are those of the parts that a record
+    has; of a Masked part, those of the rows or entries that are observed.
+
+    Raises ValueError without parts, or where their names are no attribute names (torch's rule for submodules).
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        if not parts:
+            raise ValueError("found no parts, expected one or more by name")
+        self.parts = nn.ModuleDict(dict(parts.items()))
+        shapes = {name: getattr(part, "event_shape", None) for name, part in self.parts.items()}
+        self.event_shape = None if None in shapes.values() else event(shapes)
+        declared = (getattr(part, "context_shapes", ()) for part in self.parts.values())
+        self.context_shapes = next((shape for shape in declared if shape), ())
+        carried = [getattr(part, "has_rsample", None) for part in self.parts.values()]
+        self.has_rsample = None if None in carried else all(carried)
+
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The sum of the parts', None where one of them does not tell."""
+        known = [getattr(part, "measure", None) for part in self.parts.values()]
+        return None if None in known else _summed([unit for unit in known if unit is not None])
+
+    def forward(self, context: Context = None) -> ProductDistribution:
+        return ProductDistribution({name: part(context) for name, part in self.parts.items()})
+
+    def initialise(self, x: Any, context: Context = None) -> None:
+        for name, part in self.parts.items():
+            if name in x and hasattr(part, "initialise"):
+                part.initialise(presence(x[name], self.event_shape[name])[0], context)  # type: ignore[operator]
+
+
+class ProductDistribution(Distribution):
+    r"""See :class:`Product`; `parts` are the distributions, by name. Raises ValueError where their batches do not broadcast."""
+
+    def __init__(self, parts: Mapping[str, TorchDistribution]) -> None:
+        self.parts = dict(parts)
+        batch = torch.broadcast_shapes(*(part.batch_shape for part in self.parts.values()))
+        shapes = RecordShape({name: tuple(part.event_shape) for name, part in self.parts.items()})
+        super().__init__(tuple(batch), shapes, _summed([measure_of(part) for part in self.parts.values()]))
+        self.has_rsample = all(part.has_rsample for part in self.parts.values())
+
+    def density(self, x: Any) -> Evidence:
+        """The sum over the parts that the record has, nats; as strong a claim as the weakest of the parts makes."""
+        x = observation(x)
+        lead = torch.broadcast_shapes(leading(x, self.event_shape), self.batch_shape)
+        terms = [observed_density(self.parts[name], part).expand(lead) for name, part in x.parts.items()]
+        return sum(terms[1:], terms[0])
+
+    def draw(self, sample_shape: Shape = ()) -> tuple[Record, Evidence]:
+        drawn = {name: draw(part, self._shape(part, sample_shape)) for name, part in self.parts.items()}
+        terms = [evidence for _, evidence in drawn.values()]
+        return Record({name: x for name, (x, _) in drawn.items()}), sum(terms[1:], terms[0])
+
+    def rsample(self, sample_shape: Shape = ()) -> Record:
+        return Record({name: part.rsample(self._shape(part, sample_shape)) for name, part in self.parts.items()})
+
+    def sample(self, sample_shape: Shape = ()) -> Record:
+        """Samples without gradients, one record (\\*S, \\*B)."""
+        return Record({name: part.sample(self._shape(part, sample_shape)) for name, part in self.parts.items()})
+
+    def _shape(self, part: TorchDistribution, sample_shape: Shape) -> Shape:
+        """A part without a batch is drawn for each row of the others'."""
+        return tuple(sample_shape) if part.batch_shape else (*sample_shape, *self.batch_shape)
+
+    @property
+    def mean(self) -> Record:
+        """The parts' means. Raises NotImplementedError where one has none."""
+        return Record({name: part.mean for name, part in self.parts.items()})
+
+
+def _summed(units: list[Measure]) -> Measure:
+    total = Measure()
+    for unit in units:
+        total = total.plus(unit)
+    return total
