@@ -228,3 +228,32 @@ def test_saved_and_rebuilt(gradient):
     assert repr(again) == repr(ode)
     x = torch.randn(3, 2)
     torch.testing.assert_close(again.carry(x), ode.carry(x))
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), RungeKutta4(), Adaptive(1e-3, 1e-3)], ids=lambda s: type(s).__name__)
+def test_a_flow_states_an_error_that_covers_its_solvers(solver):
+    if not solver.evaluations:
+        pytest.importorskip("torchdiffeq", reason="the adaptive solver is torchdiffeq's")
+    x = 2 * torch.randn(50, 3, dtype=torch.float64)
+    flow = Flow(StandardNormal((3,)).double(), [Continuous(LinearField(), (3,), solver, Steps(8, 8))], (3,))
+    z = x @ torch.linalg.matrix_exp(MATRIX).T
+    truth = torch.distributions.Normal(0, 1).log_prob(z).sum(-1) + MATRIX.trace()
+    flow.eval()
+    torch.manual_seed(3)
+    claim = flow().density(x)
+    after = torch.rand(1)
+    assert claim.kind is Kind.ESTIMATE and f"solver error up to {float(claim.stderr.max()):.1g} nats" in claim.how
+    error = (claim.value.detach() - truth).abs()
+    # first order is judged by itself to first order; in single rows either may pass through zero
+    assert float(error.max()) <= 1.3 * float(claim.stderr.max()) and float(error.norm()) <= 1.3 * float(claim.stderr.norm())
+    torch.manual_seed(3)
+    assert torch.equal(after, torch.rand(1)), "judging the error moved the caller's random stream"
+    assert flow.train()().density(x).stderr is None
+
+
+def test_the_coarser_solve_has_the_same_probes():
+    """Eight random signs are nats apart; the solver's error is not."""
+    flow = Flow(StandardNormal((2,)), [layer(steps=Steps(4, 16), trace=Hutchinson(1, 1))], (2,)).eval()
+    with torch.no_grad():
+        claim = flow().density(torch.randn(30, 2))
+    assert float(claim.stderr.max()) < 1e-3

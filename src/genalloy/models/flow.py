@@ -6,16 +6,19 @@ algebra decides what may be claimed (Rezende & Mohamed, 2015; Nielsen et al., 20
 
 from __future__ import annotations
 
+import copy
 from abc import ABC
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.isolation import Stream
 from genalloy.core.observations import leading
 from genalloy.core.part import Part, tempered
 from genalloy.transforms.layer import Layer, Transform
@@ -99,8 +102,30 @@ class Layered(Distribution, ABC):
         return x, contributions
 
     def density(self, x: Tensor) -> Evidence:
+        """As the layers and the base claim; what is solved numerically states its error, by a coarser solve of the same noise."""
+        coarse = self._coarse(x)
+        fine = self.once(x)
+        if coarse is None:
+            return fine
+        error = (fine.value.detach() - coarse).abs()
+        worst = float(error.max()) if error.numel() else 0.0
+        return fine.estimated(f"{fine.how}; solver error up to {worst:.1g} nats by step doubling", error)
+
+    def once(self, x: Tensor) -> Evidence:
+        """The density by one pass."""
         z, contributions = self.inward(x)
         return _total(density(self.base, z), contributions)
+
+    @torch.no_grad()
+    def _coarse(self, x: Tensor) -> Tensor | None:
+        """The log-density with coarser layers, None where no layer has a coarser self; the random stream stands still."""
+        layers = [layer.coarser() for layer in self.layers]
+        if all(coarse is layer for coarse, layer in zip(layers, self.layers, strict=True)):
+            return None
+        twin = copy.copy(self)
+        twin.layers = layers
+        with Stream():
+            return twin.once(x).value
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
         x, total = draw(self.base, (*sample_shape, *self.missing))
@@ -154,7 +179,8 @@ class DrivenDistribution(Layered):
         """Samples of the base carried to the data, without the density's cost."""
         return self.layers[0].carry(z, self.context, backwards=True)
 
-    def density(self, x: Tensor) -> Evidence:
+    def once(self, x: Tensor) -> Evidence:
+        """The density by one solve, which is kept."""
         leading(x, self.event_shape)
         self.journey = self.layers[0].journey(x, self.context)
         return density(self.base, self.journey.end) + self.journey.evidence()

@@ -34,6 +34,10 @@ class Solver(Value, ABC):
     def step(self, field: Field, state: State, t: float, h: float) -> State:
         raise NotImplementedError(f"{type(self).__name__} has no fixed step")
 
+    def coarser(self) -> Solver:
+        """The same solver at ten times the tolerance where it has one; where the grid gives the steps, itself."""
+        return self
+
     def watching(self, count: int) -> Solver:
         """The same solver, its error judged by the first `count` tensors of the state where it adapts its steps."""
         return self
@@ -51,6 +55,10 @@ class Steps(Value):
     evaluation: int = 32
     power: float = 1.0
     jitter: float = 0.0
+
+    def coarser(self) -> Steps:
+        """Half as many in evaluation, at least one."""
+        return replace(self, evaluation=max(self.evaluation // 2, 1))
 
     def grid(self, training: bool) -> list[float]:
         """The n + 1 times, increasing."""
@@ -116,6 +124,9 @@ class Adaptive(Solver):
     watched: int = 0
 
     order = 5
+
+    def coarser(self) -> Adaptive:
+        return replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
 
     def watching(self, count: int) -> Adaptive:
         return replace(self, watched=count)

@@ -47,6 +47,10 @@ class Layer(Module, ABC):
     def as_layer(self) -> Layer:
         return self
 
+    def coarser(self) -> Layer:
+        """The same layer with a larger numerical error, by which its own is judged; itself where it has none."""
+        return self
+
     def initialise(self, x: Tensor, context: Context = None) -> None:
         """Data-dependent initialisation with a batch of this layer's own inputs; nothing by default."""
 

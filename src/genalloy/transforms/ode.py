@@ -7,12 +7,13 @@ Along a trajectory the log-density changes by minus the divergence, so that
 The integral is solved beside the trajectory. Two more, of :math:`|f|^2` and of :math:`|\partial f / \partial x|_F^2`, are solved
 in training: what keeps trajectories straight and solvers cheap (Finlay, Jacobsen, Nurbekyan & Oberman, 2020).
 
-Every number is an ESTIMATE, since a solver's error has no known side; with random probes it has a standard error besides,
-which tells nothing of the solver's.
+Every number is an ESTIMATE, since a solver's error has no known side. With random probes it has a standard error besides; in
+evaluation a flow adds the solver's own, from a coarser solve with the same probes (:meth:`Continuous.coarser`).
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,6 +82,14 @@ class Continuous(Layer):
     def evaluations(self) -> int:
         """Evaluations of the field a solve, in the present mode; 0 where the solver adapts."""
         return self.solver.evaluations * (len(self.steps.grid(self.training)) - 1)
+
+    def coarser(self) -> Layer:
+        """In evaluation, the same equation in half the steps, or at ten times the tolerance; in training, itself."""
+        if self.training:
+            return self
+        coarse = copy.copy(self)
+        coarse.solver, coarse.steps = self.solver.coarser(), self.steps.coarser()
+        return coarse
 
     def velocity(self, x: Tensor, t: Tensor, context: Context = None) -> Tensor:
         r"""dx/dt; x (\*B, \*E), t broadcastable to (\*B)."""
