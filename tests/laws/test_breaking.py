@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genalloy.core.batch import Batch
+from genalloy.core.contexts import shapes_of
 from genalloy.core.distribution import density, draw
 from genalloy.core.evidence import Evidence, Kind, Measure
 from genalloy.core.part import Conditional, Part
@@ -27,7 +28,9 @@ from genalloy.laws.storing import stores
 from genalloy.laws.subject import Subject, perturb_parameters
 from genalloy.laws.total_mass import total_mass
 from genalloy.models.autoregressive import Autoregressive
+from genalloy.models.energy import EnergyModel
 from genalloy.models.flow import Flow
+from genalloy.models.implicit import Implicit
 from genalloy.networks.causal.made import MADE
 from genalloy.networks.mlp import MLP, Hidden
 from genalloy.objectives.likelihood import MaximumLikelihood
@@ -222,5 +225,23 @@ class ByPlace(Part):
 
 def test_a_context_read_by_its_order_is_found():
     subject = Subject(ByPlace(), (2,), ({"near": (3,), "far": (3,)},))
-    with pytest.raises(AssertionError, match="a dict in another order changes the density by"):
+    with pytest.raises(AssertionError, match="a dict in another order changes the law"):
         contexts_by_name(subject)
+
+
+@pytest.mark.parametrize("kind", ["energy", "implicit"])
+@pytest.mark.parametrize("order", ["given", "declared"])
+def test_an_order_is_found_where_there_is_no_density(kind, order):
+    network = MLP(((2,), (3,), (3,)), 1 if kind == "energy" else 2, (8,))
+    if order == "given":
+        network.forward = lambda c: MLP.forward(network, (c[0], *c[-1].values()))
+    else:
+        network.inputs = shapes_of(((2,), {"near": (3,), "far": (3,)}))
+    shapes = shapes_of({"near": (3,), "far": (3,)})
+    make = {"energy": EnergyModel, "implicit": lambda n, base, e, context_shapes: Implicit(base, n, e, context_shapes)}[kind]
+    subject = Subject(make(network, StandardNormal((2,)), (2,), context_shapes=shapes), (2,), shapes)
+    if order == "declared":
+        contexts_by_name(subject)
+    else:
+        with pytest.raises(AssertionError, match="a dict in another order changes the law"):
+            contexts_by_name(subject)

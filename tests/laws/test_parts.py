@@ -7,7 +7,6 @@ import torch
 
 from genalloy.core.contexts import shapes_of
 from genalloy.core.distribution import density, draw, measure_of
-from genalloy.core.evidence import Kind
 from genalloy.laws.contexts import contexts_by_name
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
@@ -89,8 +88,7 @@ def test_law_holds(name: str, law: str) -> None:
 def test_contexts_are_read_by_name(name: str) -> None:
     listed, shapes = PARTS[name], shapes_of({"near": (3,), "far": (3,)})
     part = perturb_parameters(listed.make(listed.event_shape, shapes))
-    if listed.kind is not Kind.NONE:
-        contexts_by_name(Subject(part, listed.event_shape, shapes, listed.discrete, listed.levels))
+    contexts_by_name(Subject(part, listed.event_shape, shapes, listed.discrete, listed.levels))
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -9,6 +9,7 @@ from torch import nn
 
 from genalloy.core.contexts import Shapes, shapes_of
 from genalloy.core.distribution import Shape
+from genalloy.core.part import evaluating
 from genalloy.laws.contexts import contexts_by_name
 from genalloy.laws.determinism import determinism
 from genalloy.laws.draws import draw_reports_density, draws_follow_density
@@ -54,14 +55,8 @@ def check_part(
     discrete: whether values are integers 0..K-1. levels: K, probed where 0. Never raises for what a law finds.
     """
     subject = Subject(part, tuple(event_shape), shapes_of(context_shapes), discrete, levels)
-    was_training, stream = part.training, Stream(part)
-    part.eval()
-    stream.enter()
-    try:
+    with evaluating(part), Stream(part):
         return [_finding(name, law, subject) for name, law in LAWS.items()]
-    finally:
-        stream.leave()
-        part.train(was_training)
 
 
 def _finding(name: str, law: Law, subject: Subject) -> Finding:

@@ -53,13 +53,9 @@ def data_of(folder: Path, settings: RunSettings | None = None) -> Dataset:
 
 def build(settings: RunSettings, dataset: Dataset) -> Composition:
     """The recipe's composition with initial weights that depend on the seed alone."""
-    stream = Stream(dataset.train)
-    stream.enter()
-    seed_all(settings.seed, -5)
-    try:
+    with Stream(dataset.train):
+        seed_all(settings.seed, -5)
         return find(settings.recipe)(Target.of(dataset), **settings.settings)
-    finally:
-        stream.leave()
 
 
 def create_run(

@@ -58,18 +58,15 @@ def fit(
     Pass the state of an earlier step to continue to the same numbers. Raises ValueError before step 0 where a parameter
     has two owners or the model lacks what the objective needs, and :class:`Diverged` at the first non-finite number.
     """
-    state, world, stream = state or State(), World(fabric), Stream(model)
+    state, world = state or State(), World(fabric)
     team: list[Slot] = []
     waiting, started = map(Batch.of, batches), False
     for batch in waiting:
-        stream.enter()
-        try:
+        with Stream(model):
             team = team or prepare(model, objective, batch, training, state, world)
             turns = [player.turns_at(state.step) for player in team]
             own = [batch, *islice(waiting, max(turns) - 1)]
             step = _round(team, turns, model, objective, own, training, state, world) if len(own) == max(turns) else None
-        finally:
-            stream.leave()
         if step is None:
             if not started:
                 raise ValueError(f"a step of these players takes {max(turns)} batches; found {len(own)}: give more")
