@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -122,3 +124,12 @@ def test_transforms_invert(listed: ListedTransform, scale: float) -> None:
     x = listed.inside(scale * torch.randn(6, *listed.event))
     context = torch.randn(6, 3) if listed.conditional else None
     invertible(transform, x, context)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_a_part_declares_is_what_its_distributions_have(name: str) -> None:
+    """Event shape, base measure and gradients through samples are known before any pass."""
+    part: Any = subject(name).part
+    distribution = subject(name).distribution()
+    assert tuple(part.event_shape) == tuple(distribution.event_shape)
+    assert part.measure == measure_of(distribution) and part.has_rsample == distribution.has_rsample

@@ -53,7 +53,8 @@ def test_a_base_made_of_features_has_the_density_of_the_change_of_variables() ->
     assert evidence.kind is Kind.EXACT and flow(c).sample((4,)).shape == (4, 5, 2)
     evidence.value.mean().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in flow.parameters())
-    torch.testing.assert_close(ga.density(from_spec(*to_spec(flow), trust=[f"{__name__}:FromFeatures"])(c), x).value, evidence.value)
+    again = from_spec(*to_spec(flow), trust=[f"{__name__}:FromFeatures"])
+    torch.testing.assert_close(ga.density(again(c), x).value, evidence.value)
 
 
 def test_as_a_posterior_it_is_encoded_once() -> None:

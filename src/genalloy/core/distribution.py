@@ -24,7 +24,7 @@ from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import Independent, TransformedDistribution, kl_divergence
 from torch.distributions.utils import _sum_rightmost
 
-from genalloy.core.evidence import Evidence, Kind, Measure, Unavailable
+from genalloy.core.evidence import Evidence, Kind, Measure, Unavailable, measure_over
 from genalloy.core.observations import RecordShape, Shape, event, leading, observation, presence, present_measure
 
 
@@ -100,7 +100,7 @@ def measure_of(distribution: TorchDistribution) -> Measure:
     if own is not None:
         return own
     dims, support = distribution.event_shape.numel(), _support(distribution)
-    return Measure(0, dims) if support is not None and support.is_discrete else Measure(dims, 0)
+    return measure_over(dims, support is not None and support.is_discrete)
 
 
 def _support(distribution: TorchDistribution) -> Any:

@@ -148,6 +148,11 @@ class Measure(NamedTuple):
 NO_MEASURE = Measure()
 
 
+def measure_over(dims: int | Ragged, discrete: bool) -> Measure:
+    """Of `dims` coordinates, counting where they are discrete."""
+    return Measure(0, dims) if discrete else Measure(dims, 0)
+
+
 def lebesgue(dims: int) -> Measure:
     """Measure of a density over `dims` real coordinates."""
     return Measure(dims, 0)

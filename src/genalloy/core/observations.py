@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.evidence import Measure, Ragged, Rows, Unavailable
+from genalloy.core.evidence import Measure, Ragged, Rows, Unavailable, measure_over
 from genalloy.core.spec import Value
 
 Shape = tuple[int, ...]
@@ -285,7 +285,7 @@ def observed_measure(mask: Tensor, event_dims: int, discrete: bool) -> Measure:
     r"""Measure of the entries where a mask (\*B, \*E) is true: a number where all rows have as many, else a unit of their own."""
     mask = _without_copies(mask, event_dims)
     number = _number(mask.flatten(-event_dims).sum(-1) if event_dims else mask.long())
-    return Measure(0, number) if discrete else Measure(number, 0)
+    return measure_over(number, discrete)
 
 
 def present_measure(measure: Measure, there: Tensor) -> Measure:

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.contexts import Context, Shapes, parts, shapes_of
 from genalloy.core.distribution import Distribution, Shape, draw, measure_of
-from genalloy.core.evidence import Evidence, Measure, Unavailable
+from genalloy.core.evidence import Evidence, Measure, Unavailable, measure_over
 from genalloy.core.observations import leading
 from genalloy.core.spec import Module
 
@@ -68,12 +69,24 @@ class Conditional(Part):
         self.head, self.network = head, network
         self.event_shape, self.context_shapes = tuple(event_shape), shapes_of(context_shapes)
         dims = math.prod(self.event_shape)
-        self.measure = Measure(0, dims) if getattr(head, "discrete", False) else Measure(dims, 0)
+        self.measure = measure_over(dims, getattr(head, "discrete", False))
         self.has_rsample = getattr(head, "has_rsample", None)
 
     def forward(self, context: Context = None) -> TorchDistribution:
         features = self.network(context)
         return self.head(features.unflatten(-1, (*self.event_shape, -1)), len(self.event_shape))
+
+
+def declared_measure(*parts: Any) -> Measure | None:
+    """The sum of what parts declare, None where one of them does not tell."""
+    units = [getattr(part, "measure", None) for part in parts]
+    return None if None in units else reduce(lambda a, b: a.plus(b), units, Measure())  # type: ignore[union-attr, arg-type]
+
+
+def declared_rsample(*parts: Any) -> bool | None:
+    """Whether samples of all parts carry gradients, as they declare it; None where one of them does not tell."""
+    carried = [getattr(part, "has_rsample", None) for part in parts]
+    return None if None in carried else all(carried)
 
 
 def _hand_on(wrapper: Part, part: nn.Module) -> None:

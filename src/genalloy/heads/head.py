@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genalloy.core.distribution import Distribution, Shape, sum_event
-from genalloy.core.evidence import Evidence, Measure, Unavailable
+from genalloy.core.evidence import Evidence, Unavailable, measure_over
 from genalloy.core.observations import Masked, leading, observed_measure
 from genalloy.core.spec import Module
 
@@ -69,7 +69,7 @@ class Factorised(Distribution):
         dims = 1
         for n in event:
             dims *= n
-        super().__init__(tuple(shape[:cut]), event, Measure(0, dims) if self.discrete else Measure(dims, 0))
+        super().__init__(tuple(shape[:cut]), event, measure_over(dims, self.discrete))
 
     @abstractmethod
     def element_log_prob(self, x: Tensor) -> Tensor:

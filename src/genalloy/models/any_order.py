@@ -39,7 +39,7 @@ from torch import Tensor
 
 from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.distribution import Distribution, Shape
-from genalloy.core.evidence import Evidence, Kind, Measure
+from genalloy.core.evidence import Evidence, Kind, Measure, measure_over
 from genalloy.core.observations import leading
 from genalloy.core.part import Part
 from genalloy.core.spec import Value
@@ -282,6 +282,8 @@ class AnyOrder(Part):
     Raises ValueError where network and head disagree on the width, or sizes and order do not fit the event.
     """
 
+    measure: Measure
+
     def __init__(
         self,
         network: Any,
@@ -299,6 +301,7 @@ class AnyOrder(Part):
         if width != head.width:
             raise ValueError(f"the network gives {width} parameters an element, {type(head).__name__} expects {head.width}")
         dims = math.prod(self.event_shape)
+        self.measure, self.has_rsample = measure_over(dims, head.discrete), False
         generation.steps(dims)
         estimate.check(dims)
 
@@ -327,8 +330,7 @@ class AnyOrderDistribution(Distribution):
         self.dims = math.prod(part.event_shape)
         self.sizes = part.generation.steps(self.dims)
         self.words = (f", in {len(self.sizes)} parallel steps" if len(self.sizes) < self.dims else "") + self.head.law
-        measure = Measure(0, self.dims) if self.head.discrete else Measure(self.dims, 0)
-        super().__init__(batch_of(self.context, part.context_shapes), part.event_shape, measure)
+        super().__init__(batch_of(self.context, part.context_shapes), part.event_shape, part.measure)
 
     def density(self, x: Tensor) -> Evidence:
         return self.estimate(self, self._whole(x))

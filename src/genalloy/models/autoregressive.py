@@ -27,7 +27,7 @@ from torch import Tensor
 
 from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.distribution import Distribution, Shape
-from genalloy.core.evidence import Evidence, Measure, Unavailable
+from genalloy.core.evidence import Evidence, Measure, Unavailable, measure_over
 from genalloy.core.observations import Masked, leading
 from genalloy.core.part import Part
 from genalloy.heads.head import Head
@@ -40,11 +40,15 @@ class Autoregressive(Part):
     Raises ValueError where network and head disagree on the number of parameters.
     """
 
+    measure: Measure
+    has_rsample: bool
+
     def __init__(self, network: Any, head: Head, event_shape: Shape, context_shapes: Shapes = ()) -> None:
         super().__init__()
         self.network, self.head, self.event_shape = network, head, tuple(event_shape)
         self.context_shapes = shapes_of(context_shapes)
-        self.reparameterised = network.differentiable_steps and head(torch.zeros(head.width), 0).has_rsample
+        self.has_rsample = network.differentiable_steps and head(torch.zeros(head.width), 0).has_rsample
+        self.measure = measure_over(math.prod(self.event_shape), head.discrete)
         found = (getattr(network, "width", head.width), len(getattr(network, "sequence", ())))
         expected = (head.width, torch.Size(self.event_shape).numel())
         if found != expected:
@@ -68,10 +72,8 @@ class AutoregressiveDistribution(Distribution):
         self.step_shape: Shape = tuple(getattr(part.network, "step_shape", ()))
         self.how = "product of conditionals" + getattr(part.head, "law", "")
         self.context = context if part.context_shapes else None
-        dims = torch.Size(part.event_shape).numel()
-        measure = Measure(0, dims) if self.head.discrete else Measure(dims, 0)
-        super().__init__(batch_of(self.context, part.context_shapes), part.event_shape, measure)
-        self.has_rsample = part.reparameterised
+        super().__init__(batch_of(self.context, part.context_shapes), part.event_shape, part.measure)
+        self.has_rsample = part.has_rsample
 
     def density(self, x: Any) -> Evidence:
         """EXACT, of a tensor. Of a Masked observation: of its observed entries, which must be the first ones of the order.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genalloy.core.contexts import Context, Shapes, shapes_of
 from genalloy.core.distribution import Distribution, Shape
-from genalloy.core.evidence import Evidence, Kind, Measure
+from genalloy.core.evidence import Evidence, Kind, measure_over
 from genalloy.core.observations import leading
 from genalloy.core.part import Part
 
@@ -27,7 +27,7 @@ class Deterministic(Part):
         super().__init__()
         self.network, self.event_shape, self.discrete = network, tuple(event_shape), discrete
         self.context_shapes, dims = shapes_of(context_shapes), math.prod(self.event_shape)
-        self.measure, self.has_rsample = Measure(0, dims) if discrete else Measure(dims, 0), True
+        self.measure, self.has_rsample = measure_over(dims, discrete), True
 
     def forward(self, context: Context = None) -> PointMass:
         return PointMass(self.network(context), self.event_shape, self.discrete)
@@ -38,7 +38,7 @@ class PointMass(Distribution):
 
     def __init__(self, point: Tensor, event_shape: Shape, discrete: bool) -> None:
         dims = math.prod(event_shape)
-        super().__init__(leading(point, event_shape), event_shape, Measure(0, dims) if discrete else Measure(dims, 0))
+        super().__init__(leading(point, event_shape), event_shape, measure_over(dims, discrete))
         self.point, self.discrete = point, discrete
 
     @property

@@ -204,6 +204,7 @@ class Diffusion(Part):
     shift: Tensor
     scale: Tensor
     offset: Tensor
+    measure: Measure
 
     def __init__(
         self,
@@ -221,6 +222,7 @@ class Diffusion(Part):
         self.path, self.parameterisation = path, parameterisation
         self.sampler, self.estimator = sampler, estimator
         self.context_shapes = tuple(getattr(network, "inputs", ())[2:])
+        self.measure, self.has_rsample = observation.measure(math.prod(self.event_shape)), False
         self.window, self.levels = path.clip(observation.window), getattr(observation, "levels", 0)
         _warn_of_amplification(self)
         shift, scale = observation.affine(self.event_shape)
@@ -259,7 +261,7 @@ class DiffusionDistribution(Distribution):
         self.part, self.path, self.window, self.observation = part, part.path, part.window, part.observation
         self.context = context if part.context_shapes else None
         batch = batch_of(context, part.context_shapes)
-        super().__init__(batch, part.event_shape, part.observation.measure(math.prod(part.event_shape)))
+        super().__init__(batch, part.event_shape, part.measure)
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""(y (\*S, \*B, \*E), log |dy/dx| (\*S, \*B)), the latter zero under the counting measure."""

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, measure_of
-from genalloy.core.evidence import Evidence
+from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
-from genalloy.core.part import Part
+from genalloy.core.part import Part, declared_measure
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Kernel, Langevin, slope
 
@@ -41,8 +41,13 @@ class EnergyModel(Part):
     ) -> None:
         super().__init__()
         self.network, self.base, self.sampler, self.buffer = network, base, sampler, buffer
-        self.event_shape = tuple(event_shape)
+        self.event_shape, self.has_rsample = tuple(event_shape), False
         self.context_shapes = shapes_of(context_shapes)
+
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The base's."""
+        return declared_measure(self.base)
 
     def forward(self, context: Context = None) -> EnergyDistribution:
         return EnergyDistribution(self, context)

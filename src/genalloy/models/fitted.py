@@ -28,7 +28,7 @@ class FittedGaussian(Part):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("factor", factor)
-        self.event_shape = tuple(mean.shape)
+        self.event_shape, self.measure, self.has_rsample = tuple(mean.shape), lebesgue(mean.numel()), True
 
     @staticmethod
     def of(x: Tensor, jitter: float = 1e-4, spread: float = 1.0) -> FittedGaussian:
@@ -80,6 +80,7 @@ class UniformLevels(Part):
     def __init__(self, levels: int, event_shape: Shape) -> None:
         super().__init__()
         self.levels, self.event_shape = levels, tuple(event_shape)
+        self.measure, self.has_rsample = counting(math.prod(self.event_shape)), False
 
     def forward(self, context: Context = None) -> KernelSmoothedDistribution:
         return KernelSmoothedDistribution(torch.zeros(1, *self.event_shape), self.levels, 1.0)
@@ -102,6 +103,7 @@ class KernelSmoothed(Part):
             raise ValueError(f"noise is {noise}; expected a share in (0, 1], since without it unseen rows have no density")
         self.register_buffer("rows", rows)
         self.levels, self.noise, self.event_shape = levels, noise, tuple(rows.shape[1:])
+        self.measure, self.has_rsample = counting(math.prod(self.event_shape)), False
 
     def forward(self, context: Context = None) -> KernelSmoothedDistribution:
         return KernelSmoothedDistribution(self.rows, self.levels, self.noise)

@@ -20,7 +20,7 @@ from genalloy.core.distribution import Distribution, Shape, density, draw, measu
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.isolation import Stream
 from genalloy.core.observations import leading
-from genalloy.core.part import Part, tempered
+from genalloy.core.part import Part, declared_measure, declared_rsample, tempered
 from genalloy.transforms.layer import Layer, Transform
 
 
@@ -36,6 +36,16 @@ class Flow(Part):
     ) -> None:
         super().__init__()
         _hold(self, base, layers, event_shape, context_shapes)
+
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The base's, and what the layers trade in it."""
+        return declared_measure(self.base, *self.layers)
+
+    @property
+    def has_rsample(self) -> bool | None:  # type: ignore[override]
+        """The base's, unless a layer stops gradients."""
+        return declared_rsample(self.base) if all(layer.differentiable for layer in self.layers) else False  # type: ignore[union-attr]
 
     def forward(self, context: Context = None) -> Layered:
         driven = len(self.layers) == 1 and hasattr(self.layers[0], "velocity")
@@ -71,6 +81,16 @@ class Preprocessed(Part):
         _hold(self, base, layers, event_shape, context_shapes)
         if any(True for _ in self.layers.parameters()):
             raise ValueError("Preprocessed holds fixed layers only; found learnable parameters: use Flow")
+
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The base's, and what the layers trade in it."""
+        return declared_measure(self.base, *self.layers)
+
+    @property
+    def has_rsample(self) -> bool | None:  # type: ignore[override]
+        """The base's, unless a layer stops gradients."""
+        return declared_rsample(self.base) if all(layer.differentiable for layer in self.layers) else False  # type: ignore[union-attr]
 
     def forward(self, context: Context = None) -> Layered:
         return PreprocessedDistribution(self, context)

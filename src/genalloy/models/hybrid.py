@@ -20,9 +20,9 @@ from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
-from genalloy.core.evidence import Evidence
+from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
-from genalloy.core.part import Part
+from genalloy.core.part import Part, declared_measure, declared_rsample
 
 
 class Hybrid(Part):
@@ -36,7 +36,17 @@ class Hybrid(Part):
         super().__init__()
         self.flow: Any = flow
         self.classifier = classifier
-        self.context_shapes = getattr(flow, "context_shapes", ())
+        self.event_shape, self.context_shapes = getattr(flow, "event_shape", None), getattr(flow, "context_shapes", ())
+
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The flow's."""
+        return declared_measure(self.flow)
+
+    @property
+    def has_rsample(self) -> bool | None:  # type: ignore[override]
+        """The flow's."""
+        return declared_rsample(self.flow)
 
     def forward(self, context: Context = None) -> HybridDistribution:
         return HybridDistribution(self, context)

@@ -6,13 +6,14 @@ the network is not inverted.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
 
 from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, needs_gradient
-from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.evidence import Evidence, Measure, lebesgue
 from genalloy.core.observations import leading
 from genalloy.core.part import Part
 
@@ -23,10 +24,13 @@ class Implicit(Part):
     latent: Part over z, without context. network: both(z, c) -> (\*B, event size) or (\*B, \*E).
     """
 
+    measure: Measure
+
     def __init__(self, latent: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: Shapes = ()) -> None:
         super().__init__()
         self.latent, self.network = latent, network
-        self.event_shape = tuple(event_shape)
+        self.event_shape, self.has_rsample = tuple(event_shape), True
+        self.measure = lebesgue(math.prod(self.event_shape))
         self.context_shapes = shapes_of(context_shapes)
 
     def forward(self, context: Context = None) -> ImplicitDistribution:
@@ -42,9 +46,7 @@ class ImplicitDistribution(Distribution):
         self.part = part
         self.context = context if part.context_shapes else None
         self.latent: Any = part.latent(None)
-        event = tuple(part.event_shape)
-        super().__init__(batch_of(self.context, part.context_shapes), event, Measure())
-        self.measure = Measure(self.event_shape.numel(), 0)
+        super().__init__(batch_of(self.context, part.context_shapes), part.event_shape, part.measure)
 
     def generate(self, z: Tensor) -> Tensor:
         r"""network(z, c) as events, (\*S, \*B, \*Z) -> (\*S, \*B, \*E)."""

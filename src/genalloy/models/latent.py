@@ -19,7 +19,7 @@ from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, draw, kl, measure_of, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import event, leading, observation, repeat
-from genalloy.core.part import Part, evaluating
+from genalloy.core.part import Part, declared_measure, declared_rsample, evaluating
 from genalloy.core.traces import Term, Trace, surfaced
 
 
@@ -47,7 +47,12 @@ class LatentVariable(Part):
     @property
     def measure(self) -> Measure | None:  # type: ignore[override]
         """The likelihood's, where it declares one."""
-        return getattr(self.likelihood, "measure", None)
+        return declared_measure(self.likelihood)
+
+    @property
+    def has_rsample(self) -> bool | None:  # type: ignore[override]
+        """Whether both prior and likelihood do."""
+        return declared_rsample(self.prior, self.likelihood)
 
     def forward(self, context: Context = None) -> LatentDistribution:
         return LatentDistribution(self, context)
@@ -67,7 +72,7 @@ class LatentDistribution(Distribution):
     @property
     def measure(self) -> Measure:
         """The likelihood's, as it declares it; an undeclared one is asked at one latent, in eval mode."""
-        declared = getattr(self.part.likelihood, "measure", None)
+        declared = self.part.measure
         return measure_of(self._likelihood()) if declared is None else declared
 
     @measure.setter

@@ -232,6 +232,7 @@ class LinearPrediction(Part):
         head = GridLogistic(levels, grid)
         network = LinearWindow(self.event_shape[0], order, head, classes, loudness)
         self.inner = Autoregressive(network, head, self.event_shape, self.context_shapes)
+        self.measure, self.has_rsample = self.inner.measure, self.inner.has_rsample
 
     def forward(self, context: Context = None) -> AutoregressiveDistribution:
         return self.inner(context)

@@ -15,8 +15,8 @@ from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
-from genalloy.core.evidence import Evidence, Kind, log_sum_exp, same_unit
-from genalloy.core.part import Part
+from genalloy.core.evidence import Evidence, Kind, Measure, log_sum_exp, same_unit
+from genalloy.core.part import Part, declared_measure
 
 Estimate = Callable[[TorchDistribution, Tensor], Evidence]
 
@@ -31,9 +31,14 @@ class Mixture(Part):
         super().__init__()
         self.components = nn.ModuleList(components)
         self.logits = nn.Parameter(torch.zeros(len(self.components)))
-        self.event_shape = getattr(self.components[0], "event_shape", None)
+        self.event_shape, self.has_rsample = getattr(self.components[0], "event_shape", None), False
         shapes = (getattr(part, "context_shapes", ()) for part in self.components)
         self.context_shapes = next((s for s in shapes if s), ())
+
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The first component's; all have one."""
+        return declared_measure(self.components[0])
 
     def forward(self, context: Context = None) -> MixtureDistribution:
         return MixtureDistribution([part(context) for part in self.components], self.logits.log_softmax(0))

@@ -45,6 +45,7 @@ class NGram(Part):
         if order < 1 or order * math.log(max(levels, 1)) >= math.log(LARGEST):
             raise ValueError(f"found order {order} over {levels} symbols, expected 1 or more with levels^order below 2^62")
         self.order, self.levels, self.event_shape, self.sizes = order, levels, tuple(event_shape), tuple(sizes)
+        self.measure, self.has_rsample = counting(self.event_shape[0]), False
         self.register_buffer("grams", grams)
         self.register_buffer("counts", counts)
         for k, (keys, totals, types) in enumerate(_contexts(grams, counts, self.sizes, levels)):

@@ -9,6 +9,7 @@ that one model gives log p of any subset of its modalities (Wu & Goodman, 2018, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape, draw, measure_of, observed_density
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import Record, RecordShape, event, leading, observation, presence
-from genalloy.core.part import Part
+from genalloy.core.part import Part, declared_measure, declared_rsample
 
 
 class Product(Part):
@@ -40,14 +41,16 @@ class Product(Part):
         self.event_shape = None if None in shapes.values() else event(shapes)
         declared = (getattr(part, "context_shapes", ()) for part in self.parts.values())
         self.context_shapes = next((shape for shape in declared if shape), ())
-        carried = [getattr(part, "has_rsample", None) for part in self.parts.values()]
-        self.has_rsample = None if None in carried else all(carried)
 
     @property
     def measure(self) -> Measure | None:  # type: ignore[override]
-        """The sum of the parts', None where one of them does not tell."""
-        known = [getattr(part, "measure", None) for part in self.parts.values()]
-        return None if None in known else _summed([unit for unit in known if unit is not None])
+        """The sum of the parts'."""
+        return declared_measure(*self.parts.values())
+
+    @property
+    def has_rsample(self) -> bool | None:  # type: ignore[override]
+        """Whether all parts' samples carry gradients."""
+        return declared_rsample(*self.parts.values())
 
     def forward(self, context: Context = None) -> ProductDistribution:
         return ProductDistribution({name: part(context) for name, part in self.parts.items()})
@@ -65,7 +68,7 @@ class ProductDistribution(Distribution):
         self.parts = dict(parts)
         batch = torch.broadcast_shapes(*(part.batch_shape for part in self.parts.values()))
         shapes = RecordShape({name: tuple(part.event_shape) for name, part in self.parts.items()})
-        super().__init__(tuple(batch), shapes, _summed([measure_of(part) for part in self.parts.values()]))
+        super().__init__(tuple(batch), shapes, reduce(Measure.plus, map(measure_of, self.parts.values())))
         self.has_rsample = all(part.has_rsample for part in self.parts.values())
 
     def density(self, x: Any) -> Evidence:
@@ -95,10 +98,3 @@ class ProductDistribution(Distribution):
     def mean(self) -> Record:
         """The parts' means. Raises NotImplementedError where one has none."""
         return Record({name: part.mean for name, part in self.parts.items()})
-
-
-def _summed(units: list[Measure]) -> Measure:
-    total = Measure()
-    for unit in units:
-        total = total.plus(unit)
-    return total

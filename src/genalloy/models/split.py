@@ -20,9 +20,9 @@ from torch.distributions import Distribution as TorchDistribution
 
 from genalloy.core.contexts import Context, Shapes, batch_of, both, flat, parts, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
-from genalloy.core.evidence import Evidence
+from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
-from genalloy.core.part import Part, tempered
+from genalloy.core.part import Part, declared_measure, declared_rsample, evaluating, tempered
 
 
 class Split(Part):
@@ -37,6 +37,16 @@ class Split(Part):
         self.deep, self.rest, self.event_shape = deep, rest, tuple(event_shape)
         self.context_shapes = shapes_of(context_shapes)
         self.sizes = tuple(s[0] for s in halves(self.event_shape))
+
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The sum of both parts'."""
+        return declared_measure(self.deep, self.rest)
+
+    @property
+    def has_rsample(self) -> bool | None:  # type: ignore[override]
+        """Whether both parts do."""
+        return declared_rsample(self.deep, self.rest)
 
     def forward(self, context: Context = None) -> SplitDistribution:
         return SplitDistribution(self, context if self.context_shapes else None)
@@ -69,11 +79,17 @@ class SplitDistribution(Distribution):
         self.split, self.context, self.temperature = split, context, temperature
         self.deep: Any = self._at_temperature(split.deep(context))
         own, batch = tuple(self.deep.batch_shape), batch_of(context, split.context_shapes)
-        with torch.no_grad():
+        measure, carried = split.measure, split.has_rsample
+        if measure is None or carried is None:
+            measure, carried = self._asked()
+        super().__init__(own or batch, split.event_shape, measure)
+        self.missing, self.has_rsample = () if own else batch, carried
+
+    def _asked(self) -> tuple[Measure, bool]:
+        """Measure and has_rsample where a part does not declare them, from the rest at one row, in eval mode."""
+        with torch.no_grad(), evaluating(self.split.rest):
             rest = self._rest(*self._first_row())
-        super().__init__(own or batch, split.event_shape, measure_of(self.deep).plus(measure_of(rest)))
-        self.missing = () if own else batch
-        self.has_rsample = self.deep.has_rsample and rest.has_rsample
+        return measure_of(self.deep).plus(measure_of(rest)), self.deep.has_rsample and rest.has_rsample
 
     def _at_temperature(self, distribution: TorchDistribution) -> TorchDistribution:
         return tempered(distribution, self.temperature)
