@@ -19,14 +19,15 @@ import torch
 from genalloy.core.distribution import Shape
 from genalloy.heads.discrete import Bernoulli, Categorical, LogisticMixture
 from genalloy.models.autoregressive import Autoregressive, AutoregressiveDistribution, naive_sample
+from genalloy.networks.causal.convolution import Size
 from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.causal.made import MADE
 from genalloy.networks.causal.network import CausalLayer, CausalNet, Pixels, Shift
 from genalloy.networks.causal.pixel_channels import SharedMixture, mixture_width
 from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
-from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock, Size
-from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
-from genalloy.networks.causal.pixelsnail import Snail, SnailBlocks
+from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, PixelCNNPlusPlusStack
+from genalloy.networks.causal.pixelsnail import PixelSNAIL, PixelSNAILStack
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.networks.causal.recurrent import GRU, Recurrent
 from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided
@@ -85,7 +86,7 @@ def gated(stack: GatedStack) -> Callable[[int], Autoregressive]:
     return lambda side: Autoregressive(GatedPixelCNN((1, side, side), 1, stack), Bernoulli(), (1, side, side))
 
 
-def plusplus(streams: Streams) -> Callable[[int], Autoregressive]:
+def plusplus(streams: PixelCNNPlusPlusStack) -> Callable[[int], Autoregressive]:
     """Five logistics over 256 levels, side x side pixels."""
 
     def model(side: int) -> Autoregressive:
@@ -127,13 +128,13 @@ CONTENDERS = {
     "PixelCNN, 7x7 and 7 blocks of 64 channels": Contender(pixels(128, *7 * [ResidualBlock])),
     "PixelCNN, 7x7 and 7 blocks of 32 channels": Contender(pixels(64, *7 * [ResidualBlock])),
     "gated PixelCNN, 8 layers of 64 channels": Contender(gated(GatedStack(channels=64, layers=8)), check=8),
-    "PixelSNAIL, 2 blocks, width 64": Contender(pixels(64, lambda width, size: SnailBlocks(width, size, Snail(2, 2)))),
+    "PixelSNAIL, 2 blocks, width 64": Contender(pixels(64, lambda width, size: PixelSNAIL(width, size, PixelSNAILStack(2, 2)))),
     "Row LSTM, 1 layer, h = 32": Contender(pixels(64, RowLSTM)),
     "Row LSTM, 7 layers, h = 16": Contender(pixels(32, *7 * [RowLSTM])),
     "Diagonal BiLSTM, 1 layer, h = 32": Contender(pixels(64, DiagonalBiLSTM)),
     "Diagonal BiLSTM, 7 layers, h = 16": Contender(pixels(32, *7 * [DiagonalBiLSTM])),
-    "PixelCNN++, 24 features, 1 block, 2 resolutions": Contender(plusplus(Streams(24, 1, 2))),
-    "PixelCNN++, 64 features, 2 blocks, 3 resolutions": Contender(plusplus(Streams(64, 2, 3))),
+    "PixelCNN++, 24 features, 1 block, 2 resolutions": Contender(plusplus(PixelCNNPlusPlusStack(24, 1, 2))),
+    "PixelCNN++, 64 features, 2 blocks, 3 resolutions": Contender(plusplus(PixelCNNPlusPlusStack(64, 2, 3))),
 }
 
 

@@ -13,7 +13,7 @@ from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.causal.network import CausalNet, Pixels, Shift, Singles
 from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
 from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock
-from genalloy.networks.causal.pixelsnail import SnailBlocks
+from genalloy.networks.causal.pixelsnail import PixelSNAIL
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.networks.causal.wavenet import CausalConvolution
 from genalloy.networks.input_embedding import OneHot
@@ -22,7 +22,7 @@ COLOUR, LEVELS, SIZE = (3, 1, 2), 3, (1, 2)
 EVERY = torch.cartesian_prod(*[torch.arange(float(LEVELS))] * 6).reshape(-1, *COLOUR)
 LAYERS = {
     "pixelcnn": ResidualBlock(4, SIZE),
-    "pixelsnail": SnailBlocks(4, SIZE),
+    "pixelsnail": PixelSNAIL(4, SIZE),
     "row lstm": RowLSTM(4, SIZE),
     "diagonal bilstm": DiagonalBiLSTM(4, SIZE),
 }

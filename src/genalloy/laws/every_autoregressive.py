@@ -23,14 +23,15 @@ from genalloy.models.autoregressive import Autoregressive
 from genalloy.models.linear_prediction import LinearPrediction
 from genalloy.models.ngram import NGram
 from genalloy.networks.attention import AttentionConfig
+from genalloy.networks.causal.convolution import Size
 from genalloy.networks.causal.gated_pixelcnn import GatedPixelCNN, GatedStack
 from genalloy.networks.causal.made import MADE
 from genalloy.networks.causal.network import CausalNet, Pixels, Shift
 from genalloy.networks.causal.pixel_channels import SharedMixture, mixture_width
 from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
-from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock, Size
-from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
-from genalloy.networks.causal.pixelsnail import Snail, SnailBlocks
+from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, PixelCNNPlusPlusStack
+from genalloy.networks.causal.pixelsnail import PixelSNAIL, PixelSNAILStack
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.networks.causal.recurrent import GRU, LSTM, Recurrent
 from genalloy.networks.causal.sparse_attention import Strided
@@ -92,7 +93,7 @@ def _attending(attention: Attention, e: Shape, c: Shapes) -> CausalNet:
 
 
 def _plus_plus(e: Shape, c: Shapes) -> nn.Module:
-    head, streams = LogisticMixture(LEVELS, 2), Streams(features=4, blocks=1, resolutions=2, places=2)
+    head, streams = LogisticMixture(LEVELS, 2), PixelCNNPlusPlusStack(features=4, blocks=1, resolutions=2, places=2)
     network = PixelCNNPlusPlus(e, mixture_width(e[0], 2), streams, c, OneHot(LEVELS))
     return Autoregressive(SharedMixture(network, head, ScaledInput(1.0, 1.0)), head, e, c)
 
@@ -124,7 +125,7 @@ def autoregressive_parts() -> tuple[Listed, ...]:
         integers("gated pixelcnn", _gated_pixelcnn, event=SQUARE),
         integers("pixelcnn", _pixels(lambda size: ResidualBlock(4, size)), event=SQUARE),
         integers("pixelcnn++", _plus_plus, event=SQUARE),
-        integers("pixelsnail", _pixels(lambda size: SnailBlocks(4, size, Snail(1, 1, size=2))), event=SQUARE),
+        integers("pixelsnail", _pixels(lambda size: PixelSNAIL(4, size, PixelSNAILStack(1, 1, size=2))), event=SQUARE),
         integers("row lstm", _pixels(lambda size: RowLSTM(4, size)), event=SQUARE),
         integers("diagonal bilstm", _pixels(lambda size: DiagonalBiLSTM(4, size)), event=SQUARE),
         integers("raster cnn", _raster(lambda: CausalConvolution(4, 2, 2))),

@@ -8,7 +8,7 @@ from genalloy.core.evidence import Kind
 from genalloy.networks.causal.network import CausalLayer, Pixels
 from genalloy.networks.causal.pixel_rnn import DiagonalBiLSTM, RowLSTM
 from genalloy.networks.causal.pixelcnn import MaskedStart, ResidualBlock
-from genalloy.networks.causal.pixelsnail import Snail, SnailBlocks
+from genalloy.networks.causal.pixelsnail import PixelSNAIL, PixelSNAILStack
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.recipes.autoregressive import TASKS, causal, head_of
 from genalloy.recipes.composition import Composition, Target
@@ -78,8 +78,8 @@ def pixelsnail(
     conditional: on the label. Raises ValueError where the data are not images.
     """
     size = image_size(target, "pixelsnail")
-    snail = Snail(blocks, repeats, dropout=_dropout(target, dropout))
-    model = _model(target, MaskedStart(width, size, wrap=True), [SnailBlocks(width, size, snail)], conditional)
+    snail = PixelSNAILStack(blocks, repeats, dropout=_dropout(target, dropout))
+    model = _model(target, MaskedStart(width, size, wrap=True), [PixelSNAIL(width, size, snail)], conditional)
     return _composition(target, "pixelsnail", model, 3e-3, steps, conditional)
 
 

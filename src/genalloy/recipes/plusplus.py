@@ -10,7 +10,7 @@ from genalloy.heads.discrete import Bernoulli, LogisticMixture
 from genalloy.heads.logistic import ContinuousLogisticMixture
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.networks.causal.pixel_channels import LinearLogits, SharedMixture, logits_width, mixture_width
-from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, PixelCNNPlusPlusStack
 from genalloy.networks.input_embedding import ScaledInput
 from genalloy.recipes.autoregressive import TASKS, entry_of
 from genalloy.recipes.composition import Composition, Target
@@ -40,13 +40,13 @@ def pixelcnn_plus_plus(
     the data are not images.
     """
     halvings = max(0, math.floor(math.log2(min(image_size(target, "pixelcnn++")) / COARSEST)))
-    streams = Streams(features, blocks, resolutions or 1 + min(2, halvings), dropout)
+    streams = PixelCNNPlusPlusStack(features, blocks, resolutions or 1 + min(2, halvings), dropout)
     part = _part(target, streams, label_shapes(conditional))
     model = observed(target, labelled(target, part, conditional))
     return by_likelihood(target, "pixelcnn++", model, OPTIONS, 32, steps, conditional)
 
 
-def _part(target: Target, streams: Streams, contexts: tuple[Shape, ...]) -> Autoregressive:
+def _part(target: Target, streams: PixelCNNPlusPlusStack, contexts: tuple[Shape, ...]) -> Autoregressive:
     """Bits by logits, integers by discretised logistics, reals by logistics."""
     shape, levels, entry = target.space.shape, target.space.levels, entry_of(target)
     channels = shape[0]

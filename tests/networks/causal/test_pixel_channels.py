@@ -17,10 +17,10 @@ from genalloy.laws.stepwise import cached_equals_naive
 from genalloy.laws.subject import Subject
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.networks.causal.pixel_channels import Channels, LinearLogits, SharedMixture, logits_width, mixture_width
-from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, PixelCNNPlusPlusStack
 from genalloy.networks.input_embedding import ScaledInput
 
-SMALL = Streams(4, 1, 2)
+SMALL = PixelCNNPlusPlusStack(4, 1, 2)
 LEVELS, M = 3, 2
 HALF = ScaledInput((LEVELS - 1) / 2, (LEVELS - 1) / 2)
 
@@ -89,7 +89,7 @@ def test_the_product_of_elements_is_the_joint_mixture_of_each_pixel(channels: in
 @torch.no_grad()
 def test_mixtures_over_reals_integrate_to_one(head) -> None:
     torch.manual_seed(0)
-    pixels = PixelCNNPlusPlus((2, 1, 1), mixture_width(2, 2), Streams(4, 1, 1))
+    pixels = PixelCNNPlusPlus((2, 1, 1), mixture_width(2, 2), PixelCNNPlusPlusStack(4, 1, 1))
     model = Autoregressive(SharedMixture(pixels, head), head, (2, 1, 1)).double()
     axis = torch.linspace(-25, 25, 161, dtype=torch.float64)
     x = torch.cartesian_prod(axis, axis).reshape(-1, 2, 1, 1)

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from genalloy.core.spec import from_spec, to_spec
-from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, Streams
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus
+from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlusStack as Stack
 from genalloy.networks.input_embedding import OneHot, ScaledInput
 
 Sets = list[list[set[tuple[int, int]]]]
 
 
-def build(shape: tuple[int, int, int], streams: Streams, contexts: tuple = (), levels: int | None = None) -> PixelCNNPlusPlus:
+def build(shape: tuple[int, int, int], streams: Stack, contexts: tuple = (), levels: int | None = None) -> PixelCNNPlusPlus:
     torch.manual_seed(sum(shape))
     entry = OneHot(levels) if levels else ScaledInput()
     return PixelCNNPlusPlus(shape, 3, streams, contexts, entry).double().eval()
@@ -71,7 +72,7 @@ def level(u: Sets, h: Sets, blocks: int, resolutions: int) -> tuple[Sets, Sets]:
     return u, h
 
 
-def predicted(rows: int, columns: int, streams: Streams) -> Tensor:
+def predicted(rows: int, columns: int, streams: Stack) -> Tensor:
     """(rows * columns, rows * columns): whether the parameters of a pixel see another pixel."""
     image = [[{(i, j)} for j in range(columns)] for i in range(rows)]
     u = gather(image, [(a, b) for a in (-2, -1) for b in (-1, 0, 1)])
@@ -83,10 +84,10 @@ def predicted(rows: int, columns: int, streams: Streams) -> Tensor:
 
 @pytest.mark.parametrize(
     ("size", "streams"),
-    [((5, 6), Streams(4, 1, 2)), ((8, 7), Streams(4, 1, 1)), ((9, 9), Streams(4, 0, 2)), ((6, 5), Streams(4, 1, 3)),
-     ((7, 12), Streams(4, 0, 1))],
+    [((5, 6), Stack(4, 1, 2)), ((8, 7), Stack(4, 1, 1)), ((9, 9), Stack(4, 0, 2)), ((6, 5), Stack(4, 1, 3)),
+     ((7, 12), Stack(4, 0, 1))],
 )  # fmt: skip
-def test_each_pixel_sees_exactly_the_predicted_ones(size: tuple[int, int], streams: Streams) -> None:
+def test_each_pixel_sees_exactly_the_predicted_ones(size: tuple[int, int], streams: Stack) -> None:
     network, n = build((1, *size), streams), size[0] * size[1]
     expected = predicted(*size, streams)
     before = torch.arange(n)[None, :] < torch.arange(n)[:, None]
@@ -101,19 +102,19 @@ def test_the_predictions_are_not_all_the_same() -> None:
     """Small networks miss pixels, deep ones see every pixel before: a test of the test."""
     n = 49
     before = torch.arange(n)[None, :] < torch.arange(n)[:, None]
-    seen = [int(predicted(7, 7, s).sum()) for s in (Streams(4, 0, 1), Streams(4, 1, 1), Streams(4, 1, 2))]
+    seen = [int(predicted(7, 7, s).sum()) for s in (Stack(4, 0, 1), Stack(4, 1, 1), Stack(4, 1, 2))]
     assert seen[0] < seen[1] < seen[2] == int(before.sum())
 
 
 # -- the cache --------------------------------------------------------------------------------------------------------------
 
 CASES = {
-    "one resolution": ((1, 4, 5), Streams(4, 2, 1), ()),
-    "odd sides": ((1, 5, 7), Streams(4, 1, 2), ()),
-    "three resolutions": ((1, 9, 8), Streams(4, 1, 3), ()),
-    "channels": ((3, 4, 6), Streams(4, 1, 2), ((3,),)),
-    "label": ((1, 6, 6), Streams(4, 1, 2), ((),)),
-    "image": ((1, 6, 5), Streams(4, 1, 2), ((2, 6, 5), (3,))),
+    "one resolution": ((1, 4, 5), Stack(4, 2, 1), ()),
+    "odd sides": ((1, 5, 7), Stack(4, 1, 2), ()),
+    "three resolutions": ((1, 9, 8), Stack(4, 1, 3), ()),
+    "channels": ((3, 4, 6), Stack(4, 1, 2), ((3,),)),
+    "label": ((1, 6, 6), Stack(4, 1, 2), ((),)),
+    "image": ((1, 6, 5), Stack(4, 1, 2), ((2, 6, 5), (3,))),
 }
 
 
@@ -134,7 +135,7 @@ def test_steps_equal_the_parallel_pass(name: str) -> None:
 
 @torch.no_grad()
 def test_single_precision_and_no_batch() -> None:
-    network = PixelCNNPlusPlus((1, 8, 8), 5, Streams(32, 2, 2)).eval()
+    network = PixelCNNPlusPlus((1, 8, 8), 5, Stack(32, 2, 2)).eval()
     x = torch.rand(1, 8, 8)
     expected = network(x).flatten(0, 1)
     state, previous = network.init_state(()), None
@@ -159,20 +160,20 @@ def test_contexts_reach_every_pixel_and_batches_broadcast(name: str) -> None:
 
 
 def test_every_parameter_gets_a_gradient() -> None:
-    network = build((2, 5, 5), Streams(4, 1, 2), ((3,),))
+    network = build((2, 5, 5), Stack(4, 1, 2), ((3,),))
     network(torch.randn(2, 2, 5, 5, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
 def test_saved_and_rebuilt() -> None:
-    network = build((2, 5, 4), Streams(6, 1, 2), ((3,),)).float()
+    network = build((2, 5, 4), Stack(6, 1, 2), ((3,),)).float()
     x, c = torch.randn(2, 2, 5, 4), torch.randn(2, 3)
     again = from_spec(*to_spec(network)).eval()
     torch.testing.assert_close(again(x, c), network(x, c))
 
 
 def test_dropout_acts_in_training_only() -> None:
-    network = build((1, 4, 4), Streams(8, 1, 1, dropout=0.5))
+    network = build((1, 4, 4), Stack(8, 1, 1, dropout=0.5))
     x = torch.randn(1, 4, 4, dtype=torch.float64)
     same = partial(torch.equal, network(x))
     assert same(network(x))
@@ -182,6 +183,6 @@ def test_dropout_acts_in_training_only() -> None:
 
 def test_more_resolutions_than_halvings_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 1 to 3"):
-        build((1, 4, 3), Streams(4, 1, 4))
+        build((1, 4, 3), Stack(4, 1, 4))
     with pytest.raises(ValueError, match="found 0 resolutions"):
-        build((1, 4, 3), Streams(4, 1, 0))
+        build((1, 4, 3), Stack(4, 1, 0))

@@ -13,17 +13,17 @@ from genalloy.laws.subject import Subject, perturb_parameters
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.networks.causal.network import CausalNet, Pixels
 from genalloy.networks.causal.pixelcnn import MaskedStart
-from genalloy.networks.causal.pixelsnail import Snail, SnailAttention, SnailBlocks
+from genalloy.networks.causal.pixelsnail import PixelSNAIL, PixelSNAILAttention, PixelSNAILStack
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.networks.input_embedding import OneHot, ScaledInput
 
 
 def build(
-    event: tuple[int, ...], snail: Snail, contexts: tuple[tuple[int, ...], ...] = (), levels: int = 0, wrap: bool = True
+    event: tuple[int, ...], snail: PixelSNAILStack, contexts: tuple[tuple[int, ...], ...] = (), levels: int = 0, wrap: bool = True
 ) -> CausalNet:
     torch.manual_seed(0)
     size, entry = event[1:], OneHot(levels) if levels else ScaledInput()
-    layers = [SnailBlocks(4, size, snail)]
+    layers = [PixelSNAIL(4, size, snail)]
     return CausalNet(event, 3, MaskedStart(4, size, 3, wrap), layers, PositionalEmbedding(size, 4, contexts), Pixels(), entry)
 
 
@@ -32,7 +32,7 @@ def build(
 @pytest.mark.parametrize("channels", [1, 2])
 def test_every_pixel_sees_every_pixel_before_it(channels: int, repeats: int, wrap: bool) -> None:
     size, area = (5, 8), 40
-    network = build((channels, *size), Snail(1, repeats, 3, 2, 3), wrap=wrap).double().eval()
+    network = build((channels, *size), PixelSNAILStack(1, repeats, 3, 2, 3), wrap=wrap).double().eval()
     x = torch.rand(channels, *size, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(network, x, vectorize=True).abs().sum(3)
     seen = jacobian.reshape(channels, area, channels, area) > 0
@@ -58,7 +58,7 @@ def _unread(size: tuple[int, int]) -> torch.Tensor:
 
 
 def test_attention_equals_its_formula() -> None:
-    layer = SnailAttention(4, 2, 3).double()
+    layer = PixelSNAILAttention(4, 2, 3).double()
     x, h, c = (torch.randn(2, 5, 4, dtype=torch.float64) for _ in range(3))
     every = layer.from_features(h) + layer.from_places(c)
     q, k, v = every.chunk(3, -1)
@@ -72,12 +72,12 @@ def test_attention_equals_its_formula() -> None:
 @pytest.mark.parametrize("event", [(1, 4, 5), (3, 3, 4), (2, 1, 4)])
 @pytest.mark.parametrize("contexts", [(), ((3,), (1, 1, 2))])
 def test_steps_equal_the_parallel_pass(event: tuple[int, ...], contexts: tuple[tuple[int, ...], ...]) -> None:
-    network = build(event, Snail(2, 2, 3, 2, 3), contexts, 3)
+    network = build(event, PixelSNAILStack(2, 2, 3, 2, 3), contexts, 3)
     part = perturb_parameters(Autoregressive(network, Categorical(3), event, contexts)).eval()
     cached_equals_naive(Subject(part, event, contexts, True, 3))
 
 
 def test_saved_and_rebuilt() -> None:
-    network = build((1, 4, 4), Snail(2, 1, 3, 2, 3)).eval()
+    network = build((1, 4, 4), PixelSNAILStack(2, 1, 3, 2, 3)).eval()
     x = torch.rand(2, 1, 4, 4)
     torch.testing.assert_close(from_spec(*to_spec(network)).eval()(x), network(x))

@@ -30,8 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genalloy.networks.causal.convolution import PixelCache, Size
 from genalloy.networks.causal.network import CausalLayer
-from genalloy.networks.causal.pixelcnn import MaskedConv, RowState, Size
+from genalloy.networks.causal.pixelcnn import MaskedConv
 
 
 def cell(gates: Tensor, c: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -50,10 +51,10 @@ def _remembering(bias: Tensor, hidden: int) -> None:
 
 
 class RowLSTMState(NamedTuple):
-    """Cache of a Row LSTM, images last: of the masked convolution (its `above` holds what the states above add), padded states
+    """Cache of a Row LSTM, images last: of the masked convolution (its `sums` hold what the states above add), padded states
     (W + k - 1, hidden, N) and cells (W, hidden, N), of this row up to the pixel in turn, of the row above from there."""
 
-    enter: RowState
+    enter: PixelCache
     states: Tensor
     cells: Tensor
     weight: Tensor
@@ -97,14 +98,13 @@ class RowLSTM(CausalLayer):
         states = like.new_zeros(width + self.kernel - 1, self.units, n)
         cells = like.new_zeros(width, self.units, n)
         up = (self.up.weight.t(), self.up.bias)
-        return RowLSTMState(self.enter.init_state(n, self.size, like), states, cells, self.recurrent.t(), up)
+        return RowLSTMState(self.enter.cache(n, width), states, cells, self.recurrent.t(), up)
 
     def step(self, state: RowLSTMState, h: Tensor, t: int, c: Tensor) -> tuple[RowLSTMState, Tensor]:
         i, j = divmod(t, self.size[1])
         if j == 0 and i > 0:
             self._begin(state)
-        self.enter.store(state.enter, h.t(), i, j)
-        hidden, memory = cell(self.enter.read(state.enter, i, j), state.cells[j], 0)
+        hidden, memory = cell(state.enter.next(h, j).t(), state.cells[j], 0)
         state.cells[j] = memory
         state.states[j + self.kernel // 2] = hidden
         weight, bias = state.up
@@ -114,7 +114,7 @@ class RowLSTM(CausalLayer):
         """What the row above adds to the gates of all pixels of this one."""
         width = self.size[1]
         window = torch.cat([state.states[k : k + width] for k in range(self.kernel)], 1)
-        state.enter.above.copy_(torch.matmul(state.weight, window)).add_(self.enter.bias[:, None])
+        state.enter.sums[0].copy_(torch.matmul(state.weight, window).transpose(1, 2)).add_(self.enter.bias)
 
 
 # -- along the diagonals ----------------------------------------------------------------------------------------------

@@ -10,31 +10,18 @@ The plain PixelCNN is one 7x7 convolution of mask A and residual blocks :math:`h
 mask B, :math:`\phi` = relu. It has a *blind spot*: d pixels to the right are only seen through at least d / r rows above, so a
 wedge of pixels right of the output's column never enters, however deep the network is.
 
-Step by step, what a row receives from the rows above is computed for the whole row when it begins, and each pixel adds one
-product over the few pixels at its left. No feature is computed twice.
+Step by step, see :class:`genalloy.networks.causal.convolution.PixelCache`.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.spec import Module
+from genalloy.networks.causal.convolution import PixelCache, Size
 from genalloy.networks.causal.network import CausalLayer
-
-Size = tuple[int, int]
-
-
-class RowState(NamedTuple):
-    """Cache of one masked convolution, images last: weights of the own row as a matrix (outputs, taps * inputs), padded inputs
-    (rows + H, W + 2r, inputs, N), and what the pixels of the current row receive from the rows above (W, outputs, N)."""
-
-    weight: Tensor
-    past: Tensor
-    above: Tensor
 
 
 class MaskedConv(Module):
@@ -79,29 +66,10 @@ class MaskedConv(Module):
         return lead
 
     @torch.no_grad()
-    def init_state(self, n: int, size: Size, like: Tensor) -> RowState:
-        """Empty cache for n images of that size; `like` gives dtype and device."""
-        height, width = size
-        past = like.new_zeros(self.up + height, width + 2 * self.reach, self.inputs, n)
-        above = self.bias[:, None].expand(width, -1, n).contiguous()
-        return RowState(self.beside.squeeze(2).transpose(1, 2).flatten(1).contiguous(), past, above)
-
-    def begin(self, state: RowState, i: int) -> None:
-        """Row i begins: what its pixels receive from the rows above."""
-        if self.above is not None:
-            window = state.past[i : i + self.up].permute(3, 2, 0, 1)
-            state.above.copy_(F.conv2d(window, self.above, self.bias)[:, :, 0].permute(2, 1, 0))
-            if self.wrap and i > 0:
-                state.past[self.up + i, self.reach - 1] = state.past[self.up + i - 1, -self.reach - 1]
-
-    def store(self, state: RowState, h: Tensor, i: int, j: int) -> None:
-        """Pixel (i, j) enters as h (inputs, N)."""
-        state.past[self.up + i, self.reach + j] = h
-
-    def read(self, state: RowState, i: int, j: int) -> Tensor:
-        """Output (outputs, N) at (i, j), whose row has begun and whose inputs have entered: one product over a window."""
-        window = state.past[self.up + i, j : j + self.reach + self.own].flatten(0, 1)
-        return torch.addmm(state.above[j], state.weight, window)
+    def cache(self, n: int, width: int) -> PixelCache:
+        """Of n images of that width."""
+        sides = (self.reach, self.reach)
+        return PixelCache(self.above, self.beside, self.bias, sides, n, width, itself=self.own, wrap=self.wrap)
 
 
 class MaskedStart(CausalLayer):
@@ -118,24 +86,16 @@ class MaskedStart(CausalLayer):
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
         return self.near(h.unflatten(1, self.size)).flatten(1, 2)
 
-    def init_state(self, n: int, like: Tensor) -> RowState:
-        return self.near.init_state(n, self.size, like)
+    def init_state(self, n: int, like: Tensor) -> PixelCache:
+        return self.near.cache(n, self.size[1])
 
-    def step(self, state: RowState, h: Tensor | None, t: int, c: Tensor) -> tuple[RowState, Tensor]:  # type: ignore[override]
-        i, j = divmod(t, self.size[1])
+    def step(self, state: PixelCache, h: Tensor | None, t: int, c: Tensor) -> tuple[PixelCache, Tensor]:  # type: ignore[override]
+        width = self.size[1]
         if h is not None:
-            self.near.store(state, h.t(), *divmod(t - 1, self.size[1]))
-        if j == 0:
-            self.near.begin(state, i)
-        return state, self.near.read(state, i, j).t()
-
-
-class BlockState(NamedTuple):
-    """Cache of a residual block: of its convolution; weights and biases of the layers before and after it."""
-
-    near: RowState
-    down: tuple[Tensor, Tensor]
-    up: tuple[Tensor, Tensor]
+            state.store(h, (t - 1) % width)
+        if t % width == 0:
+            state.begin()
+        return state, state.read(t % width)
 
 
 class ResidualBlock(CausalLayer):
@@ -157,15 +117,9 @@ class ResidualBlock(CausalLayer):
         inner = self.near(F.relu(self.down(F.relu(h))).unflatten(1, self.size)).flatten(1, 2)
         return h + self.up(self.drop(F.relu(inner)))
 
-    def init_state(self, n: int, like: Tensor) -> BlockState:
-        down, up = (self.down.weight, self.down.bias[:, None]), (self.up.weight.t(), self.up.bias)
-        return BlockState(self.near.init_state(n, self.size, like), down, up)
+    def init_state(self, n: int, like: Tensor) -> PixelCache:
+        return self.near.cache(n, self.size[1])
 
-    def step(self, state: BlockState, h: Tensor, t: int, c: Tensor) -> tuple[BlockState, Tensor]:
-        near, (i, j) = self.near, divmod(t, self.size[1])
-        if j == 0:
-            near.begin(state.near, i)
-        weight, bias = state.down
-        near.store(state.near, torch.addmm(bias, weight, h.t().relu()).relu_(), i, j)
-        weight, bias = state.up
-        return state, torch.addmm(bias, near.read(state.near, i, j).relu_().t(), weight).add_(h)
+    def step(self, state: PixelCache, h: Tensor, t: int, c: Tensor) -> tuple[PixelCache, Tensor]:
+        inner = state.next(F.relu(self.down(F.relu(h))), t % self.size[1])
+        return state, h + self.up(F.relu(inner))

@@ -17,20 +17,21 @@ around the image no feature of a row has seen that row's last pixel, and the nex
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.spec import Module, Value
+from genalloy.networks.causal.convolution import PixelCache, Size
 from genalloy.networks.causal.network import CausalLayer
-from genalloy.networks.causal.pixelcnn import MaskedConv, RowState, Size
+from genalloy.networks.causal.pixelcnn import MaskedConv
 from genalloy.networks.convolution import concat_elu
 
 
 @dataclass(frozen=True)
-class Snail(Value):
+class PixelSNAILStack(Value):
     """Blocks, gated convolutions in each, odd kernel, attention heads, features of a head (of its keys and values), dropout."""
 
     blocks: int = 2
@@ -41,14 +42,7 @@ class Snail(Value):
     dropout: float = 0.0
 
 
-class GatedState(NamedTuple):
-    """Cache of a gated convolution: of the convolution; weight and bias of the gates."""
-
-    near: RowState
-    gates: tuple[Tensor, Tensor]
-
-
-class GatedConv(Module):
+class GatedResidual(Module):
     """h + a sigmoid(b), (a, b) = W_2 phi(W_1 * phi(h)); (N, H, W, width)."""
 
     def __init__(self, width: int, kernel: int = 3, dropout: float = 0.0) -> None:
@@ -61,16 +55,9 @@ class GatedConv(Module):
     def forward(self, h: Tensor) -> Tensor:
         return h + F.glu(self.gates(self.drop(concat_elu(self.near(concat_elu(h))))))
 
-    def init_state(self, n: int, size: Size, like: Tensor) -> GatedState:
-        return GatedState(self.near.init_state(n, size, like), (self.gates.weight.t(), self.gates.bias))
-
-    def step(self, state: GatedState, h: Tensor, i: int, j: int) -> Tensor:
-        """Output (N, width) at (i, j) from the input there."""
-        if j == 0:
-            self.near.begin(state.near, i)
-        self.near.store(state.near, concat_elu(h).t(), i, j)
-        weight, bias = state.gates
-        return h + F.glu(torch.addmm(bias, concat_elu(self.near.read(state.near, i, j).t()), weight))
+    def step(self, cache: PixelCache, h: Tensor, j: int) -> Tensor:
+        """Output (N, width) at pixel j of a row from the input there."""
+        return h + F.glu(self.gates(concat_elu(cache.next(concat_elu(h), j))))
 
 
 class Attended(NamedTuple):
@@ -82,7 +69,7 @@ class Attended(NamedTuple):
     values: Tensor
 
 
-class SnailAttention(Module):
+class PixelSNAILAttention(Module):
     """(x, h, c) -> m of the module's text, (N, T, width) and (N, T, heads * size)."""
 
     def __init__(self, width: int, heads: int, size: int) -> None:
@@ -111,17 +98,17 @@ class SnailAttention(Module):
         return F.scaled_dot_product_attention(q, state.keys[:, :, : t + 1], state.values[:, :, : t + 1]).flatten(1)
 
 
-BlockState = tuple[tuple[GatedState, ...], Attended]
+BlockState = tuple[tuple[PixelCache, ...], Attended]
 
 
-class SnailBlock(Module):
+class PixelSNAILBlock(Module):
     """Gated convolutions, attention, and the gated residual that joins them: (x, h, c) -> (N, T, width)."""
 
-    def __init__(self, width: int, grid: Size, snail: Snail = Snail()) -> None:
+    def __init__(self, width: int, grid: Size, snail: PixelSNAILStack = PixelSNAILStack()) -> None:
         super().__init__()
         self.width, self.grid, self.snail = width, (grid[0], grid[1]), snail
-        self.near = nn.ModuleList(GatedConv(width, snail.kernel, snail.dropout) for _ in range(snail.repeats))
-        self.far = SnailAttention(width, snail.heads, snail.size)
+        self.near = nn.ModuleList(GatedResidual(width, snail.kernel, snail.dropout) for _ in range(snail.repeats))
+        self.far = PixelSNAILAttention(width, snail.heads, snail.size)
         self.join = nn.Linear(2 * (width + snail.heads * snail.size), width)
         self.gates = nn.Linear(2 * width, 2 * width)
         self.drop = nn.Dropout(snail.dropout)
@@ -138,26 +125,25 @@ class SnailBlock(Module):
         return h + F.glu(self.gates(self.drop(concat_elu(inner))))
 
     def init_state(self, n: int, like: Tensor) -> BlockState:
-        layers: list[GatedConv] = list(self.near)  # type: ignore[arg-type]
+        layers: list[Any] = list(self.near)
         height, width = self.grid
-        return tuple(layer.init_state(n, self.grid, like) for layer in layers), self.far.init_state(n, height * width, like)
+        return tuple(layer.near.cache(n, width) for layer in layers), self.far.init_state(n, height * width, like)
 
     def step(self, state: BlockState, x: Tensor, h: Tensor, t: int, c: Tensor) -> Tensor:
         """Output (N, width) of pixel t."""
-        i, j = divmod(t, self.grid[1])
-        layers: list[GatedConv] = list(self.near)  # type: ignore[arg-type]
+        layers: list[Any] = list(self.near)
         for layer, cache in zip(layers, state[0], strict=True):
-            h = layer.step(cache, h, i, j)
+            h = layer.step(cache, h, t % self.grid[1])
         return self._joined(h, self.far.step(state[1], x, h, t, c))
 
 
-class SnailBlocks(CausalLayer):
+class PixelSNAIL(CausalLayer):
     """All blocks of a PixelSNAIL on a grid (H, W): they share their first input x, which every one of them attends over."""
 
-    def __init__(self, width: int, grid: Size, snail: Snail = Snail()) -> None:
+    def __init__(self, width: int, grid: Size, snail: PixelSNAILStack = PixelSNAILStack()) -> None:
         super().__init__()
         self.width, self.grid, self.snail = width, (grid[0], grid[1]), snail
-        self.blocks = nn.ModuleList(SnailBlock(width, self.grid, snail) for _ in range(snail.blocks))
+        self.blocks = nn.ModuleList(PixelSNAILBlock(width, self.grid, snail) for _ in range(snail.blocks))
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
         x = h
@@ -174,5 +160,5 @@ class SnailBlocks(CausalLayer):
             h = block.step(cache, x, h, t, c)
         return state, h
 
-    def _blocks(self) -> list[SnailBlock]:
+    def _blocks(self) -> list[PixelSNAILBlock]:
         return list(self.blocks)  # type: ignore[arg-type]
