@@ -213,7 +213,14 @@ VALUES: dict[str, dict[str, str]] = {
 }
 """Room -> file below genalloy -> frozen dataclasses."""
 
-FORMER: dict[str, str] = {}
+FORMER: dict[str, str] = {
+    "networks:GatedConv": "networks:GatedResidual",
+    "networks:Snail": "networks:PixelSNAILStack",
+    "networks:SnailAttention": "networks:PixelSNAILAttention",
+    "networks:SnailBlock": "networks:PixelSNAILBlock",
+    "networks:SnailBlocks": "networks:PixelSNAIL",
+    "networks:Streams": "networks:PixelCNNPlusPlusStack",
+}
 """Public names that were given up since format 3 -> today's public name. Never loses an entry."""
 
 
