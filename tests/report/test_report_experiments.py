@@ -147,7 +147,18 @@ def test_a_unit_alone_does_not_put_a_number_on_a_quality_axis() -> None:
 
 
 def plot(rows: list[dict[str, Any]], published: list[dict[str, Any]] | None = None) -> ET.Element:
-    return ET.fromstring(charts.seed_dots([row_from(row) for row in rows], BITS, [Published(**p) for p in published or []], "u"))
+    return ET.fromstring(
+        charts.seed_dots([row_from(row) for row in rows], BITS, [Published(**p) for p in published or []], "u", True)
+    )
+
+
+def groups(svg: ET.Element, kind: str) -> list[ET.Element]:
+    return [group for group in svg.iter(f"{SVG}g") if group.attrib.get("class") == kind]
+
+
+def across(svg: ET.Element, kind: str) -> list[list[float]]:
+    """Where the markers of each group lie."""
+    return [[float(mark.attrib["x"]) for mark in group.iter(f"{SVG}use")] for group in groups(svg, kind)]
 
 
 def texts(svg: ET.Element) -> str:
@@ -161,27 +172,29 @@ def test_seed_dots_is_a_picture_of_its_own_with_a_dot_a_seed() -> None:
         fake.row("none", cells={"bpd": fake.cell(missing="x")}),
     ]
     svg = plot(rows, PUBLISHED)
-    dots = [float(c.attrib["cx"]) for c in svg.iter(f"{SVG}circle")]
+    first, second = across(svg, "seed")
+    dots = [*first, *second]
     assert len(dots) == 5
     assert dots[0] < dots[2] == dots[3] < dots[1] < dots[4]
-    bars = [float(x.attrib["x1"]) for x in svg.iter(f"{SVG}line") if x.attrib["class"] == "mean"]
-    assert bars[0] == pytest.approx((dots[0] + dots[1]) / 2, abs=0.11)
+    assert across(svg, "mean")[0] == pytest.approx([(dots[0] + dots[1]) / 2], abs=0.11)
+    assert len(groups(svg, "bar")) == 2 and len(groups(svg, "toward")) == 1
     assert len(list(svg.iter(f"{SVG}style"))) == 1
     assert svg.attrib["role"] == "img"
     assert svg.find(f"{SVG}title") is not None
     assert "NICE" in texts(svg) and "IWAE" not in texts(svg) and "GAN" not in texts(svg)
-    assert len(list(svg.iter(f"{SVG}polygon"))) == 1
-
-
-BOUNDS = (Kind.LOWER, Kind.UPPER)
+    assert "\u2264 2 \u00b1 0.5" in texts(svg) and "= 1.5 \u00b1 0.5" in texts(svg)
+    [published] = groups(svg, "else")
+    assert published.find(f"{SVG}title").text == "NICE: 1.95 published"
+    assert "fill: var(--card); stroke: var(--soft)" in str([mark.attrib["style"] for mark in published.iter(f"{SVG}use")])
 
 
 def test_the_arrow_of_a_bound_points_to_where_the_truth_may_lie() -> None:
-    lower, upper = (charts.strand(Row("x", cells={"bpd": Number(2.0, kind=kind)}), BITS, 0).toward for kind in BOUNDS)
-    assert (lower, upper) == (-1.0, 1.0)
     nats = Column("bpd", "log p", "density", "high", "nats")
-    assert charts.strand(Row("x", cells={"bpd": Number(2.0, kind=Kind.LOWER)}), nats, 0).toward == 1.0
-    assert charts.strand(Row("x", cells={"bpd": Number(2.0, kind=Kind.EXACT)}), nats, 0).toward == 0.0
+    for column, kind, side in ((BITS, Kind.LOWER, -1), (BITS, Kind.UPPER, 1), (nats, Kind.LOWER, 1), (BITS, Kind.EXACT, 0)):
+        svg = ET.fromstring(charts.seed_dots([Row("x", cells={"bpd": Number(2.0, kind=kind)})], column, [], "u"))
+        arrows = [path.attrib["d"] for group in groups(svg, "toward") for path in group.iter(f"{SVG}path")][:1]
+        tips = [float(re.findall(r"[MLQ] ([-\d.]+) ", arrow)[0]) for arrow in arrows]
+        assert [np.sign(tip - across(svg, "mean")[0][0]) for tip in tips] == [side] * (side != 0)
 
 
 def test_far_numbers_are_named_and_nothing_is_drawn_without_rows() -> None:
@@ -224,27 +237,40 @@ def test_a_sweep_has_a_chart_for_each_headline_and_setting(tmp_path: Path) -> No
 def test_a_sweeps_line_runs_through_its_own_points_in_order(tmp_path: Path) -> None:
     made = read_comparison(sweep(tmp_path) / "comparison.json").finished
     rows = [made[i] for i in (0, 2, 4, 5, 1, 3)]
-    series = charts.series_of(rows, BITS, "latent")
-    assert [s.name for s in series] == ["beta = one", "beta = four"]
+    assert list(charts.lines_of(rows, BITS, "latent")) == ["beta = one", "beta = four"]
     svg = ET.fromstring(charts.sweep_chart(rows, BITS, "latent", "u"))
-    lines = [p.attrib["d"] for p in svg.iter(f"{SVG}path") if p.attrib["class"] == "join"]
+    lines = [path.attrib["d"] for group in groups(svg, "join") for path in group.iter(f"{SVG}path")]
     assert len(lines) == 2
+    assert [len(group) for group in across(svg, "seed")] == [3] * 6 and len(groups(svg, "whisker")) == 6
+    assert {"beta = one", "beta = four", "2", "4", "8"} <= set(texts(svg).split(" | "))
     for d in lines:
-        across = [float(x) for x in re.findall(r"[ML]([\d.]+) ", d)]
-        assert len(across) == 3 and across == sorted(across)
-        first, middle, last = (float(y) for y in re.findall(r" ([\d.]+)", d))
+        spots = re.findall(r"[ML] ([\d.]+) ([\d.]+)", d)
+        steps = [float(x) for x, _ in spots]
+        assert len(steps) == 3 and steps == sorted(steps)
+        first, middle, last = (float(y) for _, y in spots)
         # the settings 2, 8, 4 have rising values; heights are counted downwards
         assert first > last > middle
     assert charts.sweep_chart(rows[:1], BITS, "latent", "u") == ""
 
 
 def test_settings_that_are_no_numbers_lie_evenly() -> None:
-    spots, across, labels = charts.places(["b", "a", "b"])
-    assert spots == [0.0, 1.0, 0.0]
-    assert [words for _, words in labels] == ["b", "a"]
-    spots, across, _ = charts.places([1, 10, 100])
-    assert across(10) - across(1) == pytest.approx(across(100) - across(10))
-    assert charts.places([True, False])[2] == [(0.0, "True"), (1.0, "False")]
+    spots, labels = charts.places(["b", "a", "b"])
+    assert spots == {"b": 0.0, "a": 1.0} and labels == ["b", "a"]
+    assert charts.places([True, False])[1] == ["True", "False"]
+
+
+@pytest.mark.parametrize(("settings", "even"), [((1, 10, 100), True), ((1, 2, 3), True), ((1, 2, 4), False), ((1, 8, 64), True)])
+def test_settings_that_are_multiplied_lie_on_a_logarithm(settings: tuple[int, ...], even: bool) -> None:
+    rows = [row_from(fake.row("a", settings={"width": width})) for width in settings]
+    svg = ET.fromstring(charts.sweep_chart(rows, BITS, "width", "u"))
+    first, second, third = (at for group in across(svg, "dot") for at in group)
+    assert (third - second == pytest.approx(second - first, abs=0.05)) is even
+
+
+def test_settings_that_would_touch_are_not_all_named() -> None:
+    rows = [row_from(fake.row("a", settings={"width": width})) for width in (1000, 1001, 1002, 9000)]
+    said = texts(ET.fromstring(charts.sweep_chart(rows, BITS, "width", "u"))).split(" | ")
+    assert "1,000" in said and "9,000" in said and "1,001" not in said
 
 
 # -- the card ------------------------------------------------------------------------------------------------------

@@ -92,9 +92,10 @@ def test_page_stands_alone(kind: str, request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("kind", ["images", "points"])
 def test_ids_are_unique_and_every_reference_has_its_target(kind: str, request: pytest.FixtureRequest) -> None:
-    _, reader = read(request.getfixturevalue(kind))
+    page, reader = read(request.getfixturevalue(kind))
     ids = [attrs["id"] for _, attrs in reader.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
+    assert {str(use["href"])[1:] for use in reader.all("use")} | set(re.findall(r"url\(#([^)]+)\)", page)) <= set(ids)
     wanted = {str(a["href"])[1:] for a in reader.all("a")}
     wanted |= {name for _, attrs in reader.elements for name in str(attrs.get("aria-labelledby") or "").split()}
     assert wanted <= set(ids)

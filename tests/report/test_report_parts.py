@@ -5,24 +5,38 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import report_fake as fake
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from genalloy.core.evidence import Kind
-from genalloy.core.schema import Column, Comparison, Number, number_from, read_comparison
+from genalloy.core.schema import Column, Comparison, Number, Row, number_from, read_comparison
 from genalloy.evaluation.ranking import better_than, bounds
 from genalloy.report import charts, pictures, renderers, scatter, summary
-from genalloy.report.scales import kept, number, scale
-from genalloy.report.scatter import Axis, Point, front
-from genalloy.report.svg import Frame
+from genalloy.report.figures import fit, kept
+from genalloy.report.numbers import number
+from genalloy.report.scatter import Point, front
 from genalloy.report.table_cells import in_words, mark_of, ranks, relation, show
 
 BITS = Column("bpd", "bits/dim", "density", "low", "bits/dim")
 NATS = Column("nats", "log p", "density", "high", "nats")
+KID = Column("kid", "distance", "generation", "low")
+
+
+def spot(name: str, x: float, y: float, kind: str = "model", claim: Kind = Kind.EXACT) -> Row:
+    return Row(name, "flow", kind, cells={"bpd": Number(x, kind=claim), "nats": Number(x, kind=claim), "kid": Number(y)})
+
+
+def point(*facts: Any) -> Point:
+    row = spot(*facts)
+    return Point(row, row.cell(BITS), row.cell(KID))
 
 
 def made(tmp_path: Path, rows: list) -> Comparison:
@@ -156,22 +170,40 @@ def test_overview_counts_families_without_combinations(tmp_path: Path) -> None:
     assert "1,437 images of 4 \u00d7 4 (digits) and measured on 360" in words
 
 
-def test_front_against_brute_force() -> None:
+@pytest.mark.parametrize("x", [BITS, NATS])
+def test_front_against_brute_force(x: Column) -> None:
     rng = np.random.default_rng(1)
-    points = [Point(str(i), float(x), float(y)) for i, (x, y) in enumerate(rng.normal(size=(40, 2)))]
-    points += [Point("hollow", -9.0, -9.0, open_=True), Point("grey", -9.0, -9.0, muted=True)]
-    able = points[:40]
-    wanted = {p.label for p in able if not any(q.x <= p.x and q.y >= p.y and q is not p for q in able)}
-    assert {p.label for p in front(points, Axis("x", -1.0), Axis("y", 1.0))} == wanted
+    able = [point(str(i), float(x), float(y)) for i, (x, y) in enumerate(rng.normal(size=(40, 2)))]
+    points = [*able, point("hollow", -9.0, -9.0, "model", Kind.ESTIMATE), point("grey", -9.0, -9.0, "baseline")]
+
+    def ahead(q: Point, p: Point) -> bool:
+        return x.sign * q.x.value >= x.sign * p.x.value and q.y.value <= p.y.value
+
+    wanted = {p.row.recipe for p in able if not any(ahead(q, p) for q in able if q is not p)}
+    assert {p.row.recipe for p in front(points, x, KID)} == wanted
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [0.001, 5.0, 900.0], [-0.001, 0.002, 0.003, 4.0], [3.0], [0.0], [-1e-9, 1e9]])
 def test_scales_are_increasing_and_hold_their_values_and_ticks(values: list[float]) -> None:
-    made_scale = scale(values)
-    places = [made_scale(v) for v in sorted(values)]
-    assert places == sorted(places)
-    assert all(0 <= place <= 1 for place in [*places, *(made_scale(t) for t in made_scale.ticks)])
-    assert len(made_scale.ticks) >= 1
+    axes = Figure().add_subplot()
+    fit(axes.yaxis, values)
+    low, high = axes.get_ylim()
+    places = axes.yaxis.get_transform().transform(sorted(values))
+    assert list(places) == sorted(places) and np.isfinite(places).all()
+    assert low < min(values) and max(values) < high
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+    assert len(ticks) >= 2 and len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [([1.0, 2.0], "linear"), ([0.001, 5.0, 900.0], "log"), ([-0.001, 0.002, 0.003, 4.0], "asinh"), ([2.0, 60.1], "log")],
+)
+def test_an_axis_is_warped_only_where_its_values_span_much(values: list[float], scale: str) -> None:
+    axes = Figure().add_subplot()
+    fit(axes.xaxis, values)
+    assert axes.get_xscale() == scale
 
 
 @pytest.mark.parametrize(
@@ -179,6 +211,7 @@ def test_scales_are_increasing_and_hold_their_values_and_ticks(values: list[floa
     [
         (0.0, "0"),
         (1234567.0, "1.2e6"),
+        (9.96e6, "1e7"),
         (-0.00123, "\u22120.00123"),
         (2500.0, "2,500"),
         (1e-7, "1e\u22127"),
@@ -190,17 +223,64 @@ def test_numbers_for_people(value: float, said: str) -> None:
     assert number(value) == said
 
 
+def curves(drawn: str) -> list[str]:
+    """The paths of a chart's curves."""
+    return [part.split('"')[0] for part in drawn.split('<g class="curve"><path d="')[1:]]
+
+
 def test_line_chart_breaks_at_nan_and_needs_two_points() -> None:
-    drawn = charts.line_chart({"train": [(0, 1.0), (1, math.nan), (2, 1.0), (3, 2.0)]}, "t", "u")
-    assert drawn.split('class="curve curve-0" d="')[1].split('"')[0].count("M") == 2
+    [path] = curves(charts.line_chart({"train": [(0, 1.0), (1, math.nan), (2, 1.0), (3, 2.0)]}, "t", "u"))
+    assert path.count("M") == 2 and path.count("L") == 1
     assert charts.line_chart({"train": [(0, 1.0), (1, math.nan)]}, "t", "u") == ""
 
 
+def test_the_first_steps_do_not_flatten_a_curve() -> None:
+    assert charts.robust_range([1e9, *np.linspace(1.0, 2.0, 99)]) == (pytest.approx(1.0, abs=0.02), 2.0)
+    assert charts.robust_range([3.0, 1.0, 9.0]) == (1.0, 9.0)
+    assert len(charts.thin([(i, 0.0) for i in range(1000)])) == 300
+    assert charts.thin([(i, 0.0) for i in range(1000)])[-1] == (999, 0.0)
+
+
 def test_labels_of_a_scatter_do_not_cover_each_other() -> None:
-    spots = [(100.0 + 3 * i, 100.0) for i in range(6)]
-    frame = Frame(50, 34, 470, 318, scale([0, 1]), scale([0, 1]))
-    boxes = scatter.place_labels(spots, ["label"] * 6, frame)
-    assert all(scatter.overlap(a, b) == 0 for i, a in enumerate(boxes) for b in boxes[:i])
+    axes = Figure((5, 4), dpi=72).add_subplot()
+    notes = [axes.annotate("label", (0.5 + 0.006 * i, 0.5), (0, 0), textcoords="offset points", va="center") for i in range(6)]
+    taken: list[Bbox] = []
+    for note in notes:
+        scatter.place(note, scatter.AROUND, taken, axes.bbox)
+    boxes = [note.get_window_extent() for note in notes]
+    assert np.allclose([box.extents for box in boxes], [box.extents for box in taken], atol=1)
+    assert all(box.count_overlaps(boxes[:i]) == 0 for i, box in enumerate(boxes))
+    assert all(axes.bbox.padded(9).contains(*corner) for box in boxes for corner in box.corners())
+
+
+def test_a_scatter_has_shapes_and_hollow_points_and_whiskers_and_a_front() -> None:
+    rows = [
+        spot("a", 2.0, 0.03),
+        spot("b", 2.2, 0.01),
+        spot("c", 1.9, 0.02, "model", Kind.UPPER),
+        spot("g", 2.1, 0.02, "baseline"),
+    ]
+    rows[0], rows[2] = (replace(rows[i], family="latent") for i in (0, 2))
+    rows[2].cells["bpd"] = Number(1.9, 0.05, kind=Kind.UPPER)
+    rows.append(Row("floor", kind="reference", cells={"kid": Number(0.012)}))
+    drawn = scatter.scatter(rows, BITS, KID, "u")
+    titles = (
+        ">Latent<",
+        ">Flow<",
+        ">bits/dim \u00b7 lower is better<",
+        ">distance \u00b7 lower is better<",
+        "On the front: a, b.",
+    )
+    assert [drawn.count(said) for said in (">a<", ">b<", ">c<", ">g<", ">floor<", *titles)] == [1] * 10
+    assert '<g class="dot"><title>a: bits/dim 2.000 bits/dim (exact), distance 0.03</title>' in drawn
+    assert [drawn.count(f'<g class="{kind}">') for kind in ("dot", "dot hollow", "dot muted")] == [2, 1, 1]
+    assert [drawn.count(f'<g class="{kind}">') for kind in ("whisker", "level", "front")] == [1, 1, 1]
+    hollow = drawn[drawn.index('"dot hollow"') :]
+    assert "fill: var(--card); stroke: var(--f1)" in hollow.split("<use")[1]
+    marks = {
+        slot: drawn[drawn.index(f"<title>{name}: ") :].split('<path id="')[1].split('"')[2] for slot, name in enumerate("ab")
+    }
+    assert marks[0] != marks[1]
 
 
 def test_what_lies_between_drawn_values_is_drawn() -> None:
@@ -210,12 +290,12 @@ def test_what_lies_between_drawn_values_is_drawn() -> None:
 
 
 def test_far_baselines_are_named_rather_than_drawn() -> None:
-    points = [Point("a", 2.0, 0.01), Point("b", 2.1, 0.02), Point("near", 2.05, 0.015, muted=True)]
-    points.append(Point("far", 9.0, 0.01, muted=True))
+    rows = [spot("a", 2.0, 0.01), spot("b", 2.1, 0.02), spot("near", 2.05, 0.015, "baseline"), spot("far", 9.0, 0.01, "baseline")]
+    points = [Point(row, row.cell(BITS), row.cell(KID)) for row in rows]
     near, levels = scatter.on_chart(points, [("low", 0.0001), ("close", 0.009)])
-    assert [p.label for p in near] == ["a", "b", "near"]
+    assert [p.row.recipe for p in near] == ["a", "b", "near"]
     assert [name for name, _ in levels] == ["close"]
-    drawn = scatter.scatter(points, [("low", 0.0001)], Axis("x"), Axis("y"), "u")
+    drawn = scatter.scatter([*rows, Row("low", kind="reference", cells={"kid": Number(0.0001)})], BITS, KID, "u")
     assert "Off the chart: far, low (0.0001)" in drawn
 
 
@@ -302,7 +382,8 @@ def test_comparison_survives_nulls(tmp_path: Path) -> None:
 
 def test_a_loss_that_falls_below_zero_off_a_logarithmic_axis_is_drawn() -> None:
     curve = [(float(i), 1000.0 * 0.8**i + 1.0) for i in range(60)] + [(60.0, -5.0)]
-    assert "<path" in charts.line_chart({"model": curve}, "Loss", "x")
+    [path] = curves(charts.line_chart({"model": curve}, "Loss", "x"))
+    assert path.count("L") > 10
 
 
 def test_a_conditional_density_never_leads_the_column_of_log_p_of_x(tmp_path: Path) -> None:

@@ -1,199 +1,133 @@
-"""Small inline SVG charts: loss curves, seeds as dots, a metric against a swept setting."""
+"""Loss curves, seeds as dots, a metric against a swept setting."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from genalloy.core.schema import Column, Number, Published, Row
-from genalloy.report.scales import Scale, kept, linear_ticks, number, scale
-from genalloy.report.svg import Frame, axes, figure, line, marker, text
-from genalloy.report.table import NEUTRAL, family_slot
-from genalloy.report.table_cells import relation
+from genalloy.report.figures import CARD, FAMILY, INK, SHAPES, SLOTS, SOFT, chart, fit, kept
+from genalloy.report.numbers import number
+from genalloy.report.table import slot_of
+from genalloy.report.table_cells import relation, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STROKES: tuple[dict[str, Any], ...] = (
+    {"lw": 1.2, "alpha": 0.55},
+    {"lw": 2.2},
+    {"lw": 1.4, "dashes": (5, 3)},
+    {"lw": 1.4, "dashes": (1, 2)},
+)
+Curve = Sequence[tuple[float, float]]
+Line = list[tuple[Any, Number]]
+"""(setting, number) of one line of a sweep's chart."""
 
 # --- loss curves
 
 
-def thin(points: Sequence[tuple[float, float]], most: int = 300) -> list[tuple[float, float]]:
-    """At most about `most` points, evenly taken, the last one always kept."""
-    stride = max(1, math.ceil(len(points) / most))
-    kept = list(points[::stride])
-    return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
+def thin(points: Curve, most: int = 300) -> Curve:
+    """At most `most` points, evenly taken, the first and the last among them."""
+    return [points[i] for i in np.linspace(0, len(points) - 1, min(len(points), most)).astype(int)]
 
 
 def robust_range(values: Sequence[float]) -> tuple[float, float]:
     """The range without the highest and lowest 2 %, so that the first steps do not flatten the rest."""
-    ordered = sorted(values)
-    cut = int(0.02 * len(ordered)) if len(ordered) >= 20 else 0
-    return ordered[cut], ordered[-1 - cut]
+    return float(np.percentile(values, 2, method="lower")), float(np.percentile(values, 98, method="higher"))
 
 
-def path(points: Sequence[tuple[float, float]], frame: Frame) -> str:
-    """An SVG path that is broken where a value is not finite."""
-    commands, pen = [], "M"
-    for step, value in points:
-        if not math.isfinite(value):
-            pen = "M"
-            continue
-        x, y = frame.at(step, value)
-        commands.append(f"{pen}{x:.1f} {min(max(y, -999.0), 9999.0):.1f}")
-        pen = "L"
-    return "".join(commands)
-
-
-def line_chart(curves: dict[str, list[tuple[float, float]]], title: str, uid: str) -> str:
-    """Loss against step, one line a curve; empty where no curve has two finite points."""
+def line_chart(curves: Mapping[str, Curve], title: str, uid: str) -> str:
+    """Loss against step, one line a curve, broken at what is not finite; empty where no curve has two finite points."""
     drawn = {name: thin(points) for name, points in curves.items()}
     drawn = {name: points for name, points in drawn.items() if sum(math.isfinite(v) for _, v in points) >= 2}
-    if not drawn:
-        return ""
-    values = [v for points in drawn.values() for _, v in points if math.isfinite(v)]
-    steps = [s for points in drawn.values() for s, _ in points]
-    low, high = robust_range(values)
-    across = Scale(min(steps), max(steps) + (min(steps) == max(steps)), linear_ticks(min(steps), max(steps) + 1), float)
-    frame = Frame(52, 30, 452, 176, across, scale([low, high]))
-    body = axes(frame, "step", "loss")
-    body += f'<clipPath id="{uid}-c"><rect x="52" y="24" width="402" height="154"/></clipPath>'
-    lines = (f'<path class="curve curve-{i}" d="{path(p, frame)}"/>' for i, p in enumerate(drawn.values()))
-    body += f'<g clip-path="url(#{uid}-c)">{"".join(lines)}</g>'
-    body += _key(list(drawn))
     last = ", ".join(f"{name} ends at {number(points[-1][1])}" for name, points in drawn.items())
-    return figure(uid, (460, 216), title, f"Loss by training step; {last}.", body)
+    words = title, f"Loss by training step; {last}."
+    return chart(partial(_curves, drawn), (460, 216), uid, words) if drawn else ""
 
 
-def _key(names: Sequence[str]) -> str:
-    parts = []
-    for i, name in enumerate(names):
-        x = 452 - 96 * (len(names) - i)
-        parts += [line(f"curve curve-{i}", (x, 16), (x + 18, 16)), text(x + 23, 20, name[:12])]
-    return "".join(parts)
+def _curves(curves: Mapping[str, Curve], axes: Axes) -> None:
+    points = [point for curve in curves.values() for point in curve]
+    fit(axes.xaxis, [step for step, _ in points], math.inf, 0.0)
+    fit(axes.yaxis, robust_range([value for _, value in points if math.isfinite(value)]))
+    axes.set(title="loss", xlabel="step")
+    for (name, curve), stroke in zip(curves.items(), cycle(STROKES), strict=False):
+        axes.plot(*np.transpose(curve), color=FAMILY, gid="curve", label=name[:12], **stroke)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves))
 
 
 # --- seeds as dots
 
-SLOTS = ("#2f669e", "#1f7a74", "#6a4fa3", "#a84c1f", "#5d7420", "#a83a68", "#8a6510", "#7a8087")
-STYLE = (
-    ".dots{--ink1:#1f2328;--soft1:#5a6169;--line1:#e3dfd8;--card1:#fff}"
-    "@media(prefers-color-scheme:dark){.dots{--ink1:#e7e5e1;--soft1:#a2a8b0;--line1:#3a4047;--card1:#15171a}}"
-    ".dots text{fill:var(--soft,var(--soft1));font:12px system-ui,'Segoe UI','Liberation Sans',Arial,sans-serif}"
-    ".dots text.who{fill:var(--ink,var(--ink1))}.dots .rule{stroke:var(--line,var(--line1))}"
-    ".dots .bar{stroke:var(--fam);stroke-width:5;opacity:.3;stroke-linecap:round}.dots .mean{stroke:var(--fam);stroke-width:2}"
-    ".dots .open{stroke:var(--fam);stroke-width:1.4;fill:none}"
-    ".dots .seed{fill:var(--fam);stroke:var(--card,var(--card1));stroke-width:.8}"
-    ".dots .else{fill:var(--card,var(--card1));stroke:var(--soft,var(--soft1));stroke-width:1.5}"
-    + "".join(f".dots .fam-{i}{{--fam:var(--f{i},{colour})}}" for i, colour in enumerate(SLOTS))
-)
-"""The page's own colours where there is a page, otherwise these, by the reader's light or dark."""
-LEFT, RIGHT, WIDTH, STEP, TOP = 172, 500, 640, 30, 40
+
+def extent(cell: Number) -> list[float]:
+    """Everything that is drawn of a number: itself, its seeds, its interval."""
+    return [cell.value, *cell.dots, *(cell.span or ())]
 
 
-@dataclass(frozen=True)
-class Strand:
-    """One line of a dot plot: seeds as dots, their mean as a bar across, an interval; or a published number."""
-
-    name: str
-    label: str
-    mean: float
-    dots: tuple[float, ...] = ()
-    span: tuple[float, float] | None = None
-    slot: int = NEUTRAL
-    muted: bool = False
-    toward: float = 0.0
-    foreign: bool = False
-
-    @property
-    def values(self) -> list[float]:
-        return [self.mean, *self.dots, *(self.span or ())]
+def sign_of(cell: Number, column: Column) -> str:
+    """The relation of a density to the truth."""
+    return relation(cell.kind, column.sign) if column.group == "density" else ""
 
 
-def strand(row: Row, column: Column, slot: int) -> Strand:
-    """A row in a column, grey where it is no trained model; `toward`: the side on which the truth of a bound lies."""
+def label_of(row: Row, column: Column) -> str:
     cell = row.cell(column)
-    sign = relation(cell.kind, column.sign) if column.group == "density" else ""
-    toward = {"\u2265": 1.0, "\u2264": -1.0}.get(sign, 0.0)
-    error = f" \u00b1 {number(cell.stderr, 2)}" if cell.stderr else ""
-    label = f"{sign} {number(cell.value, 4)}{error}".strip()
-    return Strand(row.recipe, label, cell.value, cell.dots, cell.span, slot, row.kind != "model", toward)
+    error = f"\u00b1 {number(cell.stderr, 2)}" if cell.stderr else ""
+    published = "published" if row.kind == "published" else ""
+    return " ".join(part for part in (sign_of(cell, column), number(cell.value, 4), error, published) if part)
 
 
-def dot_plot(strands: Sequence[Strand], title: str, axis: str, uid: str) -> str:
+def seed_dots(rows: Sequence[Row], column: Column, published: Sequence[Published], uid: str, alone: bool = False) -> str:
     """One line a contender: dots are seeds, the bar across is their mean, the band its interval, an arrow the side on which
     the truth of a bound lies, a hollow diamond a published number. What would push the rest into a corner is named instead.
 
-    Carries its own style, so that it also stands alone. Empty without a trained row.
+    Published numbers are drawn where they name the column, or are in its unit where the column is a density. `alone`: for a
+    file of its own. Empty without a trained row.
     """
-    core = [v for s in strands if not (s.muted or s.foreign) for v in s.values]
+    known = [row for row in rows if row.cell(column).known]
+    core = [value for row in known if row.kind == "model" for value in extent(row.cell(column))]
     if not core:
         return ""
-    near = [s for s, fits in zip(strands, kept(core, [s.mean for s in strands]), strict=True) if fits]
-    away = [f"{s.name} ({s.label})" for s in strands if s not in near]
-    bottom = TOP + STEP * len(near)
-    frame = Frame(LEFT, TOP - 12, RIGHT, bottom - 4, scale([v for s in near for v in s.values]), scale([0.0, 1.0]))
-    body = f"<style>{STYLE}</style>" + text(2, 15, axis, "who")
-    for tick in frame.x.ticks:
-        x, _ = frame.at(tick, frame.y.low)
-        body += line("rule", (x, frame.top), (x, frame.bottom)) + text(x, bottom + 12, number(tick), anchor="middle")
-    body += "".join(_strand(s, TOP + STEP * i + 4, frame) for i, s in enumerate(near))
-    body += "".join(text(2, bottom + 32 + 15 * i, words) for i, words in enumerate(_off_chart(away)))
-    description = "; ".join(f"{s.name} {s.label}" + (" (published, another set-up)" if s.foreign else "") for s in strands)
-    size = (WIDTH, bottom + 20 + 15 * len(_off_chart(away)) + (6 if away else 0))
-    return figure(uid, size, title, f"{description}.", body, "chart dots")
+    beside = [(p.name, p.value) for p in published if p.value is not None and belongs(p, column)]
+    known += [Row(name, kind="published", cells={column.id: Number(value)}) for name, value in beside]
+    fits = kept(core, [row.cell(column).value for row in known])
+    near, away = ([row for row, fit in zip(known, fits, strict=True) if fit is side] for side in (True, False))
+    said = "; ".join(f"{row.recipe} {label_of(row, column)}{', another set-up' * (row.kind == 'published')}" for row in known)
+    named = [f"{row.recipe} ({label_of(row, column)})" for row in away]
+    words = f"{column.name}, a dot a seed", f"{said}."
+    return chart(partial(_dots, near, column), (640, 56 + 30 * len(near)), uid, words, named, alone)
 
 
-def _strand(s: Strand, y: float, frame: Frame) -> str:
-    x, _ = frame.at(s.mean, frame.y.low)
-    name = s.name if len(s.name) <= 25 else s.name[:24] + "\u2026"
-    tone = "grey" if s.muted or s.foreign else "who"
-    words = text(2, y + 4, name, tone) + text(WIDTH - 2, y + 4, s.label, tone, "end")
-    title = f"<title>{escape(s.name)}: {escape(s.label)}</title>"
-    if s.foreign:
-        return f'<g>{title}{words}<g class="else">{marker(x, y, 3, 5.5)}</g></g>'
-    body = "" if s.span is None else line("bar", (frame.at(s.span[0], 0)[0], y), (frame.at(s.span[1], 0)[0], y))
-    body += line("mean", (x, y - 8), (x, y + 8)) + _toward(x, y, s.toward)
+def _dots(rows: Sequence[Row], column: Column, axes: Axes) -> None:
+    fit(axes.xaxis, [value for row in rows for value in extent(row.cell(column))])
+    axes.set(title=axis_title(column), ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)))
+    axes.grid(visible=False, axis="y")
+    axes.set_yticklabels([shorten(row.recipe, 25) for row in rows])
+    for y, (row, name) in enumerate(zip(rows, axes.get_yticklabels(), strict=True)):
+        tone, words = INK if row.kind == "model" else SOFT, label_of(row, column)
+        name.set_color(tone)
+        axes.text(1.02, y, words, color=tone, va="center_baseline", transform=axes.get_yaxis_transform())
+        if row.kind == "published":
+            axes.plot(row.cell(column).value, y, "D", color=CARD, mec=SOFT, mew=1.5, ms=8, gid=f"else|{row.recipe}: {words}")
+        else:
+            _seeds(row.cell(column), sign_of(row.cell(column), column), y, SLOTS[slot_of(row)], f"{row.recipe}: {words}", axes)
+
+
+def _seeds(cell: Number, sign: str, y: float, colour: str, words: str, axes: Axes) -> None:
+    if cell.span is not None:
+        axes.plot(cell.span, (y, y), color=colour, lw=5, alpha=0.3, solid_capstyle="round", gid="bar")
+    axes.plot(cell.value, y, "|", color=colour, mew=2, ms=16, gid=f"mean|{words}")
     # dots of equal value would hide each other
-    spots = ((frame.at(v, 0)[0], y + 3.2 * (i % 3 - 1)) for i, v in enumerate(s.dots))
-    body += "".join(f'<circle class="seed" cx="{a:.1f}" cy="{b:.1f}" r="3.4"/>' for a, b in spots)
-    return f'<g class="fam-{s.slot}">{title}{words}{body}</g>'
-
-
-def _toward(x: float, y: float, side: float) -> str:
-    """An arrow from the mean, above the dots."""
-    if not side:
-        return ""
-    tip = x + 16 * side
-    return f'<path class="open" d="M{x:.1f} {y - 8:.1f}H{tip:.1f}m{-4 * side:.1f} -3l{4 * side:.1f} 3l{-4 * side:.1f} 3"/>'
-
-
-def _off_chart(names: Sequence[str], width: int = 96) -> list[str]:
-    """The names in lines of about `width` characters."""
-    lines = ["Off the chart:"] if names else []
-    for i, name in enumerate(names):
-        entry = f" {name}" + ("," if i + 1 < len(names) else "")
-        if len(lines[-1] + entry) > width:
-            lines.append("")
-        lines[-1] = (lines[-1] + entry).strip()
-    return lines
-
-
-def strands_of(rows: Sequence[Row], column: Column, published: Sequence[Published], slots: Sequence[int]) -> list[Strand]:
-    """Rows with a number, then published numbers."""
-    own = [strand(row, column, slot) for row, slot in zip(rows, slots, strict=True) if row.cell(column).known]
-    valued = [(p, p.value) for p in published if p.value is not None]
-    return own + [Strand(p.name, f"{number(value, 4)} published", value, foreign=True) for p, value in valued]
-
-
-def seed_dots(rows: Sequence[Row], column: Column, published: Sequence[Published], uid: str) -> str:
-    """The dot plot of one column, as an SVG that stands alone; "" where nothing is known.
-
-    Published numbers are drawn where they name the column, or are in its unit where the column is a density.
-    """
-    models = [row for row in rows if row.cell(column).known]
-    slots = [family_slot(row.family) if row.kind == "model" else NEUTRAL for row in models]
-    beside = [p for p in published if belongs(p, column)]
-    return dot_plot(strands_of(models, column, beside, slots), f"{column.name}, a dot a seed", axis_title(column), uid)
+    heights = [y + 0.11 * (i % 3 - 1) for i in range(len(cell.dots))]
+    axes.plot(cell.dots, heights, "o", color=colour, mec=CARD, mew=0.8, ms=7, gid=f"seed|{words}")
+    if sign in ("\u2265", "\u2264"):
+        tip = 17 if sign == "\u2265" else -17
+        arrow = {"arrowstyle": "<-", "color": colour, "shrinkA": 0, "shrinkB": 0, "gid": "toward"}
+        axes.annotate("", (cell.value, y - 0.27), (tip, 0), textcoords="offset points", arrowprops=arrow)
 
 
 def belongs(p: Published, column: Column) -> bool:
@@ -213,92 +147,70 @@ def axis_title(column: Column) -> str:
 # --- a metric against a setting
 
 
-@dataclass(frozen=True)
-class Series:
-    """Points (setting, cell) of one line of a sweep's chart, in the setting's order."""
-
-    name: str
-    points: tuple[tuple[Any, Number], ...]
-
-
-def series_of(rows: Sequence[Row], column: Column, setting: str) -> list[Series]:
-    """One line a combination of the other settings; rows without the setting or without a number are left out."""
-    groups: dict[str, list[tuple[Any, Number]]] = {}
+def lines_of(rows: Sequence[Row], column: Column, setting: str) -> dict[str, Line]:
+    """A line for each combination of the other settings; rows without the setting or without a number are left out."""
+    lines: dict[str, Line] = {}
     for row in rows:
-        cell = row.cell(column)
-        if setting in row.settings and cell.known:
+        if setting in row.settings and row.cell(column).known:
             others = ", ".join(f"{k} = {v}" for k, v in row.settings.items() if k != setting)
-            groups.setdefault(others, []).append((row.settings[setting], cell))
-    return [Series(name, tuple(points)) for name, points in groups.items()]
+            lines.setdefault(others or "default", []).append((row.settings[setting], row.cell(column)))
+    return lines
 
 
-def _numeric(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(float(str(value)))
-
-
-def places(values: Sequence[Any]) -> tuple[list[float], Scale, list[tuple[float, str]]]:
-    """Where settings lie on the axis, the axis, its labels: numbers to scale where they differ, other values evenly."""
+def places(values: Sequence[Any]) -> tuple[dict[Any, float], list[str]]:
+    """Where each setting lies on the axis, with its labels: numbers to scale where they differ, other values evenly."""
     unique = list(dict.fromkeys(values))
-    if all(_numeric(v) for v in unique) and len(unique) > 1:
-        spots = [float(v) for v in values]
-        low, high = min(spots), max(spots)
-        # settings are usually multiplied, so a factor of 8 is already better seen on a logarithm
-        log = low > 0 and high / low >= 8
-        across = Scale(low / (high / low) ** 0.08, high * (high / low) ** 0.08, (), math.log) if log else scale(spots)
-        return spots, across, [(float(v), number(float(v))) for v in sorted(unique)]
-    names = {v: float(i) for i, v in enumerate(unique)}
-    whole = Scale(-0.5, len(unique) - 0.5, tuple(names.values()), float)
-    return [names[v] for v in values], whole, [(i, str(v)[:18]) for v, i in names.items()]
+    if len(unique) > 1 and all(type(v) in (int, float) and math.isfinite(v) for v in unique):
+        return {v: float(v) for v in sorted(unique)}, [number(float(v)) for v in sorted(unique)]
+    return {v: float(i) for i, v in enumerate(unique)}, [str(v)[:18] for v in unique]
 
 
 def sweep_chart(rows: Sequence[Row], column: Column, setting: str, uid: str) -> str:
     """A column against a setting: means joined by a line, seeds as dots, intervals as bars. Empty below two points."""
-    drawn = series_of(rows, column, setting)
-    points = [point for series in drawn for point in series.points]
-    if len(points) < 2:
-        return ""
-    spots, across, labels = places([value for value, _ in points])
-    heights = [v for _, cell in points for v in (cell.value, *cell.dots, *(cell.span or ()))]
-    frame = Frame(52, 34, 452, 226, Scale(across.low, across.high, (), across.warp), scale(heights))
-    body = axes(frame, setting, axis_title(column)) + _labels(frame, labels)
-    taken = 0
-    for i, series in enumerate(drawn):
-        body += _series(series, spots[taken : taken + len(series.points)], frame, i)
-        taken += len(series.points)
-    description = "; ".join(f"{setting} {value}: {number(cell.value)}" for value, cell in points)
-    size = (460, 270 + 16 * (len(drawn) > 1) * len(drawn))
-    return figure(uid, size, f"{column.name} against {setting}", f"{description}.", body + _names(drawn))
+    lines = lines_of(rows, column, setting)
+    points = [point for line in lines.values() for point in line]
+    said = "; ".join(f"{setting} {value}: {number(cell.value)}" for value, cell in points)
+    words, size = (f"{column.name} against {setting}", f"{said}."), (460, 270 + 16 * (len(lines) > 1) * len(lines))
+    return chart(partial(_sweep, lines, column, setting), size, uid, words) if len(points) > 1 else ""
 
 
-def _labels(frame: Frame, labels: Sequence[tuple[float, str]]) -> str:
-    """Tick labels of the settings; those that would touch their neighbour are left out."""
-    body, last = "", -99.0
-    for spot, words in sorted(labels):
-        x, _ = frame.at(spot, frame.y.low)
-        body += line("gridline", (x, frame.top), (x, frame.bottom))
-        if x - last > 6.2 * len(words) + 8:
-            body, last = body + text(x, frame.bottom + 16, words, anchor="middle"), x
-    return body
+def _sweep(lines: Mapping[str, Line], column: Column, setting: str, axes: Axes) -> None:
+    points = [point for line in lines.values() for point in line]
+    spots, labels = places([value for value, _ in points])
+    # settings are usually multiplied, so a factor of 8 is already better seen on a logarithm
+    fit(axes.xaxis, list(spots.values()), 7.99)
+    fit(axes.yaxis, [value for _, cell in points for value in extent(cell)])
+    axes.set(title=axis_title(column), xlabel=setting)
+    axes.set_xticks(list(spots.values()), labels)
+    marks = [_line([(spots[value], cell) for value, cell in line], i, axes) for i, line in enumerate(lines.values())]
+    figure: Any = axes.figure
+    if len(lines) > 1:
+        figure.legend(marks, list(lines), loc="outside lower left")
+    _clear(axes)
 
 
-def _series(series: Series, spots: Sequence[float], frame: Frame, index: int) -> str:
-    at = sorted(zip(spots, (cell for _, cell in series.points), strict=True), key=lambda pair: pair[0])
-    path_ = path([(spot, cell.value) for spot, cell in at], frame)
-    body = f'<path class="join" d="{path_}"/>'
-    for spot, cell in at:
-        x, y = frame.at(spot, cell.value)
-        ends = cell.span or (cell.value,) * 2
-        body += line("whisker", (x, frame.at(spot, ends[0])[1]), (x, frame.at(spot, ends[1])[1]))
-        body += "".join(f'<circle class="seed" cx="{x + 6:.1f}" cy="{frame.at(spot, v)[1]:.1f}" r="2"/>' for v in cell.dots)
-        body += f'<g class="dot"><title>{escape(number(cell.value, 4))}</title>{marker(x, y, index, 4.5)}</g>'
-    return f'<g class="sweep fam-{index % 7}">{body}</g>'
+def _clear(axes: Axes) -> None:
+    """Leaves out the settings' labels that would touch their neighbour."""
+    figure: Any = axes.figure
+    figure.draw_without_rendering()
+    end = -math.inf
+    for label in axes.get_xticklabels():
+        box = label.get_window_extent()
+        label.set_visible(box.x0 > end + 4)
+        end = box.x1 if label.get_visible() else end
 
 
-def _names(drawn: Sequence[Series]) -> str:
-    """The key below the chart, where there are several lines."""
-    if len(drawn) < 2:
-        return ""
-    keys = ((i, 276 + 16 * i, series.name or "default") for i, series in enumerate(drawn))
-    return "".join(
-        f'<g class="fam-{i % 7}"><g class="dot">{marker(58, y, i, 4.5)}</g>{text(70, y + 4, name)}</g>' for i, y, name in keys
-    )
+def _line(line: Line, index: int, axes: Axes) -> Any:
+    """One line with its markers; returned: a mark for the key."""
+    from matplotlib.transforms import offset_copy
+
+    figure: Any = axes.figure
+    colour, shape = SLOTS[index % 7], SHAPES[index % len(SHAPES)]
+    aside = offset_copy(axes.transData, figure, x=6, units="dots")
+    at = sorted(line, key=lambda point: point[0])
+    axes.plot([x for x, _ in at], [cell.value for _, cell in at], color=colour, lw=1.4, alpha=0.7, gid="join")
+    for x, cell in at:
+        axes.plot((x, x), cell.span or (cell.value,) * 2, color=colour, lw=4, alpha=0.28, gid="whisker")
+        axes.plot([x] * len(cell.dots), cell.dots, "o", color=colour, ms=4, mew=0, transform=aside, gid="seed")
+        axes.plot(x, cell.value, shape, color=colour, mec=CARD, ms=9, gid=f"dot|{number(cell.value, 4)}")
+    return axes.plot([], [], shape, color=colour, mec=CARD, ms=9)[0]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from genalloy.core.schema import Column, Comparison, Number, Row
 from genalloy.report import charts, renderers
+from genalloy.report.numbers import number
 from genalloy.report.renderers import Arrays, Passage, Picture, Renderer
-from genalloy.report.scales import number
 from genalloy.report.sequences import STYLES, SequenceRenderer, Sound
 from genalloy.report.table import GROUPS, Line
 from genalloy.report.table_cells import Shown, show

@@ -17,8 +17,7 @@ from typing import Any
 from genalloy.core.schema import Column, Comparison, Published, Row, Verdict, read_comparison
 from genalloy.report import charts, plots, renderers, summary
 from genalloy.report.model_sections import find_lens, model_section, real_data
-from genalloy.report.scales import number
-from genalloy.report.svg import marker
+from genalloy.report.numbers import number
 from genalloy.report.table import Line, blocks, column_groups, family_slot, shown_columns
 from genalloy.report.table_cells import BADGES, DEFAULT_LABELS, Shown, show
 
@@ -75,7 +74,6 @@ def context(directory: Path) -> dict[str, Any]:
         "sweeps": plots.sweep_plots(comparison),
         "groups": column_groups(comparison),
         "charts": plots.trade_offs(comparison),
-        "legend": [(b.title, marker(8, 8, b.slot), b.slot) for b in table if not b.muted],
         "real": real_data(lens, reference),
         "cards": cards,
         "labels": labels(comparison),

@@ -7,119 +7,60 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from genalloy.report.scales import kept, number, scale
-from genalloy.report.svg import Frame, axes, figure, line, marker, text
+import numpy as np
 
-Box = tuple[float, float, float, float]
+from genalloy.core.schema import Column, Number, Row
+from genalloy.report.charts import axis_title
+from genalloy.report.figures import CARD, INK, SHAPES, SLOTS, SOFT, chart, fit, kept
+from genalloy.report.numbers import number
+from genalloy.report.summary import quote
+from genalloy.report.table import slot_of
+from genalloy.report.table_cells import bounded, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
+
 Level = tuple[str, float]
-Span = tuple[float, float] | None
-"""The ends of an interval on one axis."""
+Offsets = Sequence[tuple[float, float]]
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+AROUND: Offsets = [(dx * reach, dy * (0.8 * reach + 4)) for reach in (9, 17, 27, 39, 55, 75, 100, 130) for dx, dy in DIRECTIONS]
+"""Places for a label, from its marker, nearest first."""
+ALONG: Offsets = [(left, up) for left in (-2, -120, -240) for up in (7, -7)]
+"""Places for a level's name, from the level's right end."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One row: `slot` is its family's colour and shape, `open_` = not bounded from below, drawn hollow and kept off
-    the front; `spans`: its intervals on x and on y, drawn as whiskers inside the frame.
-    """
+    """A row and its two numbers. Hollow: not bounded from below, so kept off the front; muted: no model."""
 
-    label: str
-    x: float
-    y: float
-    slot: int = 0
-    muted: bool = False
-    open_: bool = False
-    note: str = ""
-    spans: tuple[Span, Span] = (None, None)
+    row: Row
+    x: Number
+    y: Number
+
+    @property
+    def hollow(self) -> bool:
+        return not (bounded(self.x) and bounded(self.y))
+
+    @property
+    def muted(self) -> bool:
+        return self.row.kind != "model"
+
+    @property
+    def at(self) -> tuple[float, float]:
+        return self.x.value, self.y.value
 
 
-@dataclass(frozen=True)
-class Axis:
-    title: str
-    sign: float = -1.0
-
-
-def front(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
+def front(points: Sequence[Point], x: Column, y: Column) -> list[Point]:
     """The bounded, unmuted points that none of them beats on both axes, by x."""
-    able = [p for p in points if not (p.muted or p.open_)]
-    score = {id(p): (x.sign * p.x, y.sign * p.y) for p in able}
-
-    def beaten(p: Point) -> bool:
-        u, v = score[id(p)]
-        return any(a >= u and b >= v and (a, b) != (u, v) for a, b in score.values())
-
-    return sorted((p for p in able if not beaten(p)), key=lambda p: p.x)
-
-
-def overlap(a: Box, b: Box) -> float:
-    """The area shared by two boxes (left, top, right, bottom)."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0)
-
-
-def candidates(x: float, y: float, width: float) -> list[tuple[float, Box]]:
-    """(reluctance, box) for a label of 11 units' height around a marker, nearest first."""
-    boxes = []
-    for rank, reach in enumerate((9.0, 17.0, 27.0, 39.0)):
-        near = reach * 0.7
-        for dx, dy, along in (
-            (1, 0, 0),
-            (-1, 0, 1),
-            (0, -1, 0.5),
-            (0, 1, 0.5),
-            (1, -1, 0),
-            (1, 1, 0),
-            (-1, -1, 1),
-            (-1, 1, 1),
-        ):
-            shift = reach if dy == 0 else near
-            left, middle = x + dx * shift - along * width, y + dy * (shift + 3)
-            boxes.append((14.0 * rank + 0.5 * (dx < 0), (left, middle - 6, left + width, middle + 6)))
-    return boxes
-
-
-def place_labels(spots: Sequence[tuple[float, float]], labels: Sequence[str], frame: Frame) -> list[Box]:
-    """Greedy: each label takes the candidate that covers the least of what is already drawn."""
-    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in spots]
-    placed: list[Box] = []
-    for i, ((x, y), label) in enumerate(zip(spots, labels, strict=True)):
-        others = taken[:i] + taken[i + 1 :]
-
-        def cost(candidate: tuple[float, Box], others: list[Box] = others) -> float:
-            reluctance, box = candidate
-            outside = max(0.0, frame.left - box[0]) + max(0.0, box[2] - frame.right - 8) + max(0.0, frame.top - 4 - box[1])
-            outside += max(0.0, box[3] - frame.bottom)
-            return reluctance + 40 * outside + 2 * sum(overlap(box, other) for other in others)
-
-        best = min(candidates(x, y, 6.7 * len(label)), key=cost)[1]
-        placed.append(best)
-        taken.append(best)
-    return placed
-
-
-def _leader(spot: tuple[float, float], box: Box) -> str:
-    x, y = min(max(spot[0], box[0]), box[2]), min(max(spot[1], box[1] + 2), box[3] - 2)
-    if math.dist(spot, (x, y)) < 13:
-        return ""
-    return line("leader", spot, (x, y))
-
-
-def _dot(point: Point, spot: tuple[float, float]) -> str:
-    style = " ".join(["dot", f"fam-{point.slot}", "muted" * point.muted, "hollow" * point.open_]).strip()
-    hint = escape(f"{point.label}: {point.note}")
-    return f'<g class="{style}"><title>{hint}</title>{marker(*spot, point.slot)}</g>'
-
-
-def _name(point: Point, name: str, spot: tuple[float, float], box: Box) -> str:
-    """The label, anchored on the side of its marker, so that an estimated width does not open a gap."""
-    x, where = (box[0] + box[2]) / 2, "middle"
-    if box[0] >= spot[0]:
-        x, where = box[0], "start"
-    elif box[2] <= spot[0]:
-        x, where = box[2], "end"
-    style = "name quiet" if point.muted else "name"
-    return text(x, box[3] - 2, name, style, where)
+    able = [p for p in points if not (p.muted or p.hollow)]
+    scores = [((x.sign or -1.0) * p.x.value, (y.sign or -1.0) * p.y.value) for p in able]
+    beaten = [any(a >= u and b >= v and (a, b) != (u, v) for a, b in scores) for u, v in scores]
+    return sorted((p for p, worse in zip(able, beaten, strict=True) if not worse), key=lambda p: p.x.value)
 
 
 def on_chart(points: Sequence[Point], levels: Sequence[Level]) -> tuple[list[Point], list[Level]]:
@@ -127,84 +68,102 @@ def on_chart(points: Sequence[Point], levels: Sequence[Level]) -> tuple[list[Poi
     core = [p for p in points if not p.muted]
     if len(core) < 2:
         return list(points), list(levels)
-    across, up = kept([p.x for p in core], [p.x for p in points]), kept([p.y for p in core], [p.y for p in points])
+    across, up = (kept([p.at[i] for p in core], [p.at[i] for p in points]) for i in (0, 1))
     near = [p for p, fits_x, fits_y in zip(points, across, up, strict=True) if not p.muted or (fits_x and fits_y)]
-    roomy = kept([p.y for p in near], [value for _, value in levels])
+    roomy = kept([p.y.value for p in near], [value for _, value in levels])
     return near, [level for level, fits in zip(levels, roomy, strict=True) if fits]
 
 
-def scatter(points: Sequence[Point], levels: Sequence[Level], x: Axis, y: Axis, uid: str) -> str:
-    """Rows as points with direct labels, the Pareto front as a stepped line, levels of y as dashed lines.
+def scatter(rows: Sequence[Row], x: Column, y: Column, uid: str) -> str:
+    """Rows as points with direct labels, the Pareto front as a stepped line; reference rows that have only y as dashed levels.
     Empty below two points.
     """
-    if len(points) < 2:
-        return ""
+    points = [Point(row, row.cell(x), row.cell(y)) for row in rows if row.cell(x).known and row.cell(y).known]
+    only = [row for row in rows if row.kind == "reference" and row.cell(y).known and not row.cell(x).known]
+    levels = [(row.recipe, row.cell(y).value) for row in only]
     near, drawn = on_chart(points, levels)
-    frame = Frame(50, 34, 470, 318, scale([p.x for p in near]), scale([*(p.y for p in near), *(v for _, v in drawn)]))
     best = front(points, x, y)
-    away = [p.label for p in points if p not in near] + [f"{name} ({number(v)})" for name, v in levels if (name, v) not in drawn]
-    body = axes(frame, x.title, y.title) + _levels(drawn, frame)
-    body += _steps(best, frame, x) + _labelled(near, frame) + _away(away)
-    notes = "; ".join(f"{p.label}: {p.note}" for p in points)
-    ahead = ", ".join(p.label for p in best) or "none"
-    description = f"On the front: {ahead}. All points: {notes}."
-    return figure(uid, (480, 374 if away else 358), f"{y.title} against {x.title}", description, body)
+    away = [p.row.recipe for p in points if p not in near] + [
+        f"{name} ({number(v)})" for name, v in levels if (name, v) not in drawn
+    ]
+    ahead = ", ".join(p.row.recipe for p in best) or "none"
+    said = f"On the front: {ahead}. All points: {'; '.join(note_of(p.row, x, y) for p in points)}."
+    words, size = (f"{axis_title(y)} against {axis_title(x)}", said), (480, 350 + 16 * math.ceil(len(families(near)) / 3))
+    return chart(partial(_draw, near, drawn, best, x, y), size, uid, words, away) if len(points) > 1 else ""
 
 
-def _whiskers(point: Point, frame: Frame) -> str:
-    """Intervals as thin lines, cut at the frame so that one wide error does not flatten the rest."""
-    (x, y), (across, up) = frame.at(point.x, point.y), point.spans
-    body = ""
-    if across is not None:
-        ends = [frame.at(min(max(v, frame.x.low), frame.x.high), point.y)[0] for v in across]
-        body += line("whisker", (ends[0], y), (ends[1], y))
-    if up is not None:
-        ends = [frame.at(point.x, min(max(v, frame.y.low), frame.y.high))[1] for v in up]
-        body += line("whisker", (x, ends[0]), (x, ends[1]))
-    return f'<g class="fam-{point.slot}">{body}</g>' if body else ""
+def note_of(row: Row, x: Column, y: Column) -> str:
+    """'vae: bits/dim at most 1.93, kernel distance 0.02'."""
+    return f"{row.recipe}: {x.name} {quote(row, x)}, {y.name} {quote(row, y)}"
 
 
-def _labelled(points: Sequence[Point], frame: Frame) -> str:
-    """Leaders below dots below names."""
-    names = [p.label if len(p.label) <= 22 else p.label[:21] + "\u2026" for p in points]
-    spots = [frame.at(p.x, p.y) for p in points]
-    boxes = place_labels(spots, names, frame)
-    body = "".join(_whiskers(p, frame) for p in points)
-    body += "".join(_leader(spot, box) for spot, box in zip(spots, boxes, strict=True))
-    body += "".join(_dot(p, spot) for p, spot in zip(points, spots, strict=True))
-    return body + "".join(_name(p, name, spot, box) for p, name, spot, box in zip(points, names, spots, boxes, strict=True))
+def families(points: Sequence[Point]) -> dict[str, int]:
+    """The colours and shapes that the key explains."""
+    return {p.row.family: slot_of(p.row) for p in points if not p.muted}
 
 
-def _away(names: Sequence[str]) -> str:
-    """What lies outside the frame is said, not dropped."""
-    if not names:
-        return ""
-    note = "Off the chart: " + ", ".join(names)
-    return text(2, 370, note if len(note) <= 78 else note[:77] + "\u2026")
+def _draw(points: list[Point], levels: list[Level], best: list[Point], x: Column, y: Column, axes: Axes) -> None:
+    fit(axes.xaxis, [p.x.value for p in points])
+    fit(axes.yaxis, [*(p.y.value for p in points), *(value for _, value in levels)])
+    axes.set(title=axis_title(y), xlabel=axis_title(x))
+    for _, value in levels:
+        axes.axhline(value, color=SOFT, lw=1.2, dashes=(5, 3.5), gid="level")
+    # Low x better: y improves only once x is paid for, so go across first; high x better: down first.
+    steps: dict[str, Any] = {"drawstyle": "steps-pre" if x.sign > 0 else "steps-post", "dash_capstyle": "round", "gid": "front"}
+    axes.plot([p.x.value for p in best], [p.y.value for p in best], color=SOFT, lw=1.4, dashes=(0.5, 3), **steps)
+    for point in points:
+        _dot(point, note_of(point.row, x, y), axes)
+    _key(families(points), axes)
+    _label(points, levels, axes)
 
 
-def _levels(levels: Sequence[Level], frame: Frame, apart: float = 12.0) -> str:
-    """Dashed levels; names that would cover each other share a line."""
-    at = sorted((frame.at(frame.x.low, value)[1], name) for name, value in levels)
-    body, groups = "", list[tuple[float, list[str]]]()
-    for y, name in at:
-        body += line("level", (frame.left, y), (frame.right, y))
-        if groups and y - groups[-1][0] < apart:
-            groups[-1][1].append(name)
-        else:
-            groups.append((y, [name]))
-    return body + "".join(text(frame.right, y - 4, ", ".join(names)[:60], anchor="end") for y, names in groups)
+def _key(slots: dict[str, int], axes: Axes) -> None:
+    marks = [axes.plot([], [], SHAPES[slot], color=SLOTS[slot], mec=CARD, ms=10)[0] for slot in slots.values()]
+    names, figure = [shorten(name[:1].upper() + name[1:], 22) for name in slots], axes.figure
+    if marks:
+        figure.legend(marks, names, loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1)
 
 
-def _steps(best: Sequence[Point], frame: Frame, x: Axis) -> str:
-    """The boundary of what the front beats: a staircase through its points."""
-    if len(best) < 2:
-        return ""
-    commands = []
-    for i, point in enumerate(best):
-        px, py = frame.at(point.x, point.y)
-        if i:
-            # Low x better: y improves only once x is paid for, so go across first; high x better: down first.
-            commands.append(f"H{px:.1f}" if x.sign < 0 else f"V{py:.1f}")
-        commands.append(f"{'L' if i else 'M'}{px:.1f} {py:.1f}")
-    return f'<path class="front" d="{"".join(commands)}"/>'
+def _dot(p: Point, words: str, axes: Axes) -> None:
+    """A marker with its intervals, which are cut at the frame so that one wide error does not flatten the rest."""
+    colour = SLOTS[slot_of(p.row)]
+    for ends in () if p.muted else ((p.x.span, (p.y.value,) * 2), ((p.x.value,) * 2, p.y.span)):
+        if None not in ends:
+            axes.plot(*ends, color=colour, lw=1.2, alpha=0.45, gid="whisker")
+    fill, edge, width = (CARD, colour, 2) if p.hollow else (colour, CARD, 1.2)
+    kind = f"dot{' hollow' * p.hollow}{' muted' * p.muted}|{words}"
+    axes.plot(*p.at, SHAPES[slot_of(p.row)], ms=10, mfc=fill, mec=edge, mew=width, alpha=0.75 if p.muted else 1, gid=kind)
+
+
+def _label(points: Sequence[Point], levels: Sequence[Level], axes: Axes) -> None:
+    """Names beside their markers and levels, each where it covers least of what is drawn before it."""
+    from matplotlib.transforms import Bbox
+
+    figure: Any = axes.figure
+    figure.draw_without_rendering()
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in (axes.transData.transform(p.at) for p in points)]
+    common: dict[str, Any] = {"xytext": (0, 0), "textcoords": "offset points", "va": "center", "gid": "name", "in_layout": False}
+    for name, value in levels:
+        place(axes.annotate(name, (1, value), xycoords=axes.get_yaxis_transform(), **common), ALONG, taken, axes.bbox)
+    for p in points:
+        note = axes.annotate(shorten(p.row.recipe, 22), p.at, color=SOFT if p.muted else INK, **common)
+        place(note, AROUND, taken, axes.bbox)
+        if math.hypot(*note.xyann) > 20:
+            leader = {"arrowstyle": "-", "color": SOFT, "lw": 0.8, "alpha": 0.7, "shrinkA": 0, "shrinkB": 6}
+            axes.annotate("", p.at, note.xyann, textcoords="offset points", arrowprops=leader)
+
+
+def place(note: Annotation, offsets: Offsets, taken: list[Bbox], frame: Bbox) -> None:
+    """Moves a note (at 72 dots an inch) to the first offset where it covers least of `taken`, to which its box is added."""
+    box = note.get_window_extent()
+
+    def moved(offset: tuple[float, float]) -> Bbox:
+        return box.translated(offset[0] - box.width * (1 - np.sign(offset[0])) / 2, offset[1])
+
+    def cost(offset: tuple[float, float]) -> int:
+        here, room = moved(offset), frame.padded(8)
+        return here.count_overlaps(taken) + 9 * (not (room.contains(*here.min) and room.contains(*here.max)))
+
+    best = min(offsets, key=cost)
+    note.set(position=best, ha=("center", "left", "right")[int(np.sign(best[0]))])
+    taken.append(moved(best))

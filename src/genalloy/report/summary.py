@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from genalloy.core.evidence import Kind
 from genalloy.core.schema import Column, Comparison, Data, Row
 from genalloy.evaluation.ranking import better_than, bounds, separated
-from genalloy.report.scales import number
+from genalloy.report.numbers import number
 from genalloy.report.table_cells import Shown, leaders, show
 
 NOUNS = {

@@ -27,6 +27,11 @@ def family_slot(family: str) -> int:
     return next((slot for name, slot in known.items() if word.startswith(name)), NEUTRAL)
 
 
+def slot_of(row: Row) -> int:
+    """The colour and marker of a row: its family's, grey for what learns nothing."""
+    return family_slot(row.family) if row.kind == "model" else NEUTRAL
+
+
 @dataclass(frozen=True)
 class Line:
     """A row of the table with its shown cells, in the columns' order."""

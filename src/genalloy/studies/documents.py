@@ -148,7 +148,8 @@ def _pictures(record: Comparison, folder: Path) -> list[str]:
             continue
         name = f"{record.name}-{column.id}.svg"
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / name, seed_dots(record.rows, column, record.published, name.removesuffix(".svg")))
+        picture = seed_dots(record.rows, column, record.published, name.removesuffix(".svg"), alone=True)
+        write_text(folder / name, picture)
         lines.append(f"![{column.title} of {record.title}, a dot a seed]({folder.name}/{name})")
     for sheet, rows in record.sheets.items():
         lines.append(f"![{rows}]({folder.name}/{sheet})")
