@@ -9,14 +9,12 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from matplotlib.patches import Patch
-    from PIL.Image import Image as Sheet
+from genalloy.report.figures import blank, png
 
 Floats = NDArray[np.float64]
 CRIMSON = (220, 20, 60)
@@ -69,29 +67,17 @@ def grid(images: Floats, span: tuple[float, float], lead: int = 0) -> bytes:
     """
     from PIL import Image
 
-    rows, across = images.shape[:2]
-    tiles = [[pixels(image, span) for image in row] for row in images]
-    height, width = tiles[0][0].shape[:2]
+    tiles = np.array([[pixels(image, span) for image in row] for row in images])
+    across, _, width = tiles.shape[1:4]
     zoom = zoom_for(width, across)
     gap = max(2, width * zoom // 12)
-    sheet = Image.new(
-        "RGBA",
-        (across * (width * zoom + gap) - gap, rows * (height * zoom + gap) - gap + 2 * gap * bool(lead)),
-    )
-    for r, row in enumerate(tiles):
-        for c, tile in enumerate(row):
-            large = Image.fromarray(tile).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
-            sheet.paste(
-                large,
-                (c * (width * zoom + gap), r * (height * zoom + gap) + 2 * gap * bool(lead and r >= lead)),
-            )
-    return _png(sheet)
-
-
-def _png(image: Sheet) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    opaque = np.pad(tiles, [(0, 0)] * 4 + [(0, 1)], constant_values=255).repeat(zoom, 2).repeat(zoom, 3)
+    rows = [np.hstack(list(row))[:, :-gap] for row in np.pad(opaque, [(0, 0)] * 2 + [(0, gap)] * 2 + [(0, 0)])]
+    if lead:
+        rows.insert(lead, np.zeros_like(rows[0])[: 2 * gap])
+    file = io.BytesIO()
+    Image.fromarray(np.vstack(rows)[:-gap]).save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -108,56 +94,43 @@ class Window:
         return (x >= self.left) & (x <= self.right) & (y >= self.bottom) & (y <= self.top)
 
 
-class _Canvas:
-    """A square of plane without axes; a figure of its own, so that no state of pyplot is touched."""
-
-    def __init__(self, window: Window) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        self.figure = Figure(figsize=(EDGE / 100, EDGE / 100), dpi=100)
-        FigureCanvasAgg(self.figure)
-        self.axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        self.axes.set_axis_off()
-        self.axes.set_xlim(window.left, window.right)
-        self.axes.set_ylim(window.bottom, window.top)
-
-    def png(self) -> bytes:
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", transparent=True)
-        return buffer.getvalue()
+def _plane(window: Window) -> Any:
+    """Axes that show the window as a square."""
+    _, [axes] = blank((EDGE / 100, EDGE / 100))
+    axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
+    return axes
 
 
 def scatter(points: Floats, window: Window, colour: str = INK) -> bytes:
     """(N, 2) points on a transparent square."""
-    canvas = _Canvas(window)
+    axes = _plane(window)
     size = float(np.clip(9000 / max(len(points), 1), 5, 45))
-    canvas.axes.scatter(points[:, 0], points[:, 1], s=size, c=colour, alpha=0.55, linewidths=0)
-    return canvas.png()
+    axes.scatter(points[:, 0], points[:, 1], s=size, c=colour, alpha=0.55, linewidths=0)
+    return png(axes.figure)
 
 
 def arrows(start: Floats, end: Floats, window: Window) -> bytes:
     """(N, 2) starts as rings, (N, k, 2) ends as dots, a thin line between each pair."""
-    canvas = _Canvas(window)
+    axes = _plane(window)
     for many in np.moveaxis(end, 1, 0):
         both = np.stack([start, many])
-        canvas.axes.plot(both[..., 0], both[..., 1], color="#8a8a8a", linewidth=0.8)
-        canvas.axes.scatter(many[:, 0], many[:, 1], s=14, c=ECHO, alpha=0.9, linewidths=0)
-    canvas.axes.scatter(start[:, 0], start[:, 1], s=30, facecolors="none", edgecolors=INK, linewidths=1.4)
-    return canvas.png()
+        axes.plot(both[..., 0], both[..., 1], color="#8a8a8a", linewidth=0.8)
+        axes.scatter(many[:, 0], many[:, 1], s=14, c=ECHO, alpha=0.9, linewidths=0)
+    axes.scatter(start[:, 0], start[:, 1], s=30, facecolors="none", edgecolors=INK, linewidths=1.4)
+    return png(axes.figure)
 
 
 def paths(lines: Floats, window: Window) -> bytes:
     """(n, steps, 2) walks through the plane: a thin line each, its steps from light to dark."""
     from matplotlib.colors import to_rgb
 
-    canvas = _Canvas(window)
+    axes = _plane(window)
     colours = ("#3f78b5", "#c9772b", "#4d9a6a", "#a2507f", "#7d6bb0", "#8a8a3a")
     for line, colour in zip(lines, colours * (len(lines) // len(colours) + 1), strict=False):
-        canvas.axes.plot(line[:, 0], line[:, 1], color=colour, linewidth=1.2, alpha=0.6)
+        axes.plot(line[:, 0], line[:, 1], color=colour, linewidth=1.2, alpha=0.6)
         shades = [(*to_rgb(colour), strength) for strength in np.linspace(0.25, 1.0, len(line))]
-        canvas.axes.scatter(line[:, 0], line[:, 1], s=26, c=shades, linewidths=0)
-    return canvas.png()
+        axes.scatter(line[:, 0], line[:, 1], s=26, c=shades, linewidths=0)
+    return png(axes.figure)
 
 
 def heat(log_density: Floats, extent: Window, window: Window, top: float) -> bytes:
@@ -166,46 +139,27 @@ def heat(log_density: Floats, extent: Window, window: Window, top: float) -> byt
     """
     from matplotlib import colormaps
 
-    canvas = _Canvas(window)
-    shade = colormaps["magma"]
+    axes, shade = _plane(window), colormaps["magma"]
     with np.errstate(over="ignore", invalid="ignore"):
         density = np.nan_to_num(np.exp(np.minimum(log_density - top, 0.0)), nan=0.0)
-    canvas.axes.add_patch(_backdrop(window, shade(0.0)))
+    axes.axvspan(window.left, window.right, color=shade(0.0), zorder=-1)
     box = (extent.left, extent.right, extent.bottom, extent.top)
-    canvas.axes.imshow(
-        density,
-        extent=box,
-        origin="lower",
-        cmap=shade,
-        vmin=0,
-        vmax=1,
-        aspect="auto",
-        interpolation="bilinear",
-    )
-    canvas.axes.set_xlim(window.left, window.right)
-    canvas.axes.set_ylim(window.bottom, window.top)
-    return canvas.png()
-
-
-def _backdrop(window: Window, colour: tuple[float, ...]) -> Patch:
-    from matplotlib.patches import Rectangle
-
-    corner = (window.left, window.bottom)
-    return Rectangle(corner, window.right - window.left, window.top - window.bottom, color=colour, zorder=-1)
+    axes.imshow(density, shade, vmin=0, vmax=1, extent=box, origin="lower", aspect="auto", interpolation="bilinear")
+    return png(axes.figure)
 
 
 def histogram(values: Floats, reference: Floats | None, window: Window) -> bytes:
     """Density of (N,) values as bars, that of a reference as an outline."""
-    canvas = _Canvas(window)
+    axes = _plane(window)
     bins = np.linspace(window.left, window.right, 41).tolist()
     inside = values[(values >= window.left) & (values <= window.right)]
     if len(inside):
-        canvas.axes.hist(inside, bins=bins, density=True, color=INK, alpha=0.65)
+        axes.hist(inside, bins=bins, density=True, color=INK, alpha=0.65)
     if reference is not None and len(reference):
-        canvas.axes.hist(reference, bins=bins, density=True, histtype="step", color=ECHO, linewidth=1.6)
-    canvas.axes.relim()
-    canvas.axes.autoscale(axis="y")
-    return canvas.png()
+        axes.hist(reference, bins=bins, density=True, histtype="step", color=ECHO, linewidth=1.6)
+    axes.relim()
+    axes.autoscale(axis="y")
+    return png(axes.figure)
 
 
 def sheet(images: Floats) -> Floats:

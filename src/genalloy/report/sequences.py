@@ -6,7 +6,6 @@ A row is (T, *F) with NaN behind its own steps, which is how pictures.npz marks 
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from genalloy.data.audio import wave_bytes
 from genalloy.data.signals import PCM, SIGNALS
 from genalloy.report import pictures
+from genalloy.report.figures import blank, png
 from genalloy.report.pictures import Floats
 from genalloy.report.renderers import Arrays, Passage, Picture
 
@@ -62,26 +62,26 @@ def rolls(x: Floats, span: tuple[float, float]) -> bytes:
 
 def waves(rows: Sequence[Floats]) -> bytes:
     """Rows (n,) one below the other, on one scale of time and of height."""
-    figure, axes = _axes(len(rows), 1, (7.0, 0.75 * len(rows)))
+    figure, axes = blank((7.0, 0.75 * len(rows)), len(rows), gap=0.01)
     longest = max(len(row) for row in rows)
     height = max(float(np.abs(row).max(initial=0.0)) for row in rows) or 1.0
     for place, row in zip(axes, rows, strict=True):
         place.plot(np.arange(len(row)), row, color=pictures.INK, linewidth=0.5)
         place.set_xlim(0, longest)
         place.set_ylim(-height, height)
-    return _png(figure)
+    return png(figure)
 
 
 def drawings(rows: Sequence[Floats]) -> bytes:
     """Strokes (n, 3) of dx, dy, lifted: each row drawn with y downwards, its pen lifted where it says so."""
     across = min(8, len(rows))
     down = -(-len(rows) // across)
-    figure, axes = _axes(down, across, (0.9 * across, 0.9 * down))
+    figure, axes = blank((0.9 * across, 0.9 * down), down, across, 0.01)
     for place, row in zip(axes, rows):
         for line in lines_of(row):
             place.plot(line[:, 0], -line[:, 1], color=pictures.INK, linewidth=1.4, solid_capstyle="round")
         place.set_aspect("equal", adjustable="datalim")
-    return _png(figure)
+    return png(figure)
 
 
 def lines_of(strokes: Floats) -> list[Floats]:
@@ -89,26 +89,6 @@ def lines_of(strokes: Floats) -> list[Floats]:
     places = np.cumsum(strokes[:, :2], 0)
     ends = np.flatnonzero(strokes[:, 2] > 0.5) + 1
     return [line for line in np.split(places, ends) if len(line)]
-
-
-def _axes(down: int, across: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """A figure of its own, so that no state of pyplot is touched, and its places without axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=100)
-    FigureCanvasAgg(figure)
-    places = figure.subplots(down, across, squeeze=False).ravel().tolist()
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, 0.05, 0.05)
-    for place in places:
-        place.set_axis_off()
-    return figure, places
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", transparent=True)
-    return buffer.getvalue()
 
 
 # -- kinds of sequences --------------------------------------------------------------------------------------------
