@@ -7,7 +7,6 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from genalloy.evaluation.ranking import better_than, bounds
 from genalloy.report import charts, pictures, renderers, scatter, summary
 from genalloy.report.figures import fit, kept
 from genalloy.report.numbers import number
-from genalloy.report.scatter import Point, front
+from genalloy.report.scatter import front
 from genalloy.report.table_cells import in_words, mark_of, ranks, relation, show
 
 BITS = Column("bpd", "bits/dim", "density", "low", "bits/dim")
@@ -32,11 +31,6 @@ KID = Column("kid", "distance", "generation", "low")
 
 def spot(name: str, x: float, y: float, kind: str = "model", claim: Kind = Kind.EXACT) -> Row:
     return Row(name, "flow", kind, cells={"bpd": Number(x, kind=claim), "nats": Number(x, kind=claim), "kid": Number(y)})
-
-
-def point(*facts: Any) -> Point:
-    row = spot(*facts)
-    return Point(row, row.cell(BITS), row.cell(KID))
 
 
 def made(tmp_path: Path, rows: list) -> Comparison:
@@ -173,14 +167,14 @@ def test_overview_counts_families_without_combinations(tmp_path: Path) -> None:
 @pytest.mark.parametrize("x", [BITS, NATS])
 def test_front_against_brute_force(x: Column) -> None:
     rng = np.random.default_rng(1)
-    able = [point(str(i), float(x), float(y)) for i, (x, y) in enumerate(rng.normal(size=(40, 2)))]
-    points = [*able, point("hollow", -9.0, -9.0, "model", Kind.ESTIMATE), point("grey", -9.0, -9.0, "baseline")]
+    able = [spot(str(i), float(x), float(y)) for i, (x, y) in enumerate(rng.normal(size=(40, 2)))]
+    points = [*able, spot("hollow", -9.0, -9.0, "model", Kind.ESTIMATE), spot("grey", -9.0, -9.0, "baseline")]
 
-    def ahead(q: Point, p: Point) -> bool:
-        return x.sign * q.x.value >= x.sign * p.x.value and q.y.value <= p.y.value
+    def ahead(q: Row, p: Row) -> bool:
+        return x.sign * q.cell(x).value >= x.sign * p.cell(x).value and q.cell(KID).value <= p.cell(KID).value
 
-    wanted = {p.row.recipe for p in able if not any(ahead(q, p) for q in able if q is not p)}
-    assert {p.row.recipe for p in front(points, x, KID)} == wanted
+    wanted = {p.recipe for p in able if not any(ahead(q, p) for q in able if q is not p)}
+    assert {p.recipe for p in front(points, x, KID)} == wanted
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [0.001, 5.0, 900.0], [-0.001, 0.002, 0.003, 4.0], [3.0], [0.0], [-1e-9, 1e9]])
@@ -291,11 +285,11 @@ def test_what_lies_between_drawn_values_is_drawn() -> None:
 
 def test_far_baselines_are_named_rather_than_drawn() -> None:
     rows = [spot("a", 2.0, 0.01), spot("b", 2.1, 0.02), spot("near", 2.05, 0.015, "baseline"), spot("far", 9.0, 0.01, "baseline")]
-    points = [Point(row, row.cell(BITS), row.cell(KID)) for row in rows]
-    near, levels = scatter.on_chart(points, [("low", 0.0001), ("close", 0.009)])
-    assert [p.row.recipe for p in near] == ["a", "b", "near"]
-    assert [name for name, _ in levels] == ["close"]
-    drawn = scatter.scatter([*rows, Row("low", kind="reference", cells={"kid": Number(0.0001)})], BITS, KID, "u")
+    low, close = (Row(name, kind="reference", cells={"kid": Number(v)}) for name, v in (("low", 0.0001), ("close", 0.009)))
+    near, levels = scatter.on_chart(rows, [low, close], BITS, KID)
+    assert [row.recipe for row in near] == ["a", "b", "near"]
+    assert [row.recipe for row in levels] == ["close"]
+    drawn = scatter.scatter([*rows, low], BITS, KID, "u")
     assert "Off the chart: far, low (0.0001)" in drawn
 
 

@@ -89,6 +89,7 @@ def _tag(tag: str, uid: str) -> str:
         kind, _, words = group[2].partition("|")
         start = "<g>" if re.search(r"_\d+$", kind) else f'<g class="{kind}">'
         return "" if group[3] else start + (f"<title>{words}</title>" if words else "")
+    tag = " ".join(tag.split())
     tag = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{uid}-", tag.replace("xlink:", ""))
     tag = re.sub(r"#[0-9a-f]{6}\b", lambda colour: f"var(--{VARIABLES[colour[0]]})" if colour[0] in VARIABLES else colour[0], tag)
     return re.sub(r"(\.\d\d)\d+", r"\1", tag).replace("'DejaVu Sans'", "var(--sans)")

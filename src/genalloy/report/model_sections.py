@@ -10,8 +10,8 @@ from pathlib import Path
 from genalloy.core.schema import Column, Comparison, Number, Row
 from genalloy.report import charts, renderers
 from genalloy.report.numbers import number
-from genalloy.report.renderers import Arrays, Passage, Picture, Renderer
-from genalloy.report.sequences import STYLES, SequenceRenderer, Sound
+from genalloy.report.renderers import Arrays, Drawn, Renderer
+from genalloy.report.sequences import STYLES, SequenceRenderer
 from genalloy.report.table import GROUPS, Line
 from genalloy.report.table_cells import Shown, show
 
@@ -23,7 +23,7 @@ class PictureStrip:
     """Pictures under one heading of a card."""
 
     title: str
-    pictures: Sequence[Picture | Passage | Sound]
+    pictures: Sequence[Drawn]
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ def command_for(row: Row, comparison: Comparison) -> str:
     return shlex.join(words)
 
 
-def strips(arrays: Arrays, lens: Renderer | SequenceRenderer, who: str) -> Iterator[PictureStrip]:
+def strips(arrays: Arrays, lens: Renderer, who: str) -> Iterator[PictureStrip]:
     """The headings of a card that have pictures. An array of an unforeseen shape costs its own strip, not
     the page.
     """
     paths = "Each row goes from the code of one test row (left) to another\u2019s (right)."
     moved = "Each row moves one coordinate of one code from low to high, the rest kept."
     colder = "Rows from above: temperature 0.5, 0.7, 0.8, 0.9, 1, which multiplies the base's variance; a column is one draw."
-    wanted: tuple[tuple[str, Callable[[], Sequence[Picture | Passage | Sound]]], ...] = (
+    wanted: tuple[tuple[str, Callable[[], Sequence[Drawn]]], ...] = (
         ("Samples", lambda: [*lens.samples(arrays["samples"], f"Samples of {who}"), *lens.density(arrays, who)]),
         ("Reconstructions", lambda: lens.reconstructions(arrays["reconstructions"], f"Reconstructions of {who}")),
         ("Interpolations", lambda: lens.walks(arrays["interpolations"], f"Interpolations of {who}", paths)),
@@ -83,7 +83,7 @@ def strips(arrays: Arrays, lens: Renderer | SequenceRenderer, who: str) -> Itera
             yield PictureStrip(title, drawn)
 
 
-def model_section(line: Line, directory: Path, lens: Renderer | SequenceRenderer | None, comparison: Comparison) -> ModelSection:
+def model_section(line: Line, directory: Path, lens: Renderer | None, comparison: Comparison) -> ModelSection:
     """A run's pictures, curve, numbers and command."""
     row = line.row
     arrays, problem = run_arrays(directory, row)
@@ -129,7 +129,7 @@ def run_arrays(directory: Path, row: Row) -> tuple[Arrays, str]:
     return renderers.read_arrays(path)
 
 
-def find_lens(directory: Path, comparison: Comparison, reference: Arrays) -> Renderer | SequenceRenderer | None:
+def find_lens(directory: Path, comparison: Comparison, reference: Arrays) -> Renderer | None:
     """The lens of the real data, or of the first run that has samples."""
     runs = (run_arrays(directory, row)[0].get("samples") for row in comparison.rows)
     fallback = None if "data" in reference else next((x for x in runs if x is not None), None)
@@ -139,7 +139,7 @@ def find_lens(directory: Path, comparison: Comparison, reference: Arrays) -> Ren
     return renderers.renderer_for(tuple(data.shape), reference, fallback, data.alphabet if data.kind == "text" else ())
 
 
-def real_data(lens: Renderer | SequenceRenderer | None, reference: Arrays) -> Sequence[Picture | Passage | Sound]:
+def real_data(lens: Renderer | None, reference: Arrays) -> Sequence[Drawn]:
     """The pictures of the real data, the yardstick for all others."""
     if lens is None or "data" not in reference:
         return []

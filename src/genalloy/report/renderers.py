@@ -47,24 +47,40 @@ class Passage:
     shape: str = "text"
 
 
+@dataclass(frozen=True)
+class Sound:
+    """Players: (name, address of a .wav inside the page)."""
+
+    sources: tuple[tuple[str, str], ...]
+    caption: str
+    shape: str = "sound"
+
+
+Drawn = Picture | Passage | Sound
+
+
 class Renderer(Protocol):
     """Draws samples (N, *E), reconstructions (2, N, *E), neighbours (N, 1 + k, *E) and walks through codes (N, steps, *E) of
     one kind of data.
     """
 
-    def samples(self, x: Floats, who: str) -> Sequence[Picture | Passage]: ...
+    def samples(self, x: Floats, who: str) -> Sequence[Drawn]: ...
 
-    def reconstructions(self, pairs: Floats, who: str) -> Sequence[Picture | Passage]: ...
+    def reconstructions(self, pairs: Floats, who: str) -> Sequence[Drawn]:
+        return []
 
-    def neighbours(self, sets: Floats, who: str) -> Sequence[Picture | Passage]: ...
+    def neighbours(self, sets: Floats, who: str) -> Sequence[Drawn]:
+        return []
 
-    def walks(self, sets: Floats, who: str, caption: str) -> Sequence[Picture | Passage]: ...
+    def walks(self, sets: Floats, who: str, caption: str) -> Sequence[Drawn]:
+        return []
 
-    def density(self, arrays: Arrays, who: str) -> Sequence[Picture | Passage]: ...
+    def density(self, arrays: Arrays, who: str) -> Sequence[Drawn]:
+        return []
 
 
 @dataclass(frozen=True)
-class ImageRenderer:
+class ImageRenderer(Renderer):
     """Images; `span` is the value shown black and the one shown white."""
 
     span: tuple[float, float]
@@ -88,25 +104,17 @@ class ImageRenderer:
         sets = np.swapaxes(self._shaped(sets, 2)[:12, :6], 0, 1)
         k = len(sets) - 1
         alt = f"{who}: {sets.shape[1]} samples above, the {k} nearest training images of each below it"
-        return [
-            Picture(
-                pictures.grid(sets, self.span, lead=1),
-                alt,
-                "Top: sample. Below: its nearest training images, nearest first.",
-            )
-        ]
+        caption = "Top: sample. Below: its nearest training images, nearest first."
+        return [Picture(pictures.grid(sets, self.span, lead=1), alt, caption)]
 
     def walks(self, sets: Floats, who: str, caption: str) -> list[Picture]:
         sets = self._shaped(sets, 2)
         alt = f"{who}: {sets.shape[0]} rows of {sets.shape[1]} decoded images"
         return [Picture(pictures.grid(sets, self.span), alt, caption)]
 
-    def density(self, arrays: Arrays, who: str) -> list[Picture]:
-        return []
-
 
 @dataclass(frozen=True)
-class PlaneRenderer:
+class PlaneRenderer(Renderer):
     """Vectors: x -> (x - centre) @ directions, seen through one window; `names` says what the axes are."""
 
     centre: Floats
@@ -123,15 +131,8 @@ class PlaneRenderer:
         points = points[np.isfinite(points).all(axis=-1)]
         outside = int((~self.window.holds(points)).sum()) + min(len(x), 3000) - len(points)
         note = f"{outside:,} of {min(len(x), 3000):,} lie outside the frame." if outside else ""
-        alt = f"{who}: {len(points)} points, {self.names}"
-        return [
-            Picture(
-                pictures.scatter(points, self.window),
-                alt,
-                f"{self.names[:1].upper()}{self.names[1:]}. {note}".strip(),
-                "square",
-            )
-        ]
+        alt, caption = f"{who}: {len(points)} points, {self.names}", f"{self.names[:1].upper()}{self.names[1:]}. {note}".strip()
+        return [Picture(pictures.scatter(points, self.window), alt, caption, "square")]
 
     def reconstructions(self, pairs: Floats, who: str) -> list[Picture]:
         flat = self._flat(pairs.reshape(*pairs.shape[:2], -1))[:, :80]
@@ -162,7 +163,7 @@ class PlaneRenderer:
 
 
 @dataclass(frozen=True)
-class LineRenderer:
+class LineRenderer(Renderer):
     """Scalars, as histograms over the real data's range."""
 
     reference: Floats
@@ -171,30 +172,11 @@ class LineRenderer:
     def samples(self, x: Floats, who: str) -> list[Picture]:
         values = x.reshape(-1)
         png = pictures.histogram(values[np.isfinite(values)], self.reference, self.window)
-        return [
-            Picture(
-                png,
-                f"{who}: histogram of {len(values)} values",
-                "Bars: these values. Outline: real data.",
-                "square",
-            )
-        ]
-
-    def reconstructions(self, pairs: Floats, who: str) -> list[Picture]:
-        return []
-
-    def neighbours(self, sets: Floats, who: str) -> list[Picture]:
-        return []
-
-    def walks(self, sets: Floats, who: str, caption: str) -> list[Picture]:
-        return []
-
-    def density(self, arrays: Arrays, who: str) -> list[Picture]:
-        return []
+        return [Picture(png, f"{who}: histogram of {len(values)} values", "Bars: these values. Outline: real data.", "square")]
 
 
 @dataclass(frozen=True)
-class TextRenderer:
+class TextRenderer(Renderer):
     """Integers as the characters of `alphabet` that they stand for; what stands for none is a white square."""
 
     alphabet: tuple[str, ...]
@@ -223,9 +205,6 @@ class TextRenderer:
         steps = [str(i + 1) for i in range(sets.shape[1])]
         words = caption.replace("Each row", "Each block").replace("(left)", "(top)").replace("(right)", "(bottom)")
         return [Passage(self._groups(sets[:2], steps), words)]
-
-    def density(self, arrays: Arrays, who: str) -> list[Passage]:
-        return []
 
 
 VISIBLE = {"\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"}

@@ -17,22 +17,13 @@ from genalloy.data.signals import PCM, SIGNALS
 from genalloy.report import pictures
 from genalloy.report.figures import blank, png
 from genalloy.report.pictures import Floats
-from genalloy.report.renderers import Arrays, Passage, Picture
+from genalloy.report.renderers import Drawn, Picture, Renderer, Sound
 
 SHOWN_STEPS = 256
 """Steps of a roll that are drawn; longer ones are cut."""
 END = 0.35
 """Grey behind the end of a roll."""
 PLAYERS = 6
-
-
-@dataclass(frozen=True)
-class Sound:
-    """Players: (name, address of a .wav inside the page)."""
-
-    sources: tuple[tuple[str, str], ...]
-    caption: str
-    shape: str = "sound"
 
 
 def lengths_of(x: Floats) -> list[int]:
@@ -127,7 +118,7 @@ def drawing(style: str, values: Floats, lengths: Any) -> bytes:
 
 
 @dataclass(frozen=True)
-class SequenceRenderer:
+class SequenceRenderer(Renderer):
     """Sequences of one style; sound has players at `rate` samples a second."""
 
     style: str
@@ -136,7 +127,7 @@ class SequenceRenderer:
     def _picture(self, x: Floats, who: str) -> Picture:
         return Picture(STYLES[self.style](x), f"{who}: {len(x)} sequences", CAPTIONS[self.style])
 
-    def samples(self, x: Floats, who: str) -> list[Picture | Passage | Sound]:
+    def samples(self, x: Floats, who: str) -> list[Drawn]:
         return [self._picture(x, who), *self._players(x)]
 
     def _players(self, x: Floats) -> list[Sound]:
@@ -146,19 +137,10 @@ class SequenceRenderer:
         sources = tuple((str(i + 1), _address(wave_bytes(row, self.rate))) for i, row in enumerate(waveforms))
         return [Sound(sources, f"The first {len(sources)}, {self.rate:,} samples a second.")]
 
-    def reconstructions(self, pairs: Floats, who: str) -> list[Picture]:
-        return []
-
     def neighbours(self, sets: Floats, who: str) -> list[Picture]:
         sets = sets[:3, :2]
         picture = self._picture(sets.reshape(-1, *sets.shape[2:]), who)
         return [Picture(picture.png, picture.alt, "In turn: a sample, then its nearest training row, padding included.")]
-
-    def walks(self, sets: Floats, who: str, caption: str) -> list[Picture]:
-        return []
-
-    def density(self, arrays: Arrays, who: str) -> list[Picture]:
-        return []
 
 
 def _address(wav: bytes) -> str:
