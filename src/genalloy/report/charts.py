@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genalloy.core.schema import Column, Number, Published, Row
-from genalloy.report.figures import CARD, FAMILY, INK, SHAPES, SLOTS, SOFT, chart, fit, kept
+from genalloy.report.figures import CARD, FAMILY, INK, SHAPES, SLOTS, SOFT, chart, fit, kept, key
 from genalloy.report.numbers import number
 from genalloy.report.table import slot_of
 from genalloy.report.table_cells import relation, shorten
@@ -56,9 +56,9 @@ def _curves(curves: Mapping[str, Curve], axes: Axes) -> None:
     fit(axes.xaxis, [step for step, _ in points], math.inf, 0.0)
     fit(axes.yaxis, robust_range([value for _, value in points if math.isfinite(value)]))
     axes.set(title="loss", xlabel="step")
-    for (name, curve), stroke in zip(curves.items(), cycle(STROKES), strict=False):
-        axes.plot(*np.transpose(curve), color=FAMILY, gid="curve", label=name[:12], **stroke)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves))
+    strokes = zip(curves.values(), cycle(STROKES), strict=False)
+    lines = [axes.plot(*np.transpose(curve), color=FAMILY, gid="curve", **stroke)[0] for curve, stroke in strokes]
+    key(axes, lines, [name[:12] for name in curves], loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves))
 
 
 # --- seeds as dots
@@ -94,8 +94,8 @@ def seed_dots(rows: Sequence[Row], column: Column, published: Sequence[Published
         return ""
     beside = [(p.name, p.value) for p in published if p.value is not None and belongs(p, column)]
     known += [Row(name, kind="published", cells={column.id: Number(value)}) for name, value in beside]
-    fits = kept(core, [row.cell(column).value for row in known])
-    near, away = ([row for row, fit in zip(known, fits, strict=True) if fit is side] for side in (True, False))
+    drawn = kept(core, [row.cell(column).value for row in known])
+    near, away = ([row for row, here in zip(known, drawn, strict=True) if here is side] for side in (True, False))
     said = "; ".join(f"{row.recipe} {label_of(row, column)}{', another set-up' * (row.kind == 'published')}" for row in known)
     named = [f"{row.recipe} ({label_of(row, column)})" for row in away]
     words = f"{column.name}, a dot a seed", f"{said}."
@@ -183,9 +183,8 @@ def _sweep(lines: Mapping[str, Line], column: Column, setting: str, axes: Axes) 
     axes.set(title=axis_title(column), xlabel=setting)
     axes.set_xticks(list(spots.values()), labels)
     marks = [_line([(spots[value], cell) for value, cell in line], i, axes) for i, line in enumerate(lines.values())]
-    figure: Any = axes.figure
     if len(lines) > 1:
-        figure.legend(marks, list(lines), loc="outside lower left")
+        key(axes.figure, marks, list(lines), loc="outside lower left")
     _clear(axes)
 
 

@@ -130,6 +130,13 @@ def fit(axis: XAxis | YAxis, values: Sequence[float], ratio: float = 30.0, pad: 
     axis.set_major_formatter(lambda value, _: number(value, 6))
 
 
+def key(place: Any, marks: Sequence[Any], names: Sequence[str], **options: Any) -> None:
+    """A key on axes or on a figure; its names may begin with an underscore, which matplotlib would hide."""
+    legend = place.legend(marks, ["-"] * len(marks), **options)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
+
+
 def kept(core: Sequence[float], extra: Sequence[float], room: float = 0.7) -> list[bool]:
     """Which of `extra` join `core` on one axis: those that leave it the share `room`, and those between what is drawn anyway."""
 

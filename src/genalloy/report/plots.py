@@ -30,6 +30,7 @@ def sweep_plots(comparison: Comparison) -> list[str]:
     """Each main column, and training time, against each swept setting that takes several values."""
     rows, extra = comparison.finished, summary.training_column(comparison)
     columns = [*summary.main_columns(comparison), *([extra] if extra else [])]
-    several = [s for s in comparison.sweep if len({str(row.settings.get(s)) for row in rows}) > 1]
-    drawn = [charts.sweep_chart(rows, c, s, f"sweep-{s}-{i + 1}") for s in several for i, c in enumerate(columns)]
+    several = [name for name in comparison.sweep if len({str(row.settings.get(name)) for row in rows}) > 1]
+    pairs = [(column, name) for name in several for column in columns]
+    drawn = [charts.sweep_chart(rows, column, name, f"sweep-{i + 1}") for i, (column, name) in enumerate(pairs)]
     return [chart for chart in drawn if chart]

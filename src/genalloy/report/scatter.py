@@ -13,7 +13,7 @@ import numpy as np
 
 from genalloy.core.schema import Column, Row
 from genalloy.report.charts import axis_title
-from genalloy.report.figures import CARD, INK, SHAPES, SLOTS, SOFT, chart, fit, kept
+from genalloy.report.figures import CARD, INK, SHAPES, SLOTS, SOFT, chart, fit, kept, key
 from genalloy.report.numbers import number
 from genalloy.report.summary import quote
 from genalloy.report.table import slot_of
@@ -94,7 +94,7 @@ def _draw(rows: Sequence[Row], levels: Sequence[Row], best: Sequence[Row], x: Co
     slots = {row.family: slot_of(row) for row in rows if row.kind == "model"}
     marks = [axes.plot([], [], SHAPES[slot], color=SLOTS[slot], mec=CARD, ms=10)[0] for slot in slots.values()]
     names = [shorten(name[:1].upper() + name[1:], 22) for name in slots]
-    axes.figure.legend(marks, names, loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1)
+    key(axes.figure, marks, names, loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1)
     _label(rows, levels, x, y, axes)
 
 
