@@ -75,6 +75,7 @@ def sign_of(cell: Number, column: Column) -> str:
 
 
 def label_of(row: Row, column: Column) -> str:
+    """'= 2.171 ± 0.0071'."""
     cell = row.cell(column)
     error = f"\u00b1 {number(cell.stderr, 2)}" if cell.stderr else ""
     published = "published" if row.kind == "published" else ""

@@ -33,6 +33,7 @@ ALONG: Offsets = [(left, up) for left in (-2, -120, -240) for up in (7, -7)]
 
 
 def values(rows: Sequence[Row], column: Column) -> list[float]:
+    """The rows' numbers in a column."""
     return [row.cell(column).value for row in rows]
 
 
@@ -132,15 +133,15 @@ def _label(rows: Sequence[Row], levels: Sequence[Row], x: Column, y: Column, axe
 
 def place(note: Annotation, offsets: Offsets, taken: list[Bbox], frame: Bbox) -> None:
     """Moves a note (at 72 dots an inch) to the first offset where it covers least of `taken`, to which its box is added."""
-    box = note.get_window_extent()
+    box, room = note.get_window_extent(), frame.padded(8)
 
     def moved(offset: tuple[float, float]) -> Bbox:
         return box.translated(offset[0] - box.width * (1 - np.sign(offset[0])) / 2, offset[1])
 
     def cost(offset: tuple[float, float]) -> int:
-        here, room = moved(offset), frame.padded(8)
+        here = moved(offset)
         return here.count_overlaps(taken) + 9 * (not (room.contains(*here.min) and room.contains(*here.max)))
 
-    best = min(offsets, key=cost)
+    best = next((offset for offset in offsets if not cost(offset)), None) or min(offsets, key=cost)
     note.set(position=best, ha=("center", "left", "right")[int(np.sign(best[0]))])
     taken.append(moved(best))
