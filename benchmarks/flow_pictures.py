@@ -74,7 +74,7 @@ def maps() -> dict[str, tuple[Map, tuple[int, ...]]]:
         "2 couplings of squares": (stacked(boards), IMAGE),
         "1 residual block": (stacked(residual[:1]), IMAGE),
         "2 residual blocks": (stacked(residual), IMAGE),
-        "continuous": (lambda x: ode.inward(x)[0], vector),
+        "continuous": (lambda x: ode.encode(x)[0], vector),
     }
 
 

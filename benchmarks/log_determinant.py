@@ -55,7 +55,7 @@ def layers(dims: int) -> dict[str, Callable[[Tensor], object]]:
         "continuous, Hutchinson": Continuous(ConcatSquash(((dims,), ()), (64,)), (dims,), trace=Hutchinson()),
     }
     moved = {name: perturb_parameters(module.as_layer(), 0.05).eval() for name, module in made.items()}
-    return {"naive": naive(dims), **{name: layer.inward for name, layer in moved.items()}}
+    return {"naive": naive(dims), **{name: layer.encode for name, layer in moved.items()}}
 
 
 def milliseconds(call: Callable[[], object], repeats: int) -> float:

@@ -29,7 +29,7 @@ def measure(log_det, transform, x, weights):
 
     began = time.process_time()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        value = StochasticResidual(transform, log_det).inward(x)[1].value
+        value = StochasticResidual(transform, log_det).encode(x)[1].value
     gradient = torch.autograd.grad((weights * value).sum(), [m.weight for m in transform.network.maps])
     return sum(kept.values()) / 2**20, 1e3 * (time.process_time() - began), torch.cat([g.flatten() for g in gradient])
 

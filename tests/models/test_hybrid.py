@@ -89,7 +89,7 @@ def test_summed_terms_share_one_pass(first: bool) -> None:
     model, labels = vectors(), torch.tensor([0.0, 1.0, 2.0, 1.0])
     terms = (0.5 * MaximumLikelihood(), MaximumLikelihood(of=LABEL))
     objective = terms[1] + terms[0] if first else terms[0] + terms[1]
-    encode = model.flow.layers[0].inward = Counted(model.flow.layers[0].inward)  # type: ignore[assignment]
+    encode = model.flow.layers[0].encode = Counted(model.flow.layers[0].encode)  # type: ignore[assignment]
     play = Play(model, Batch(torch.randn(4, 4), labels))
     objective(play).backward()
     assert encode.calls == 1

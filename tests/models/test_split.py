@@ -97,7 +97,7 @@ def test_first_batch_reaches_every_scale() -> None:
     model.initialise(5 + 3 * torch.randn(200, 1, 4, 4))
     inner = model.base.deep.layers[1].transform
     assert isinstance(inner, ActNorm)
-    z = model().inward(5 + 3 * torch.randn(500, 1, 4, 4))[0][:, :2]
+    z = model().encoded(5 + 3 * torch.randn(500, 1, 4, 4))[0][:, :2]
     y = inner.encode(Squeeze((2, 2, 2)).encode(z)[0])[0]
     assert y.mean((0, 2, 3)).abs().max() < 0.4 and (y.std((0, 2, 3)) - 1).abs().max() < 0.4
 

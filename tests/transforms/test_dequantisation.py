@@ -89,9 +89,9 @@ def test_a_mixed_row_gets_noise_on_its_integers_only() -> None:
     discrete = torch.tensor([True, False, True])
     layer = Dequantise(discrete, torch.zeros(3), torch.full((3,), 4.0), perturb_parameters(noise(2, ((3,),)), 0.3))
     x = torch.tensor([[1.0, 0.3, 4.0], [0.0, -2.0, 2.0]]).expand(5, 2, 3)
-    y, inward = layer.inward(x, torch.randn(3))
+    y, inward = layer.encode(x, torch.randn(3))
     assert torch.equal(y[..., 1], x[..., 1]) and torch.equal(y[..., discrete].floor(), x[..., discrete])
-    back, outward = layer.outward(y)
+    back, outward = layer.decode(y)
     assert torch.equal(back, x) and inward.measure == Measure(-2, 2) == outward.measure
     torch.testing.assert_close(outward.value, inward.value, atol=1e-3, rtol=1e-3)
 

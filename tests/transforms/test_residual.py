@@ -85,7 +85,7 @@ def repeated(transform: Residual, log_det: LogDet, x: Tensor, times: int) -> Ten
     """Independent estimates (times, N): one large batch of copies."""
     many = x.expand(times, *x.shape)
     with torch.no_grad():
-        return StochasticResidual(transform, log_det).inward(many)[1].value
+        return StochasticResidual(transform, log_det).encode(many)[1].value
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_shared_depth_is_unbiased_and_shared() -> None:
     assert c.shape[1:] == (1, 1)
     with torch.no_grad():
         layer = StochasticResidual(transform, log_det)
-        found = torch.stack([layer.inward(x.expand(20, -1))[1].value.mean() for _ in range(250)])
+        found = torch.stack([layer.encode(x.expand(20, -1))[1].value.mean() for _ in range(250)])
     gap = (found.mean() - transform.encode(x)[1].detach()) / (found.std() / len(found) ** 0.5)
     assert abs(float(gap)) < 4
 
@@ -174,7 +174,7 @@ def test_the_standard_error_is_that_of_repetitions() -> None:
     transform = dense()
     x = points(2, transform)
     with torch.no_grad():
-        evidence = StochasticResidual(transform, Roulette(0.3, 1, probes=4)).inward(x.expand(4000, *x.shape))[1]
+        evidence = StochasticResidual(transform, Roulette(0.3, 1, probes=4)).encode(x.expand(4000, *x.shape))[1]
     stated = evidence.stderr.square().mean(0).sqrt()
     torch.testing.assert_close(stated, evidence.value.std(0), rtol=0.1, atol=0)
 
@@ -182,7 +182,7 @@ def test_the_standard_error_is_that_of_repetitions() -> None:
 def gradient(transform: Residual, log_det: LogDet, x: Tensor, weights: Tensor) -> Tensor:
     """Of sum_b w_b log det_b with respect to all parameters and x, as one vector; x may hold copies (times, N, *E)."""
     x = x.clone().requires_grad_()
-    value = StochasticResidual(transform, log_det).inward(x)[1].value
+    value = StochasticResidual(transform, log_det).encode(x)[1].value
     wanted = [x, *transform.parameters()]
     found = torch.autograd.grad((value * weights).sum(), wanted, allow_unused=True)
     grads = [torch.zeros_like(p) if g is None else g for p, g in zip(wanted, found, strict=True)]
@@ -204,7 +204,7 @@ def test_gradients_respect_the_weights_of_rows(log_det: LogDet, weights: tuple[f
 def test_late_terms_of_the_gradient_carry_their_weight() -> None:
     transform = Residual(Matrix(3), (3,))
     layer, a, times = StochasticResidual(transform, Roulette(0.15, 2)), transform.network.a, 20000
-    value = layer.inward(points(1, transform).expand(times, -1))[1].value.mean()
+    value = layer.encode(points(1, transform).expand(times, -1))[1].value.mean()
     (found,) = torch.autograd.grad(value, a)
     truth = torch.linalg.inv(torch.eye(3) + a).T.detach()
     torch.testing.assert_close(found, truth, atol=0.03, rtol=0)
@@ -214,7 +214,7 @@ def test_every_row_receives_its_own_weight() -> None:
     transform, x = dense(), points(4, dense())
     layer = StochasticResidual(transform, Roulette(0.3, 2))
     x.requires_grad_()
-    value = layer.inward(x)[1].value
+    value = layer.encode(x)[1].value
     one = torch.autograd.grad(value.sum(), x, retain_graph=True)[0]
     weights = torch.tensor([0.0, 1.0, -2.0, 3.0], dtype=torch.float64)
     torch.testing.assert_close(torch.autograd.grad((weights * value).sum(), x)[0], weights[:, None] * one)
@@ -225,7 +225,7 @@ def test_the_map_s_own_gradient_passes_too() -> None:
     c = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
     grads = []
     for log_det in (ExactLogDet(), Truncated(3)):
-        z, _ = StochasticResidual(transform, log_det).inward(x, c)
+        z, _ = StochasticResidual(transform, log_det).encode(x, c)
         grads.append(torch.autograd.grad(z.sin().sum(), [c, *(p for p in transform.parameters())], allow_unused=True))
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(torch.zeros(()).double() if a is None else a, torch.zeros(()).double() if b is None else b)
@@ -243,7 +243,7 @@ def test_second_derivatives_are_right_or_refused() -> None:
 
     def curvature(log_det: LogDet) -> Tensor:
         torch.manual_seed(1)
-        value = StochasticResidual(transform, log_det).inward(x)[1].value
+        value = StochasticResidual(transform, log_det).encode(x)[1].value
         score = torch.autograd.grad(value.sum(), x, create_graph=True)[0]
         return torch.autograd.grad(score.square().sum(), x)[0]
 
@@ -353,7 +353,7 @@ def test_labels_both_ways(log_det: LogDet, kind: Kind, words: str) -> None:
 def test_learning_uses_its_own_estimator() -> None:
     layer = StochasticResidual(dense(), ExactLogDet(), Truncated(2))
     x = points(3, layer.transform)
-    kinds: dict[bool, Evidence] = {mode: layer.train(mode).inward(x)[1] for mode in (True, False)}
+    kinds: dict[bool, Evidence] = {mode: layer.train(mode).encode(x)[1] for mode in (True, False)}
     assert kinds[True].kind is Kind.ESTIMATE and kinds[False].kind is Kind.EXACT
 
 

@@ -171,7 +171,7 @@ def test_what_cannot_be_even_or_differentiated_is_refused() -> None:
     with pytest.raises(ValueError, match="some of them"):
         Slices((2,), 2)
     with pytest.raises(Unavailable, match="carry no gradient"):
-        Extend(Signs((2,)), given(Bernoulli(), ((2,),), (2,))).inward(torch.rand(3, 2))
+        Extend(Signs((2,)), given(Bernoulli(), ((2,),), (2,))).encode(torch.rand(3, 2))
     assert not Reduce(Signs((2,)), given(Bernoulli(), ((2,),), (2,))).differentiable
 
 
@@ -182,6 +182,6 @@ def test_saved_and_rebuilt(layer: Layer) -> None:
 
 def test_images_are_augmented_by_channels() -> None:
     layer = augment((1, 2, 2), 3)
-    z, evidence = layer.inward(torch.rand(5, 1, 2, 2))
+    z, evidence = layer.encode(torch.rand(5, 1, 2, 2))
     assert z.shape == (5, 4, 2, 2) and layer.out_shape((1, 2, 2)) == (4, 2, 2) and evidence.measure == (-12, 0)
-    assert layer.outward(z)[0].shape == (5, 1, 2, 2)
+    assert layer.decode(z)[0].shape == (5, 1, 2, 2)

@@ -73,5 +73,5 @@ def test_a_stack_comes_back(scale: float) -> None:
     x = scale * torch.randn(50, 6, dtype=torch.float64)
     z = flow().encode(x)
     for layer in reversed(flow.layers):
-        z, _ = layer.outward(z)
+        z, _ = layer.decode(z)
     torch.testing.assert_close(z, x, rtol=1e-6, atol=1e-6)

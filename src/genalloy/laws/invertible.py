@@ -68,4 +68,4 @@ def layers_invert(subject: Subject) -> None:
         if hasattr(layer, "transform"):
             invertible(layer.transform, x, context if subject.part.context_shapes else None)
         with torch.no_grad():
-            x, _ = layer.inward(x, context if subject.part.context_shapes else None)
+            x, _ = layer.encode(x, context if subject.part.context_shapes else None)

@@ -63,7 +63,7 @@ def _hold(part: Any, base: nn.Module, layers: Sequence[Layer | Transform], event
 def _initialise(part: Any, x: Tensor, context: Context) -> None:
     for layer in part.layers:
         layer.initialise(x, context)
-        x, _ = layer.inward(x, context)
+        x, _ = layer.encode(x, context)
     if hasattr(part.base, "initialise"):
         part.base.initialise(x, context)
 
@@ -112,12 +112,12 @@ class Layered(Distribution, ABC):
         self.missing = () if own else batch
         self.has_rsample = self.base.has_rsample and all(layer.differentiable for layer in self.layers)
 
-    def inward(self, x: Tensor) -> tuple[Tensor, list[Evidence]]:
+    def encoded(self, x: Tensor) -> tuple[Tensor, list[Evidence]]:
         """z and each layer's contribution, data side first."""
         leading(x, self.event_shape)
         contributions = []
         for layer in self.layers:
-            x, evidence = layer.inward(x, self.context)
+            x, evidence = layer.encode(x, self.context)
             contributions.append(evidence)
         return x, contributions
 
@@ -133,7 +133,7 @@ class Layered(Distribution, ABC):
 
     def once(self, x: Tensor) -> Evidence:
         """The density by one pass."""
-        z, contributions = self.inward(x)
+        z, contributions = self.encoded(x)
         return _total(density(self.base, z), contributions)
 
     @torch.no_grad()
@@ -150,7 +150,7 @@ class Layered(Distribution, ABC):
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
         x, total = draw(self.base, (*sample_shape, *self.missing))
         for layer in reversed(self.layers):
-            x, evidence = layer.outward(x, self.context)
+            x, evidence = layer.decode(x, self.context)
             total = total + evidence
         return x, total
 
@@ -158,7 +158,7 @@ class Layered(Distribution, ABC):
         shape = (*sample_shape, *self.missing)
         x = self.base.rsample(shape) if self.base.has_rsample else self.base.sample(shape)
         for layer in reversed(self.layers):
-            x, _ = layer.outward(x, self.context)
+            x, _ = layer.decode(x, self.context)
         return x
 
     def tempered(self, temperature: float) -> TemperedFlow:
@@ -242,12 +242,12 @@ class PreprocessedDistribution(Layered):
     fixed = True
 
     def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence | None]:
-        z, contributions = self.inward(x)
+        z, contributions = self.encoded(x)
         return self.base, z, _chain(contributions)
 
 
 def _code(distribution: Layered, x: Tensor) -> Tensor:
-    z, _ = distribution.inward(x)
+    z, _ = distribution.encoded(x)
     return distribution.base.encode(z) if hasattr(distribution.base, "encode") else z
 
 

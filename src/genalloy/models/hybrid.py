@@ -106,10 +106,10 @@ class _Pass:
 
 def coded(distribution: Any, x: Tensor) -> tuple[Evidence, Tensor]:
     """log p(x) and the code of x from one pass through nested flows."""
-    if not hasattr(distribution, "inward"):
+    if not hasattr(distribution, "encoded"):
         code = distribution.encode(x) if hasattr(distribution, "encode") else x
         return density(distribution, x), code
-    z, contributions = distribution.inward(x)
+    z, contributions = distribution.encoded(x)
     evidence, code = coded(distribution.base, z)
     for contribution in reversed(contributions):
         evidence = evidence + contribution

@@ -159,7 +159,7 @@ def _outward(distribution: Any, z: Tensor, capability: str) -> Tensor:
         layers += distribution.layers
         distribution = distribution.base
     for layer in reversed(layers):
-        z, _ = layer.outward(z)
+        z, _ = layer.decode(z)
     return z
 
 
@@ -196,7 +196,7 @@ def rows_of(distribution: Any, z: Tensor, typical: Callable[[Any], Tensor]) -> T
         raise Unavailable(f"decode(z) is needed; {type(distribution).__name__} has none")
     x = rows_of(distribution.base, z, typical) if hasattr(distribution.base, "encode") else z
     for layer in reversed(distribution.layers):
-        x, _ = layer.outward(x, distribution.context)
+        x, _ = layer.decode(x, distribution.context)
     return x
 
 

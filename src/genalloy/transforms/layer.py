@@ -23,7 +23,7 @@ from genalloy.core.spec import Module
 class Layer(Module, ABC):
     """One step of a flow with its contribution to the log-density.
 
-    differentiable: whether gradients flow through `outward` (False for rounding).
+    differentiable: whether gradients flow through `decode` (False for rounding).
     measure: what the layer trades in the base measure (dequantisation: Lebesgue coordinates for counted ones).
     constant: whether it is a bijection whose contribution is the same for every x (p^(1/T) then passes through).
     """
@@ -33,11 +33,11 @@ class Layer(Module, ABC):
     constant: bool = False
 
     @abstractmethod
-    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         r"""x (\*B, \*E) -> z and the contribution (\*B) to log p(x), for x given from outside."""
 
     @abstractmethod
-    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         r"""z -> x and the contribution (\*B) to log p(x), for one's own sample."""
 
     def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -91,11 +91,11 @@ class Exact(Layer):
         self.transform = transform
         self.constant = transform.constant
 
-    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         z, ladj = self.transform.encode(x, context)
         return z, Evidence.exact(ladj)
 
-    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         x, ladj = self.transform.decode(z, context)
         return x, Evidence.exact(-ladj)
 

@@ -52,7 +52,7 @@ class Dequantise(Layer):
         self.whole = self.count == discrete.numel()
         self.measure = Measure(-self.count, self.count)
 
-    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         if self.noise is None:
             return x + torch.rand_like(x) * self.discrete, self._uniform(x, Kind.LOWER)
         distribution = self._given(x, context)
@@ -60,7 +60,7 @@ class Dequantise(Layer):
         u, evidence = draw(distribution, tuple(batch[: len(batch) - len(distribution.batch_shape)]))
         return x + self._spread(u, x), self._measured((-evidence).below("variational dequantisation, 1 sample"))
 
-    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         floored = z.floor().clamp(min=self.low, max=self.high)
         x = torch.where(self.discrete, floored, z)
         if self.noise is None:

@@ -95,23 +95,13 @@ class Continuous(Layer):
         r"""dx/dt; x (\*B, \*E), t broadcastable to (\*B)."""
         return velocity(self.field, x, t, self._own(context))
 
-    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         journey = self.journey(x, context)
         return journey.end, journey.evidence()
 
-    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         journey = self.journey(z, context, backwards=True)
         return journey.end, journey.evidence(-1)
-
-    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        r"""(z, log |det dz/dx|) as tensors, the latter as good as solver and trace."""
-        journey = self.journey(x, context)
-        return journey.end, journey.ladj.mean(0)
-
-    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        """(x, log |det dx/dz|): the same equation backwards in time."""
-        journey = self.journey(z, context, backwards=True)
-        return journey.end, journey.ladj.mean(0)
 
     def journey(self, x: Tensor, context: Context = None, backwards: bool = False) -> ODESolution:
         """One solve with all its integrals."""

@@ -307,7 +307,7 @@ class _Implicit(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives("the inverse of a residual transform", "its inward direction")
+        refuse_second_derivatives("the inverse of a residual transform", "its encoding direction")
         x, *bound = ctx.saved_tensors
         leaves = _leaves((x, *bound), (True, *ctx.needs_input_grad[4:]))
         with torch.enable_grad():
@@ -326,10 +326,10 @@ class StochasticResidual(Layer):
         super().__init__()
         self.transform, self.log_det, self.learning = transform, log_det, learning
 
-    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         return self.transform.labelled(x, context, self._chosen())
 
-    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         x = self.transform.preimage(z, context)
         return x, self.transform.labelled(x, context, self._chosen())[1]
 

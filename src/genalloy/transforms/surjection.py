@@ -201,11 +201,11 @@ class Reduce(Surjection, Layer):
         # a choice that depends on parameters carries no gradient to them
         self.differentiable = part is None or fold.coordinates > 0
 
-    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         core, rest = self.fold.apart(x)
         return core, self._density(rest, core, context)
 
-    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         if not self.fold.holds(z).all():
             raise ValueError(
                 f"found a base outside of what {type(self.fold).__name__} leaves behind; follow it by Positive or Ordered, "
@@ -231,13 +231,13 @@ class Extend(Surjection, Layer):
         self.hold(fold, part)
         self.measure = Measure(-fold.coordinates)
 
-    def inward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         rest, evidence = self._draw(x, context)
         invented = (-evidence).below(f"{type(self.fold).__name__.lower()} imputed, 1 sample")
         value = torch.where(self.fold.holds(x), invented.value, -torch.inf)
         return self.fold.together(x, rest), replace(invented, value=value)
 
-    def outward(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
         core, rest = self.fold.apart(z)
         return core, (-self._density(rest, core, context)).above(f"{type(self.fold).__name__.lower()} dropped, 1 sample")
 
