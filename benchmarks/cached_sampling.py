@@ -30,7 +30,7 @@ from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, PixelCN
 from genalloy.networks.causal.pixelsnail import PixelSNAIL, PixelSNAILStack
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.networks.causal.recurrent import GRU, Recurrent
-from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided
+from genalloy.networks.causal.sparse_attention import DenseAttention, FixedAttention, LocalPatches, Pattern, StridedAttention
 from genalloy.networks.causal.transformer import Attention, blocks
 from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet, doubling
 from genalloy.networks.input_embedding import OneHot, ScaledInput
@@ -115,8 +115,8 @@ WAVENETS = {
 PATTERNS: dict[str, Callable[[int], Pattern]] = {
     "dense": lambda side: DenseAttention(),
     "local, 2-D": lambda side: LocalPatches(side, (7, 7), (4, 4)),
-    "strided": Strided,
-    "fixed": lambda side: Fixed(side, 4),
+    "strided": StridedAttention,
+    "fixed": lambda side: FixedAttention(side, 4),
 }
 CONTENDERS = {
     **{f"MADE, hidden {w}": Contender(made(*w), 784, 1000, 49) for w in ((500,), (500, 500), (1000, 1000))},

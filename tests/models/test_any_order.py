@@ -17,7 +17,7 @@ from genalloy.heads.mixture import GaussianMixture
 from genalloy.models.any_order import AnyOrder, EveryOrder, FixedOrder, Parallel, RandomOrder, RandomStep, bound, even, schedule
 from genalloy.networks.attention import AttentionConfig
 from genalloy.networks.input_embedding import OneHot, ScaledInput
-from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, Shrinking, TrunkConfig
+from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, TrunkConfig, UNetConfig
 
 D, K = 4, 3
 LAWS: dict[str, Any] = {"ancestral": None, "parallel": Parallel((1, 2, 1)), "late": Parallel((1, 3))}
@@ -291,7 +291,7 @@ def test_reals_have_a_density_in_their_units() -> None:
 
 NETWORKS: dict[str, Any] = {
     "mlp": lambda c: OrderAgnosticMLP((1, 4, 4), 2, TrunkConfig(16, 1), c, ScaledInput()),
-    "unet": lambda c: OrderAgnosticUNet((1, 4, 4), 2, Shrinking(8), c, ScaledInput()),
+    "unet": lambda c: OrderAgnosticUNet((1, 4, 4), 2, UNetConfig(8), c, ScaledInput()),
     "attention": lambda c: OrderAgnosticAttention((1, 4, 4), 2, AttentionConfig(8, 1, 2), c, ScaledInput()),
     "sequence": lambda c: OrderAgnosticAttention((16,), 2, AttentionConfig(8, 1, 2), c, ScaledInput()),
 }

@@ -10,7 +10,7 @@ from genalloy.data.space import Column, Space
 from genalloy.heads.discrete import Categorical
 from genalloy.networks.causal.network import Frames, Pixels, Shift
 from genalloy.networks.causal.pixelcnn import MaskedStart
-from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided
+from genalloy.networks.causal.sparse_attention import DenseAttention, FixedAttention, LocalPatches, Pattern, StridedAttention
 from genalloy.networks.causal.transformer import TransformerBlock
 from genalloy.networks.input_embedding import OneHot
 from genalloy.recipes.composition import Composition, Target
@@ -72,9 +72,9 @@ def test_the_label_changes_the_density(make) -> None:
 def test_patterns_of_the_recipes() -> None:
     assert patterns(image_transformer(target(IMAGE)[0], **SMALL)) == {DenseAttention()}
     assert patterns(image_transformer(target(IMAGE)[0], block=4, **SMALL)) == {LocalPatches(5, (4, 4), (2, 2))}
-    assert patterns(sparse_transformer(target(IMAGE)[0], **SMALL)) == {Strided(5)}
-    assert patterns(sparse_transformer(target(TEXT)[0], **SMALL)) == {Fixed(3, 1)}
-    assert patterns(sparse_transformer(target(TEXT)[0], stride=4, **SMALL)) == {Fixed(4, 1)}
+    assert patterns(sparse_transformer(target(IMAGE)[0], **SMALL)) == {StridedAttention(5)}
+    assert patterns(sparse_transformer(target(TEXT)[0], **SMALL)) == {FixedAttention(3, 1)}
+    assert patterns(sparse_transformer(target(TEXT)[0], stride=4, **SMALL)) == {FixedAttention(4, 1)}
     assert patterns(transformer_lm(target(TEXT)[0], **SMALL)) == {DenseAttention()}
 
 

@@ -34,11 +34,11 @@ from genalloy.networks.causal.pixelcnn_plusplus import PixelCNNPlusPlus, PixelCN
 from genalloy.networks.causal.pixelsnail import PixelSNAIL, PixelSNAILStack
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.networks.causal.recurrent import GRU, LSTM, Recurrent
-from genalloy.networks.causal.sparse_attention import Strided
+from genalloy.networks.causal.sparse_attention import StridedAttention
 from genalloy.networks.causal.transformer import Attention, blocks
 from genalloy.networks.causal.wavenet import CausalConvolution, WaveNet
 from genalloy.networks.input_embedding import OneHot, ScaledInput
-from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, Shrinking, TrunkConfig
+from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, TrunkConfig, UNetConfig
 
 SQUARE = (1, 2, 2)
 """The smallest image with rows and columns."""
@@ -64,7 +64,7 @@ def _any_order_reals(e: Shape, c: Shapes) -> nn.Module:
 
 
 def _any_order_image(e: Shape, c: Shapes) -> nn.Module:
-    network = OrderAgnosticUNet(e, LEVELS, Shrinking(8), c, OneHot(LEVELS))
+    network = OrderAgnosticUNet(e, LEVELS, UNetConfig(8), c, OneHot(LEVELS))
     return AnyOrder(network, Categorical(LEVELS), e, c, Parallel((1, 3)), EveryOrder())
 
 
@@ -133,7 +133,7 @@ def autoregressive_parts() -> tuple[Listed, ...]:
         integers("raster gru", _raster(lambda: Recurrent(4, GRU(), 3))),
         integers("wavenet", _raster(lambda: WaveNet(4, (1, 2)), positions=False)),
         integers("transformer", _transformer(Attention(2, rotary=True))),
-        integers("sparse transformer", _transformer(Attention(2, Strided(2, heads=True))), event=SQUARE),
+        integers("sparse transformer", _transformer(Attention(2, StridedAttention(2, heads=True))), event=SQUARE),
         integers("any order", _any_order, Claims(Claim.of(Kind.LOWER, False), Claim.of(Kind.UPPER, True))),
         Listed("any order, reals", _any_order_reals, BOUND, carries_gradient=False),
         integers("any order, fixed", _one_order),

@@ -34,7 +34,7 @@ class TrunkConfig(Value):
 
 
 @dataclass(frozen=True)
-class Shrinking(Value):
+class UNetConfig(Value):
     """Channels at full size, how often the grid is halved, blocks at each size, dropout: of a U-Net."""
 
     channels: int = 32
@@ -127,7 +127,7 @@ class OrderAgnosticUNet(Module):
         self,
         event_shape: Shape,
         width: int,
-        shape: Shrinking = Shrinking(),
+        shape: UNetConfig = UNetConfig(),
         context_shapes: Shapes = (),
         entry: Entry = ScaledInput(),
     ) -> None:

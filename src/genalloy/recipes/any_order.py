@@ -10,7 +10,7 @@ from genalloy.heads.head import Head
 from genalloy.models.any_order import AnyOrder, OneByOne, Parallel, RandomStep, even
 from genalloy.networks.attention import AttentionConfig
 from genalloy.networks.input_embedding import Entry, ScaledInput
-from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, Shrinking, TrunkConfig
+from genalloy.networks.order_agnostic import OrderAgnosticAttention, OrderAgnosticMLP, OrderAgnosticUNet, TrunkConfig, UNetConfig
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.recipes.autoregressive import TASKS, entry_of, head_of
 from genalloy.recipes.composition import Composition, Phase, Target
@@ -59,7 +59,7 @@ def network_of(target: Target, head: Head, entry: Entry, size: tuple[int | None,
     shape, (width, blocks) = target.space.shape, size
     if _image(target):
         depth = 1 if max(shape[1:]) <= 16 else 2
-        return OrderAgnosticUNet(shape, head.width, Shrinking(width or 32, depth, blocks or 1, dropout), (), entry)
+        return OrderAgnosticUNet(shape, head.width, UNetConfig(width or 32, depth, blocks or 1, dropout), (), entry)
     if _long(target):
         return OrderAgnosticAttention(shape, head.width, AttentionConfig(width or 64, blocks or 3, 4, dropout), (), entry)
     return OrderAgnosticMLP(shape, head.width, TrunkConfig(width or 256, blocks or 1, dropout), (), entry)

@@ -11,7 +11,14 @@ from genalloy.data.space import Space
 from genalloy.networks.causal.network import CausalLayer, Frames, Pixels, Shift, Singles, Tokens
 from genalloy.networks.causal.pixelcnn import MaskedStart
 from genalloy.networks.causal.positions import PositionalEmbedding
-from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, LocalPatches, Pattern, Strided, side
+from genalloy.networks.causal.sparse_attention import (
+    DenseAttention,
+    FixedAttention,
+    LocalPatches,
+    Pattern,
+    StridedAttention,
+    side,
+)
 from genalloy.networks.causal.transformer import Attention, blocks
 from genalloy.recipes.autoregressive import TASKS, causal, head_of
 from genalloy.recipes.composition import Composition, Target
@@ -94,7 +101,7 @@ def sparse_transformer(
     space, tokens = target.space, _tokens(target.space)
     grid = tokens.cut(space.shape).grid
     step = stride or (grid[-1] if len(grid) == 2 else side(grid[0]))
-    pattern: Pattern = Strided(step) if len(grid) == 2 else Fixed(step, max(1, step // 4))
+    pattern: Pattern = StridedAttention(step) if len(grid) == 2 else FixedAttention(step, max(1, step // 4))
     model = transformer(target, Shift(width), layers, Attention(HEADS, pattern), tokens, conditional)
     return _composition(target, "sparse-transformer", model, steps, conditional)
 

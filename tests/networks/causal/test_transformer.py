@@ -13,7 +13,14 @@ from genalloy.laws.subject import Subject, perturb_parameters
 from genalloy.models.autoregressive import Autoregressive
 from genalloy.networks.causal.network import CausalNet, Pixels, Shift
 from genalloy.networks.causal.positions import PositionalEmbedding
-from genalloy.networks.causal.sparse_attention import DenseAttention, Fixed, Local, LocalPatches, Pattern, Strided
+from genalloy.networks.causal.sparse_attention import (
+    DenseAttention,
+    FixedAttention,
+    LocalAttention,
+    LocalPatches,
+    Pattern,
+    StridedAttention,
+)
 from genalloy.networks.causal.transformer import Attention, CausalTransformer, TransformerBlock, blocks
 from genalloy.networks.input_embedding import OneHot, ScaledInput
 from genalloy.transforms.autoregressive import AutoregressiveTransform
@@ -78,11 +85,11 @@ def test_a_width_that_heads_do_not_divide_is_refused() -> None:
 OPTIONS = {
     "dense": Attention(2),
     "rotary": Attention(2, rotary=True),
-    "local": Attention(2, Local(3)),
+    "local": Attention(2, LocalAttention(3)),
     "patches": Attention(2, LocalPatches(3, (2, 2), (1, 1))),
-    "strided, in turn": Attention(2, Strided(3)),
-    "strided, by heads": Attention(2, Strided(3, heads=True), rotary=True),
-    "fixed, by heads": Attention(4, Fixed(4, 2, heads=True)),
+    "strided, in turn": Attention(2, StridedAttention(3)),
+    "strided, by heads": Attention(2, StridedAttention(3, heads=True), rotary=True),
+    "fixed, by heads": Attention(4, FixedAttention(4, 2, heads=True)),
 }
 
 
@@ -122,7 +129,7 @@ def test_every_element_sees_only_elements_before_it(name: str) -> None:
 
 def test_rotary_attention_depends_on_distances_alone() -> None:
     torch.manual_seed(0)
-    block = TransformerBlock(8, 10, Attention(2, Local(3), rotary=True)).double()
+    block = TransformerBlock(8, 10, Attention(2, LocalAttention(3), rotary=True)).double()
     h = torch.randn(1, 7, 8, dtype=torch.float64)
     shifted = torch.cat([torch.randn(1, 3, 8, dtype=torch.float64), h], 1)
     # from the third on, a place's window lies inside the part that both have
@@ -164,7 +171,7 @@ def test_saved_and_rebuilt() -> None:
     torch.testing.assert_close(again(x, c), made(x, c))
 
 
-@pytest.mark.parametrize("pattern", [Local(5), LocalPatches(4, (2, 2), (1, 1)), Fixed(5, heads=True)])
+@pytest.mark.parametrize("pattern", [LocalAttention(5), LocalPatches(4, (2, 2), (1, 1)), FixedAttention(5, heads=True)])
 def test_training_follows_a_pass_in_inference_mode(pattern: Pattern) -> None:
     block, h = TransformerBlock(8, 16, Attention(2, pattern, rotary=True)).double(), torch.randn(1, 16, 8, dtype=torch.float64)
     with torch.inference_mode():
@@ -174,7 +181,7 @@ def test_training_follows_a_pass_in_inference_mode(pattern: Pattern) -> None:
 
 
 def test_every_parameter_gets_a_gradient() -> None:
-    made = net(Attention(2, Strided(3), rotary=True), ((3,),))
+    made = net(Attention(2, StridedAttention(3), rotary=True), ((3,),))
     made(torch.randint(3, (2, 1, 4, 3)).float(), torch.randn(2, 3)).square().sum().backward()
     # a bias of the keys adds the same to every score of a place: without rotation it changes nothing
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.parameters())

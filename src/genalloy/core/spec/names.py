@@ -167,13 +167,14 @@ VALUES: dict[str, dict[str, str]] = {
         "networks.causal.pixelcnn_plusplus": "PixelCNNPlusPlusStack",
         "networks.causal.pixelsnail": "PixelSNAILStack",
         "networks.causal.recurrent": "GRU LSTM",
-        "networks.causal.sparse_attention": "Columns DenseAttention Fixed Local LocalBlocks LocalPatches Strided Summaries",
+        "networks.causal.sparse_attention": "ColumnAttention DenseAttention FixedAttention LocalAttention LocalBlocks LocalPatches"
+        " StridedAttention SummaryAttention",
         "networks.causal.transformer": "Attention",
         "networks.convolution": "Filters",
         "networks.input_embedding": "ClampedInput CompressedInput OneHot ScaledInput",
         "networks.lipschitz": "ConcatenatedLipSwish Elu LipSwish",
         "networks.mlp": "Hidden",
-        "networks.order_agnostic": "Shrinking TrunkConfig",
+        "networks.order_agnostic": "UNetConfig TrunkConfig",
     },
     "objectives": {
         "objectives.adversarial": "AuxiliaryLabels Consistency GradientPenalty Orthogonality R1 R2 WeightClipping",
@@ -214,12 +215,18 @@ VALUES: dict[str, dict[str, str]] = {
 """Room -> file below genalloy -> frozen dataclasses."""
 
 FORMER: dict[str, str] = {
+    "networks:Columns": "networks:ColumnAttention",
+    "networks:Fixed": "networks:FixedAttention",
     "networks:GatedConv": "networks:GatedResidual",
+    "networks:Local": "networks:LocalAttention",
+    "networks:Shrinking": "networks:UNetConfig",
     "networks:Snail": "networks:PixelSNAILStack",
     "networks:SnailAttention": "networks:PixelSNAILAttention",
     "networks:SnailBlock": "networks:PixelSNAILBlock",
     "networks:SnailBlocks": "networks:PixelSNAIL",
     "networks:Streams": "networks:PixelCNNPlusPlusStack",
+    "networks:Strided": "networks:StridedAttention",
+    "networks:Summaries": "networks:SummaryAttention",
 }
 """Public names that were given up since format 3 -> today's public name. Never loses an entry."""
 

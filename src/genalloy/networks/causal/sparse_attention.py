@@ -3,12 +3,15 @@ r"""Which earlier places an attention layer looks at, as frozen values.
 Place t attends to a set :math:`S_t \subseteq \{0, \dots, t\}` that holds t itself:
 
 * ``DenseAttention``: all of them;
-* ``Local(w)``: the last w, :math:`S_t = \{t - w + 1, \dots, t\}`; after L layers t has seen (w - 1) L places before itself;
-* ``LocalBlocks(q, m)`` (Parmar et al., 2018, 1-D): t lies in the block of q places from :math:`b = q \lfloor t/q \rfloor` on and
-  sees :math:`\{b - m, \dots, t\}`; all places of a block share their keys;
+* ``LocalAttention(w)``: the last w, :math:`S_t = \{t - w + 1, \dots, t\}`; after L layers t has seen (w - 1) L places before
+  itself;
+* ``LocalBlocks(q, m)`` (Parmar et al., 2018, arXiv:1802.05751, 1-D): t lies in the block of q places from
+  :math:`b = q \lfloor t/q \rfloor` on and sees :math:`\{b - m, \dots, t\}`; all places of a block share their keys;
 * ``LocalPatches`` (the same, 2-D): blocks are rectangles of an image, their memory the rows above and the columns beside;
-* ``Strided(l)`` (Child et al., 2019): ``Local(l)`` and ``Columns(l)``, :math:`\{j : j \equiv t \bmod l\}`;
-* ``Fixed(l, c)`` (the same): the own block of l places, and ``Summaries(l, c)``, the last c places of every block, and t.
+* ``StridedAttention(l)`` (Child, Gray, Radford & Sutskever, 2019, arXiv:1904.10509): ``LocalAttention(l)`` and
+  ``ColumnAttention(l)``, :math:`\{j : j \equiv t \bmod l\}`;
+* ``FixedAttention(l, c)`` (the same): the own block of l places, and ``SummaryAttention(l, c)``, the last c places of every
+  block, and t.
 
 The two factors of the last two take turns, layer by layer, or each takes half of the heads. Either way two layers reach
 every earlier place: for j <= t there is a k in the second factor's :math:`S_t` whose :math:`S_k` of the first factor holds j.
@@ -62,7 +65,7 @@ class Factor(Value, ABC):
 
 @dataclass(frozen=True)
 class DenseAttention(Factor):
-    """Every place up to its own: S_t = {0, ..., t}. Vaswani et al., 2017."""
+    r"""Every place up to its own, :math:`S_t = \{0, \dots, t\}` (Vaswani et al., 2017, arXiv:1706.03762): T^2 / 2 products."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
@@ -139,8 +142,8 @@ def _cut(length: int, size: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class Local(Factor):
-    """The last `window` places, S_t = {t - window + 1, ..., t}. Raises ValueError where it is below 1."""
+class LocalAttention(Factor):
+    r"""The last w = `window` places, :math:`S_t = \{t - w + 1, \dots, t\}`: about T w products. Raises ValueError where w < 1."""
 
     window: int
 
@@ -159,7 +162,8 @@ class Local(Factor):
 
 @dataclass(frozen=True)
 class LocalBlocks(Factor):
-    """Blocks of `query` places; each sees its block so far and `memory` places before the block. Parmar et al., 2018.
+    r"""Blocks of q = `query` places; each sees its block so far and m = `memory` places before the block,
+    :math:`S_t = \{q \lfloor t / q \rfloor - m, \dots, t\}` (Parmar et al., 2018, arXiv:1802.05751, 1-D).
 
     Raises ValueError where `query` is below 1 or `memory` below 0.
     """
@@ -182,9 +186,9 @@ class LocalBlocks(Factor):
 
 @dataclass(frozen=True)
 class LocalPatches(Factor):
-    """Rectangles of `query` (h, w) places of an image of `columns` columns, row by row. Parmar et al., 2018, 2-D.
+    """Rectangles of `query` (h, w) places of an image of `columns` columns, row by row.
 
-    A place sees what comes before it in its rectangle enlarged by `memory` (rows above, columns on either side). Places keep
+    Parmar et al., 2018, arXiv:1802.05751, 2-D. A place sees what comes before it in its rectangle enlarged by `memory` (rows above, columns on either side). Places keep
     the order of the rows; in the paper they are generated rectangle by rectangle. Raises ValueError as LocalBlocks does.
     """
 
@@ -225,8 +229,9 @@ def _patch(pattern: LocalPatches, t: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Columns(Factor):
-    """Every `stride`-th place, back from t, S_t = {j <= t: j = t mod stride}: each remainder is a dense sequence of its own.
+class ColumnAttention(Factor):
+    r"""Every l-th place, l = `stride`, back from t, :math:`S_t = \{j \le t : j \equiv t \bmod l\}`: in an image l wide, the
+    column. Each remainder is a dense sequence of its own (Child et al., 2019, arXiv:1904.10509).
 
     Raises ValueError where the stride is below 1.
     """
@@ -249,10 +254,11 @@ class Columns(Factor):
 
 
 @dataclass(frozen=True)
-class Summaries(Factor):
-    """The last `summary` places of every block of `stride` places, and t itself, which the paper leaves to the other factor.
+class SummaryAttention(Factor):
+    r"""The last c = `summary` places of every block of l = `stride` places, and t itself, which the paper leaves to the other
+    factor: :math:`S_t = \{j < t : j \bmod l \ge l - c\} \cup \{t\}` (Child et al., 2019, arXiv:1904.10509).
 
-    S_t = {j < t: j mod stride >= stride - summary} and t. Raises ValueError unless 1 <= summary <= stride.
+    Raises ValueError unless 1 <= summary <= stride.
     """
 
     stride: int
@@ -278,7 +284,7 @@ class Summaries(Factor):
 
 @lru_cache(maxsize=4096)
 @torch.inference_mode(False)
-def _summaries(pattern: Summaries, length: int) -> Tensor:
+def _summaries(pattern: SummaryAttention, length: int) -> Tensor:
     """The summary places below `length`."""
     places = torch.arange(length)
     return places[places % pattern.stride >= pattern.stride - pattern.summary]
@@ -293,24 +299,24 @@ def _positive(pattern: Factor, *numbers: int) -> None:
 
 
 @dataclass(frozen=True)
-class Strided(Value):
-    """The last `stride` places, and every stride-th one: for data whose rows have that length (Child et al., 2019).
+class StridedAttention(Value):
+    """The last `stride` places, and every stride-th one: for data whose rows have that length.
 
-    heads: each factor takes half of them, in every layer; otherwise the two take turns.
+    Child et al., 2019, arXiv:1904.10509. heads: each factor takes half of them, in every layer; otherwise the two take turns.
     """
 
     stride: int
     heads: bool = False
 
     def factors(self, layer: int) -> tuple[Factor, ...]:
-        return _in_turn((Local(self.stride), Columns(self.stride)), layer, self.heads)
+        return _in_turn((LocalAttention(self.stride), ColumnAttention(self.stride)), layer, self.heads)
 
 
 @dataclass(frozen=True)
-class Fixed(Value):
-    """The own block of `stride` places, and the last `summary` places of every block: for text (Child et al., 2019).
+class FixedAttention(Value):
+    """The own block of `stride` places, and the last `summary` places of every block: for text.
 
-    heads: each factor takes half of them, in every layer; otherwise the two take turns.
+    Child et al., 2019, arXiv:1904.10509. heads: each factor takes half of them, in every layer; otherwise the two take turns.
     """
 
     stride: int
@@ -318,7 +324,7 @@ class Fixed(Value):
     heads: bool = False
 
     def factors(self, layer: int) -> tuple[Factor, ...]:
-        return _in_turn((LocalBlocks(self.stride), Summaries(self.stride, self.summary)), layer, self.heads)
+        return _in_turn((LocalBlocks(self.stride), SummaryAttention(self.stride, self.summary)), layer, self.heads)
 
 
 def _in_turn(factors: tuple[Factor, ...], layer: int, heads: bool) -> tuple[Factor, ...]:
