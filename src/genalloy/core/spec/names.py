@@ -167,8 +167,8 @@ VALUES: dict[str, dict[str, str]] = {
         "networks.causal.pixelcnn_plusplus": "PixelCNNPlusPlusStack",
         "networks.causal.pixelsnail": "PixelSNAILStack",
         "networks.causal.recurrent": "GRU LSTM",
-        "networks.causal.sparse_attention": "ColumnAttention DenseAttention FixedAttention LocalAttention LocalBlocks LocalPatches"
-        " StridedAttention SummaryAttention",
+        "networks.causal.sparse_attention": "ColumnAttention DenseAttention FixedAttention LocalAttention LocalBlocks"
+        " LocalPatches StridedAttention SummaryAttention",
         "networks.causal.transformer": "Attention",
         "networks.convolution": "Filters",
         "networks.input_embedding": "ClampedInput CompressedInput OneHot ScaledInput",

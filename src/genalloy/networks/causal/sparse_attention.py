@@ -188,7 +188,9 @@ class LocalBlocks(Factor):
 class LocalPatches(Factor):
     """Rectangles of `query` (h, w) places of an image of `columns` columns, row by row.
 
-    Parmar et al., 2018, arXiv:1802.05751, 2-D. A place sees what comes before it in its rectangle enlarged by `memory` (rows above, columns on either side). Places keep
+    Parmar et al., 2018, arXiv:1802.05751, 2-D.
+
+    A place sees what comes before it in its rectangle enlarged by `memory` (rows above, columns on either side). Places keep
     the order of the rows; in the paper they are generated rectangle by rectangle. Raises ValueError as LocalBlocks does.
     """
 
