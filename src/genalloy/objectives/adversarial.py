@@ -63,13 +63,17 @@ class Game:
 
 
 class CriticTerm(Value, ABC):
-    """A term of the critic's loss. every: taken in every n-th step, n times as strong (Karras et al., 2020, arXiv:1912.04958)."""
+    """A term of the critic's loss, a scalar function of the :class:`Game`.
+
+    every: taken in every n-th step, n times as strong, so that its mean over steps stays (lazy regularisation: Karras et al.,
+    2020, arXiv:1912.04958).
+    """
 
     every: int
 
     @abstractmethod
     def __call__(self, game: Game) -> Tensor:
-        """Scalar."""
+        """The term at this game, a scalar that the critic minimises."""
 
 
 def _zero_centred(game: Game, points: Points, gamma: float | None) -> Tensor:
@@ -79,31 +83,41 @@ def _zero_centred(game: Game, points: Points, gamma: float | None) -> Tensor:
 
 @dataclass(frozen=True)
 class R1(CriticTerm):
-    """gamma/2 E |grad C|^2 on the real points (Mescheder et al., 2018, arXiv:1801.04406); None: GAMMA_PER_DIM x dimension."""
+    r""":math:`\tfrac\gamma2 E |\nabla C(x)|^2` on the real points (Mescheder et al., 2018, arXiv:1801.04406).
+
+    gamma: in squared units of x; None for GAMMA_PER_DIM times the dimension of x, right for standardised data.
+    """
 
     gamma: float | None = None
     every: int = 1
 
     def __call__(self, game: Game) -> Tensor:
+        r""":math:`\tfrac\gamma2` times the mean squared slope at the real points (B, \*E), a scalar."""
         return _zero_centred(game, game.real, self.gamma)
 
 
 @dataclass(frozen=True)
 class R2(CriticTerm):
-    """gamma/2 E |grad C|^2 on the fake points; None: GAMMA_PER_DIM times the dimension."""
+    r""":math:`\tfrac\gamma2 E |\nabla C(y)|^2` on the fake points (Mescheder et al., 2018, arXiv:1801.04406).
+
+    gamma: in squared units of x; None for GAMMA_PER_DIM times the dimension of x.
+    """
 
     gamma: float | None = None
     every: int = 1
 
     def __call__(self, game: Game) -> Tensor:
+        r""":math:`\tfrac\gamma2` times the mean squared slope at the fake points (B, \*E), a scalar."""
         return _zero_centred(game, game.fake, self.gamma)
 
 
 @dataclass(frozen=True)
 class GradientPenalty(CriticTerm):
-    """weight E (|grad C| - 1)^2 on lines between real and fake points (Gulrajani et al., 2017, arXiv:1704.00028).
+    r""":math:`w\,E (|\nabla C| - 1)^2` at uniform points of the lines between real and fake ones.
 
-    one_sided: slopes below 1 cost nothing (Petzka, Fischer & Lukovnikov, 2018, arXiv:1709.08894).
+    Gulrajani et al., 2017, arXiv:1704.00028 (WGAN-GP). Real and fake points are paired by row; what the real ones come with is
+    kept. one_sided: :math:`w\,E \max(0, |\nabla C| - 1)^2`, slopes below 1 cost nothing (Petzka, Fischer & Lukovnikov, 2018,
+    arXiv:1709.08894).
     """
 
     weight: float = 10.0
@@ -111,6 +125,7 @@ class GradientPenalty(CriticTerm):
     every: int = 1
 
     def __call__(self, game: Game) -> Tensor:
+        """The penalty at points :math:`x + u (y - x)`, u uniform on [0, 1] and one a row; a scalar."""
         real, fake = game.real.x, game.fake.x
         share = torch.rand(len(real), *(1,) * (real.dim() - 1), dtype=real.dtype, device=real.device)
         # a slope of exactly 0 has no derivative of its root
@@ -120,40 +135,52 @@ class GradientPenalty(CriticTerm):
 
 @dataclass(frozen=True)
 class Consistency(CriticTerm):
-    """weight E (C(x) - C(x + noise))^2 on the real points (Zhang, Zhang, Odena & Lee, 2020, arXiv:1910.12027)."""
+    r""":math:`w\,E (C(x) - C(x + s\,\epsilon))^2` on the real points, :math:`\epsilon \sim N(0, I)`.
+
+    The consistency regularisation of Zhang et al., 2020, arXiv:1910.12027, with Gaussian noise as the augmentation. noise: s, in
+    units of x.
+    """
 
     weight: float = 10.0
     noise: float = 0.1
     every: int = 1
 
     def __call__(self, game: Game) -> Tensor:
+        """The weighted mean squared change of the score under noise, a scalar."""
         near = Points(game.real.x + self.noise * torch.randn_like(game.real.x), game.real.given)
         return self.weight * (game.score(game.real) - game.critic.score(near)).square().mean()
 
 
 @dataclass(frozen=True)
 class AuxiliaryLabels(CriticTerm):
-    """weight E -log p(y | x) of the batch's labels on the real points (Odena, Olah & Shlens, 2017, arXiv:1610.09585).
+    r""":math:`-w\,E \log p(y | x)` of the batch's labels on the real points, nats (Odena, Olah & Shlens, 2017, arXiv:1610.09585).
 
-    The critic's network offers `classify(x)`, logits (B, classes) of labels 0..classes-1, the batch's context.
+    The critic's network offers `classify(x)`, logits (B, classes) of labels 0..classes-1. The labels (B,) are the batch's
+    context.
     """
 
     weight: float = 1.0
     every: int = 1
 
     def __call__(self, game: Game) -> Tensor:
+        """The weighted cross-entropy of the labels on the real points, a scalar."""
         labels: Any = game.play.batch.context
         return self.weight * F.cross_entropy(game.critic.network.classify(game.real.x), labels.long())
 
 
 @dataclass(frozen=True)
 class Orthogonality(CriticTerm):
-    """weight sum |W W' - diag|^2 over the critic's weights (Brock, Donahue & Simonyan, 2019, arXiv:1809.11096)."""
+    r""":math:`w \sum_W |W W^\top - \mathrm{diag}(W W^\top)|_F^2` over the critic's weights.
+
+    Rows of a weight are kept at right angles and their lengths are left free; biases do not count (Brock, Donahue & Simonyan,
+    2019, arXiv:1809.11096).
+    """
 
     weight: float = 1e-4
     every: int = 1
 
     def __call__(self, game: Game) -> Tensor:
+        """The weighted sum over the weights, each flattened to (outputs, inputs); a scalar."""
         maps = [p.flatten(1) for p in game.critic.network.parameters() if p.dim() > 1]
         squares = [((w @ w.T) * (1 - torch.eye(len(w), dtype=w.dtype, device=w.device))).square().sum() for w in maps]
         return self.weight * torch.stack(squares).sum()
@@ -163,7 +190,8 @@ class Constraint(Value, ABC):
     """What is done to a critic's network behind each of its steps."""
 
     @abstractmethod
-    def __call__(self, network: nn.Module) -> None: ...
+    def __call__(self, network: nn.Module) -> None:
+        """Change the network in place."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +202,7 @@ class WeightClipping(Constraint):
 
     @torch.no_grad()
     def __call__(self, network: nn.Module) -> None:
+        """Clamp every parameter in place."""
         for parameter in network.parameters():
             parameter.clamp_(-self.limit, self.limit)
 
@@ -224,6 +253,7 @@ class Critic(Player):
         return torch.stack([payoff.critic(real, fake), *extras]).sum()
 
     def after(self) -> None:
+        """Apply the constraint to the network, where there is one."""
         if self.constraint is not None:
             self.constraint(self.network)
 
@@ -266,9 +296,11 @@ class Adversarial(Objective):
         critic.judge(payoff, real, fake)
 
     def forward(self, play: Play) -> Tensor:
+        """payoff.model at the critic's scores of real and fake points, a scalar; gradients reach the model through both."""
         return self.payoff.model(self.critic.score(self.real(play)), self.critic.score(self.fake(play)))
 
     def check(self, play: Play) -> None:
+        """Raises ValueError where shapes differ or a row gets several scores, Unavailable where samples carry no gradient."""
         real, fake = self.real(play), self.fake(play)
         if real.x.shape[1:] != fake.x.shape[1:]:
             raise ValueError(f"{self!r}: real points have shape {tuple(real.x.shape)}, fake ones {tuple(fake.x.shape)}")
@@ -301,7 +333,7 @@ class Health:
 
 
 def health(objective: Adversarial, play: Play) -> Health:
-    """The game's vital signs on a play of its own; nothing is trained."""
+    """The game's vital signs on a play of its own; nothing is trained, and every value is a float."""
     with torch.enable_grad():
         game = objective.critic.play(play)
         slopes = [float(game.slope(points).detach().mean().sqrt()) for points in (game.real, game.fake)]

@@ -6,7 +6,7 @@ r"""Learning energies by contrast: with samples of the model, or with samples of
 
 with p's samples from a few steps of a Markov chain, started at the data (CD) or kept in a replay buffer (persistent CD).
 
-**Noise-contrastive estimation** (Gutmann & Hyvarinen, 2010). With noise q and r noise points for a data point, logistic
+**Noise-contrastive estimation** (Gutmann & Hyvarinen, 2010, AISTATS). With noise q and r noise points for a data point, logistic
 regression with log-odds :math:`G(x) = -E(x) - \log Z - \log q(x) - \log r` has its optimum at E + log Z = -log p_data: no chains,
 and log Z is learned beside E.
 """
@@ -28,11 +28,13 @@ from genalloy.objectives.objective import Objective, Play, Player
 
 
 class ContrastiveDivergence(Objective):
-    """Mean energy of the data minus mean energy of the chains, plus `decay` times their mean squared tilt.
+    r""":math:`E_{data} E(x) - E_{chains} E(x) + \mathrm{decay}\,(E_{data}\,T(x)^2 + E_{chains}\,T(x)^2)`, T the tilt.
 
     kernel: moves the chains. buffer: where they live between steps; without one they start at the data (CD-k).
-    decay: energy l2, which bounds the tilt (Du & Mordatch, 2019). Not a likelihood: its value is near 0 at any fit.
-    Raises FloatingPointError at the first energy or chain that is not finite.
+    decay: energy l2, which bounds the tilt (Du & Mordatch, 2019, arXiv:1903.08689); T is the energy where the model has no base.
+    Not a likelihood: its value is near 0 at any fit. The gradient reaches the energy's parameters alone, not the chains.
+
+    Raises FloatingPointError at the first energy or chain that is not finite, ValueError where chains of a buffer meet contexts.
     """
 
     needs = ("energy",)
@@ -43,6 +45,7 @@ class ContrastiveDivergence(Objective):
         self.local = buffer is not None
 
     def forward(self, play: Play) -> Tensor:
+        """The loss, a scalar; notes the energy gap, data minus chains, and moves the chains once a play."""
         model, x, _ = play.reach("energy")
         chains = play.once(("chains", self.kernel, id(self.buffer)), lambda: self._chains(play, model, x))
         data_energy, chain_energy = model.energy(x), model.energy(chains)
@@ -76,9 +79,12 @@ class ContrastiveDivergence(Objective):
 
 
 class NoiseContrastive(Objective):
-    """Logistic regression of data against `noise` (a Part with an exact density), with log Z learned in `log_z`.
+    r""":math:`E_{data}\,\mathrm{softplus}(-G(x)) + r\,E_q\,\mathrm{softplus}(G(x))`, nats: data against `noise`, see the module.
 
-    ratio: noise points for a data point. The noise gets no gradient from here; fit it before, or beside with FitNoise.
+    noise: q, a Part with an exact density; it gets no gradient from here: fit it before, or beside with FitNoise. ratio: r, noise
+    points for a data point. log Z is the learned parameter `log_z`. Gutmann & Hyvarinen, 2010, AISTATS.
+
+    Raises Unavailable where the noise has no exact density.
     """
 
     needs = ("energy",)
@@ -89,6 +95,7 @@ class NoiseContrastive(Objective):
         self.log_z = nn.Parameter(torch.zeros(()))
 
     def forward(self, play: Play) -> Tensor:
+        r"""The logistic loss of data x (B, \*E) against ratio * B noise points, a scalar; notes the mean gap of the log-odds."""
         model, x, _ = play.reach("energy")
         with torch.no_grad():
             noise: Any = self.noise(None)
@@ -104,12 +111,17 @@ class NoiseContrastive(Objective):
 
 
 class FitNoise(Player):
-    """Fits a learnable noise by maximum likelihood, in turns of its own (a flow as noise, Gao et al., 2020, without the game)."""
+    """Fits a learnable noise by maximum likelihood, in turns of its own.
+
+    A flow as noise is that of Gao et al., 2020, arXiv:1912.00589, without the adversarial game between the two.
+    turns: steps of the noise before each of the model's.
+    """
 
     def __init__(self, noise: nn.Module, turns: int = 1) -> None:
         super().__init__()
         self.noise, self.turns = noise, turns
 
     def loss(self, play: Play) -> Tensor:
+        """-E log q(x) of the batch, nats."""
         _, x, _ = play.reach("energy")
         return -density(self.noise(None), x).available.mean()

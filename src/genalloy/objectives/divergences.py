@@ -53,7 +53,10 @@ class _Fixed(nn.Module):
 
 
 def unnormalised(target: Any, x: Tensor, context: Context = None) -> Tensor:
-    r"""log p~(x), (\*B): minus the energy of a target, or of target(context); the density where that has no energy."""
+    r""":math:`\log\tilde p(x)`, (\*B): minus the energy of a target, or of target(context); its density where there is no energy.
+
+    Raises Unavailable where the density is not to be had.
+    """
     if hasattr(target, "energy"):
         return -target.energy(x)
     distribution = target(context)
@@ -106,12 +109,13 @@ class _Variational(ABC):
 
 
 class ReverseKL(_Variational, Objective):
-    r"""E_q[log q(x) - beta log p~(x)], nats: KL(q || p) minus ln Z at beta = 1.
+    r""":math:`E_q[\log q(x) - \beta \log\tilde p(x)]`, nats: KL(q || p) minus ln Z at beta = 1.
 
-    target: anything with energy(x) (\*B, \*E) -> (\*B), or a Part whose distribution has one, or has a density; without
-    trainable parameters. path: leave out the part of the gradient whose mean is zero; costs one density. samples: draws for a
-    row of the batch, whose values are not looked at. beta: inverse temperature, number or schedule; annealed from small
-    values, the target is flat at first and no mode is lost before it was seen (Rezende & Mohamed, 2015).
+    target: anything with energy(x) (\*B, \*E) -> (\*B), or a Part whose distribution has one, or has a density; without trainable
+    parameters. path: leave out the part of the gradient whose mean is zero (Roeder, Wu & Duvenaud, 2017, arXiv:1703.09194); costs
+    one density. samples: draws for a row of the batch, whose values are not looked at. beta: inverse temperature, number or
+    schedule; annealed from small values, the target is flat at first and no mode is lost before it was seen (Rezende & Mohamed,
+    2015, arXiv:1505.05770).
 
     Refused before step 0 (Unavailable): a model without reparameterised samples or without log q, a trainable target.
     """
@@ -121,6 +125,7 @@ class ReverseKL(_Variational, Objective):
         self.target, self.path, self.samples, self.beta = target, path, samples, beta
 
     def forward(self, play: Play) -> Tensor:
+        """The mean over draws, a scalar in nats; gradients through the draws, with `path` through them alone."""
         shape = self._shape(play, False)
         if self.path:
             x, log_q = self._path(play, shape)
@@ -131,14 +136,16 @@ class ReverseKL(_Variational, Objective):
         return (log_q - number(self.beta, play.step) * log_p).mean()
 
     def check(self, play: Play) -> None:
+        """Raises Unavailable, see the class."""
         self._check(play, self.path)
 
 
 class AlphaDivergence(_Variational, Objective):
-    """-L_alpha for alpha > 0, L_alpha for alpha < 0, over groups of `samples` draws, doubly reparameterised; see the module.
+    r""":math:`-L_\alpha` for :math:`\alpha > 0`, :math:`L_\alpha` for :math:`\alpha < 0`, nats, over groups of `samples` draws.
 
-    alpha near 1 is reverse KL (use it), 0.5 symmetric (Hellinger), negative covers mass. target: as for ReverseKL. A large
-    |1 - alpha| needs many draws: the largest weight of a group decides.
+    Li & Turner, 2016, arXiv:1602.02311, doubly reparameterised after Tucker et al., 2019, arXiv:1810.04152; see the module. alpha
+    near 1 is reverse KL (use it), 0.5 symmetric (Hellinger), negative covers mass. target: as for ReverseKL. A large \|1 -
+    alpha\| needs many draws: the largest weight of a group decides.
 
     Raises ValueError for alpha 0 (nothing to optimise) and 1. Refused before step 0: as ReverseKL, and densities not EXACT.
     """
@@ -150,6 +157,7 @@ class AlphaDivergence(_Variational, Objective):
         self.target, self.alpha, self.samples = target, alpha, samples
 
     def forward(self, play: Play) -> Tensor:
+        """The mean of the bound over groups, a scalar; its gradient is the doubly reparameterised one, not the value's own."""
         x, log_q = self._path(play, self._shape(play, True))
         log_w = unnormalised(self.target, x, play.batch.context) - log_q
         scaled = ((1 - self.alpha) * log_w).detach()
@@ -160,4 +168,5 @@ class AlphaDivergence(_Variational, Objective):
         return (value + slope).mean() * (-1.0 if self.alpha > 0 else 1.0)
 
     def check(self, play: Play) -> None:
+        """Raises Unavailable, see :class:`ReverseKL`; path gradients are always asked for."""
         self._check(play, True)

@@ -35,9 +35,9 @@ def batch_density(play: Play) -> Evidence:
 
 
 class MaximumLikelihood(Objective):
-    r"""-E log p(x): minus the mean of density(x).value, nats (a step, where lengths are unequal).
+    r""":math:`-E \log p(x)`: minus the mean of density(x).value, nats (a step, where lengths are unequal).
 
-    With `of`, -E log p(c | x) of the batch's context c.
+    With `of`, :math:`-E \log p(c | x)` of the batch's context c, as in a hybrid model (Nalisnick et al., 2019, arXiv:1902.02767).
 
     of: the capability that returns p(c | x) for x (\*B, \*E), a distribution with batch (\*B).
 
@@ -50,9 +50,11 @@ class MaximumLikelihood(Objective):
         self.of = of
 
     def forward(self, play: Play) -> Tensor:
+        """The loss, a scalar in nats; a bound of it where the density is a bound."""
         return -self._evidence(play).value.mean() / play.batch.steps
 
     def check(self, play: Play) -> None:
+        """Raises ValueError or Unavailable, see the class."""
         if self.of is not None:
             self._check_context(play, self.of)
         evidence = self._evidence(play)

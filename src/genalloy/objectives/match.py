@@ -13,9 +13,10 @@ from genalloy.objectives.sources import PointSource
 
 
 class Match(Objective):
-    r"""E |f(a_i) - f(b_i)|^power / d: points of two sources, row by row (cycle consistency: Zhu et al., 2017, arXiv:1703.10593).
+    """:math:`E |f(a_i) - f(b_i)|^{power} / d`: points of two sources, row by row.
 
-    features: f, a module or None for the points themselves; d: its size. power: 1 for absolute, 2 for squared differences.
+    As cycle consistency in Zhu et al., 2017, arXiv:1703.10593. features: f, a module or None for the points themselves; d: its
+    size. power: 1 for absolute, 2 for squared differences.
     """
 
     def __init__(self, a: PointSource, b: PointSource, features: nn.Module | None = None, power: float = 1.0) -> None:
@@ -23,14 +24,16 @@ class Match(Objective):
         self.a, self.b, self.features, self.power = a, b, features, power
 
     def forward(self, play: Play) -> Tensor:
+        r"""The mean over rows and entries of \|f(a) - f(b)\|^power, a scalar."""
         a, b = (_features(self.features, source(play).x) for source in (self.a, self.b))
         return (a - b).abs().pow(self.power).mean()
 
 
 class MatchMoments(Objective):
-    r"""|mean f(a) - mean f(b)|^2: mean features of two sources (Salimans et al., 2016, arXiv:1606.03498).
+    """:math:`|E f(a) - E f(b)|^2`: mean features of two sources (Salimans et al., 2016, arXiv:1606.03498).
 
-    features: f, a module or None for the points themselves; part of a critic's network stays the critic's.
+    features: f, a module or None for the points themselves; part of a critic's network stays the critic's. Rows are coupled
+    through the means.
     """
 
     couples = True
@@ -40,15 +43,17 @@ class MatchMoments(Objective):
         self.a, self.b, self.features = a, b, features
 
     def forward(self, play: Play) -> Tensor:
+        """Squared distance of the batch means, summed over features, a scalar."""
         a, b = (_features(self.features, source(play).x).mean(0) for source in (self.a, self.b))
         return (a - b).square().sum()
 
 
 class MMD(Objective):
-    r"""Squared maximum mean discrepancy of two sources, unbiased, by Gaussian kernels.
+    r"""Squared maximum mean discrepancy of two sources, unbiased, by Gaussian kernels; it can be below 0.
+
+    .. math:: E\,k(a, a') + E\,k(b, b') - 2\,E\,k(a, b)
 
     Gretton et al., 2012; Li, Swersky & Zemel, 2015, arXiv:1502.02761, for a generator without a critic.
-
     scales: of the kernels, relative to the median distance of the pooled points.
     """
 
@@ -59,6 +64,7 @@ class MMD(Objective):
         self.a, self.b, self.scales = a, b, tuple(scales)
 
     def forward(self, play: Play) -> Tensor:
+        """The estimate for the two sources' points, flattened to (B, D); a scalar."""
         return gaussian_mmd(self.a(play).x.flatten(1), self.b(play).x.flatten(1), self.scales)
 
 

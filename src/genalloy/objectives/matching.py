@@ -43,14 +43,15 @@ class Pairing(Value, ABC):
 
     @abstractmethod
     def pair(self, y: Tensor, source: Tensor, context: Context) -> Tensor:
-        r"""Source rows (n, \*E) in the order that goes with the data's rows y (n, \*E)."""
+        r"""Source rows (n, \*E) in the order that goes with the data's rows y (n, \*E) and their context."""
 
 
 @dataclass(frozen=True)
 class Independent(Pairing):
-    """As they were drawn."""
+    """As they were drawn (Lipman et al., 2023, arXiv:2210.02747)."""
 
     def pair(self, y: Tensor, source: Tensor, context: Context) -> Tensor:
+        r"""The source as it is, (n, \*E)."""
         return source
 
 
@@ -58,9 +59,9 @@ class Independent(Pairing):
 class OptimalTransport(Pairing):
     r"""The permutation of least :math:`\sum_i |y_i - \epsilon_{\pi(i)}|^2 + w\,|c_i - c_{\pi(i)}|^2` within the batch.
 
-    weight: of the context, w. Pairing across contexts changes the source's law given the context, and conditional samples with
-    it (Cheng & Schwing, 2025). The default pairs within equal contexts alone, which is right for labels; with contexts that
-    never repeat it is the independent coupling.
+    Tong et al., 2024, arXiv:2302.00482; Pooladian et al., 2023, arXiv:2304.14772. weight: of the context, w. Pairing across
+    contexts changes the source's law given the context, and conditional samples with it (Cheng & Schwing, 2025). The default
+    pairs within equal contexts alone, which is right for labels; with contexts that never repeat it is the independent coupling.
     """
 
     weight: float = 1e6
@@ -68,6 +69,7 @@ class OptimalTransport(Pairing):
     couples = True
 
     def pair(self, y: Tensor, source: Tensor, context: Context) -> Tensor:
+        r"""The source's rows (n, \*E) in the order of the exact assignment; costs (n, n) distances."""
         cost = squared_distances(y, source)
         for part in context if type(context) is tuple else (context,):
             if part is not None:
@@ -98,10 +100,12 @@ class FlowMatching(Objective):
         self.couples = coupling.couples
 
     def check(self, play: Play) -> None:
+        """Raises Unavailable where the model has no velocity or the path does not fit it."""
         super().check(play)
         _meets(self, self.path, play.reach("velocity").distribution)
 
     def forward(self, play: Play) -> Tensor:
+        r"""The mean squared error of the velocity at rows (\*B, \*E), a scalar."""
         distribution, x, _ = play.reach("velocity")
         y = _embedded(distribution, x)
         source = getattr(distribution, "source", torch.randn_like)(y)
@@ -113,10 +117,14 @@ class FlowMatching(Objective):
 
 
 class Reflow(Objective):
-    r"""The second phase of a rectified flow: matching on pairs (z, decode(z)) of the model that the first phase left.
+    """The second phase of a rectified flow: matching on pairs (z, decode(z)) of the model that the first phase left.
 
     The pairs are drawn once, at the first step, with the model's evaluation grid, and kept as buffers. They do not cross, so the
-    new trajectories are straighter, and few Euler steps suffice (Liu, Gong & Liu, 2023). Unconditional models.
+    new trajectories are straighter, and few Euler steps suffice (Liu, Gong & Liu, 2023, arXiv:2209.03003). The rows of the batch
+    say how many pairs a step takes; their values are not looked at. Unconditional models: Raises Unavailable before step 0 for
+    others.
+
+    pairs: kept, each twice an event in memory.
     """
 
     needs = ("velocity", "decode")
@@ -133,6 +141,7 @@ class Reflow(Objective):
         self.register_buffer("drawn", torch.zeros((), dtype=torch.bool))
 
     def check(self, play: Play) -> None:
+        """Raises Unavailable where the path does not fit the model, or the model is conditional."""
         super().check(play)
         distribution = play.reach("velocity").distribution
         _meets(self, self.path, distribution)
@@ -159,7 +168,7 @@ class Reflow(Objective):
 
 
 class KineticEnergy(Objective):
-    r"""E :math:`\int_0^1 |f|^2 dt` along the trajectories from the data: how far they go (Finlay et al., 2020).
+    r""":math:`E \int_0^1 |f|^2 dt` along the trajectories from the data: how far they go (Finlay et al., 2020, arXiv:2002.02798).
 
     For a continuous flow, beside MaximumLikelihood, whose solve it shares. No less than W2^2 between data and base.
     """
@@ -167,15 +176,20 @@ class KineticEnergy(Objective):
     needs = ("journey",)
 
     def forward(self, play: Play) -> Tensor:
+        """The mean over the batch, a scalar in squared units of the flow's coordinates."""
         return _journey(play).kinetic.mean()
 
 
 class JacobianNorm(Objective):
-    r"""E :math:`\int_0^1 |\partial f / \partial x|_F^2 dt`, by the trace's own probes: how they bend (Finlay et al., 2020)."""
+    r""":math:`E \int_0^1 |\partial f / \partial x|_F^2 dt`, by the trace's own probes: how they bend.
+
+    Finlay et al., 2020, arXiv:2002.02798. Beside MaximumLikelihood, whose solve it shares.
+    """
 
     needs = ("journey",)
 
     def forward(self, play: Play) -> Tensor:
+        """The mean over the batch, a scalar."""
         return _journey(play).frobenius.mean()
 
 

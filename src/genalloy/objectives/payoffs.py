@@ -31,84 +31,120 @@ from genalloy.core.spec import Value
 
 
 class Payoff(Value, ABC):
-    """Two functions of the scores (B,) of real and fake points, each a scalar to minimise."""
+    """Two functions of the scores (B,) of real and fake points, each a scalar to minimise.
+
+    `critic` is the critic's loss and `model` the model's, which are not opposites in general; `estimate` reads the divergence of
+    the two laws off the same scores (f-GAN: Nowozin et al., 2016, arXiv:1606.00709). Sizes of real and fake may differ, except
+    for :class:`Relativistic`, which pairs them.
+    """
 
     @abstractmethod
-    def critic(self, real: Tensor, fake: Tensor) -> Tensor: ...
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The critic's loss, a scalar, at its scores (B,) of real and fake points."""
 
     @abstractmethod
-    def model(self, real: Tensor, fake: Tensor) -> Tensor: ...
+    def model(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The model's loss, a scalar, at the critic's scores (B,) of real and fake points."""
 
     @abstractmethod
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The divergence between the laws of real and fake points that these scores show, see the module's table."""
+        """The divergence of the laws of real and fake points that these scores (B,) show, see the module's table; a scalar."""
 
 
 @dataclass(frozen=True)
 class Relativistic(Payoff):
-    """Pairs each real point with a fake one (Jolicoeur-Martineau, 2019; Huang et al., 2024): no mode comes free."""
+    r"""Pairs each real point with a fake one: :math:`E\,\mathrm{softplus}(-(C(x) - C(y)))`; no mode comes free.
+
+    The model minimises the same with x and y exchanged. Jolicoeur-Martineau, 2018, arXiv:1807.00734; Huang et al., 2024,
+    arXiv:2501.05441.
+    """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E\,\mathrm{softplus}(C(y) - C(x))`, nats; scores (B,), paired by row."""
         return F.softplus(fake - real).mean()
 
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E\,\mathrm{softplus}(C(x) - C(y))`, nats: the critic's loss with the two sides exchanged."""
         return F.softplus(real - fake).mean()
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`\log 2` minus the critic's loss, nats: 0 where the scores cannot order a pair."""
         return math.log(2) - self.critic(real, fake)
 
 
 @dataclass(frozen=True)
 class NonSaturating(Payoff):
-    """Goodfellow et al. (2014), with the generator's non-saturating loss -log D(G(z))."""
+    r""":math:`E\,\mathrm{softplus}(-C(x)) + E\,\mathrm{softplus}(C(y))`, the logistic loss of D = sigmoid(C).
+
+    The model minimises :math:`-E \log D(y)` instead of :math:`E \log(1 - D(y))`, whose gradient vanishes while the critic leads
+    (Goodfellow et al., 2014, arXiv:1406.2661), and the same on the real side with the labels exchanged.
+    """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`-E \log D(x) - E \log(1 - D(y))`, nats, D = sigmoid(C); scores (B,)."""
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`-E \log D(y) - E \log(1 - D(x))`, nats; the second part is a constant where the real points are data."""
         return F.softplus(-fake).mean() + F.softplus(real).mean()
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`\log 2` minus half the critic's loss: at most JS(p, q) in expectation, nats."""
         return math.log(2) - self.critic(real, fake) / 2
 
 
 @dataclass(frozen=True)
 class Hinge(Payoff):
-    """Lim & Ye (2017); Miyato et al. (2018)."""
+    r""":math:`E \max(0, 1 - C(x)) + E \max(0, 1 + C(y))`; scores beyond the margin of 1 cost nothing.
+
+    Lim & Ye, 2017, arXiv:1705.02894; Miyato et al., 2018, arXiv:1802.05957.
+    """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E \max(0, 1 - C(x)) + E \max(0, 1 + C(y))`; scores (B,)."""
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E\,C(x) - E\,C(y)`, without a margin: the model's gradient never goes out."""
         return real.mean() - fake.mean()
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        """1 minus half the critic's loss: at most the total variation TV(p, q) in expectation."""
         return 1 - self.critic(real, fake) / 2
 
 
 @dataclass(frozen=True)
 class Wasserstein(Payoff):
-    """Arjovsky, Chintala & Bottou (2017); keep the critic Lipschitz with GradientPenalty()."""
+    r""":math:`E\,C(y) - E\,C(x)`, minus the Kantorovich dual of W1 where C is 1-Lipschitz; keep it so with GradientPenalty().
+
+    Arjovsky, Chintala & Bottou, 2017, arXiv:1701.07875.
+    """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E\,C(y) - E\,C(x)`; unbounded below unless the critic's slope is bounded. Scores (B,)."""
         return fake.mean() - real.mean()
 
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E\,C(x) - E\,C(y)`, minus the critic's loss: this game is zero-sum."""
         return real.mean() - fake.mean()
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E\,C(x) - E\,C(y)`: at most W1(p, q) in expectation for a 1-Lipschitz critic, in units of x."""
         return -self.critic(real, fake)
 
 
 @dataclass(frozen=True)
 class LeastSquares(Payoff):
-    """Mao et al. (2017), targets 1 and 0."""
+    r""":math:`E (C(x) - 1)^2 + E\,C(y)^2`, targets 1 and 0 (Mao et al., 2016, arXiv:1611.04076)."""
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E (C(x) - 1)^2 + E\,C(y)^2`; scores (B,)."""
         return (real - 1).square().mean() + fake.square().mean()
 
     def model(self, real: Tensor, fake: Tensor) -> Tensor:
+        r""":math:`E (C(y) - 1)^2 + E\,C(x)^2`: the critic's loss with the targets exchanged."""
         return (fake - 1).square().mean() + real.square().mean()
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
+        r"""2 minus four times the critic's loss: at most :math:`\sum (p - q)^2 / (p + q)` in expectation, between 0 and 2."""
         return 2 - 4 * self.critic(real, fake)

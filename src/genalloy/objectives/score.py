@@ -36,6 +36,7 @@ class DenoisingScoreMatching(Objective):
         self.weight, self.times = weight, times
 
     def check(self, play: Play) -> None:
+        """Raises Unavailable where the model has no denoiser; warns where the weight starves an end of the window."""
         super().check(play)
         part = play.reach("denoise").distribution.part
         for end, share in _shares(self, part.parameterisation, part.path, part.window).items():
@@ -50,6 +51,7 @@ class DenoisingScoreMatching(Objective):
                 )
 
     def forward(self, play: Play) -> Tensor:
+        """The weighted mean squared error of the denoised points, a scalar."""
         noised = noised_batch(play, self.times)
         unit = play.reach("denoise").distribution.part.parameterisation.unit_weight(noised.path, noised.t)
         return (self.weight(noised.lam, noised.density, unit) * noised.error).mean()
@@ -70,7 +72,7 @@ class NoisedBatch(NamedTuple):
 
 
 def noised_batch(play: Play, times: Times) -> NoisedBatch:
-    """The play's batch at one stratified time a row, denoised once for all terms that ask for these times."""
+    r"""The play's batch (\*B, \*E) at one stratified time a row, denoised once for all terms that ask for these times."""
     return play.once(("noised", times), lambda: _noised(play, times))
 
 

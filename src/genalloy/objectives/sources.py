@@ -43,11 +43,15 @@ class PointSource(Value, ABC):
         return play.once(self, lambda: self.points(play))
 
     @abstractmethod
-    def points(self, play: Play) -> Points: ...
+    def points(self, play: Play) -> Points:
+        """The points of this play, made afresh; call the source itself for those that are shared."""
 
 
 def sample_rows(distribution: TorchDistribution, rows: int, role: str) -> Tensor:
-    """One sample for each row of the batch, with gradients where they are wanted."""
+    r"""One sample (B, \*E) for each row of the batch, with gradients where they are wanted.
+
+    Raises Unavailable where gradients are wanted and the samples carry none.
+    """
     shape = () if distribution.batch_shape else (rows,)
     if not distribution.has_rsample:
         needs_gradient(distribution, role)
@@ -60,6 +64,7 @@ class Data(PointSource):
     """The batch, as the model's differentiable part sees it."""
 
     def points(self, play: Play) -> Points:
+        r"""The batch (B, \*E) in the space of the differentiable part."""
         return Points(play.differentiable().x)
 
 
@@ -68,6 +73,7 @@ class Rows(PointSource):
     """The batch's rows as they are given; the model is not asked."""
 
     def points(self, play: Play) -> Points:
+        r"""The batch (B, \*E)."""
         return Points(play.batch.x)
 
 
@@ -76,16 +82,21 @@ class Sample(PointSource):
     """One sample of the model for each row, through which gradients flow."""
 
     def points(self, play: Play) -> Points:
+        r"""Samples (B, \*E), reparameterised; raises Unavailable where they cannot be."""
         return Points(sample_rows(play.differentiable().distribution, len(play.batch), "model"))
 
 
 @dataclass(frozen=True)
 class Given(PointSource):
-    """The batch's context as points: rows of a second data set, or labels. name: of one part of a context with names."""
+    """The batch's context as points: rows of a second data set, or labels. name: of one part of a context with names.
+
+    Raises ValueError where the context is not one tensor, or has no part of that name.
+    """
 
     name: str = ""
 
     def points(self, play: Play) -> Points:
+        """The context's tensor (B, ...)."""
         context: Any = play.batch.context
         chosen = context.get(self.name) if self.name and type(context) is dict else None if self.name else context
         if not isinstance(chosen, Tensor):
@@ -103,6 +114,7 @@ class Beside(PointSource):
     other: PointSource
 
     def points(self, play: Play) -> Points:
+        r"""x of the first source, (B, \*E), with x of the other as what it comes with."""
         return Points(self.source(play).x, self.other(play).x)
 
 
@@ -111,6 +123,7 @@ class Prior(PointSource):
     """One code from a latent model's prior for each row."""
 
     def points(self, play: Play) -> Points:
+        r"""Codes (B, \*Z)."""
         return Points(_plain_sample(play.reach("infer").distribution.prior, len(play.batch)))
 
 
@@ -121,6 +134,7 @@ class Encode(PointSource):
     mean: bool = False
 
     def points(self, play: Play) -> Points:
+        r"""Codes (B, \*Z), from one encoding of the batch a play."""
         posterior = encoding(play)
         return Points(posterior.mean if self.mean else sample_rows(posterior, len(play.batch), "posterior"))
 
@@ -133,6 +147,7 @@ class Decode(PointSource):
     mean: bool = True
 
     def points(self, play: Play) -> Points:
+        r"""Points (B, \*E) of the likelihood at the codes."""
         likelihood: Any = play.reach("decode").distribution.decode(self.codes(play).x)
         return Points(likelihood.mean if self.mean else sample_rows(likelihood, len(play.batch), "likelihood"))
 
@@ -145,6 +160,7 @@ class Through(PointSource):
     source: PointSource
 
     def points(self, play: Play) -> Points:
+        """The part's output for the source's points, or a sample of it where it is a distribution."""
         before = self.source(play)
         after: Any = play.model.get_submodule(self.part)(before.x)
         x = sample_rows(after, len(play.batch), self.part) if hasattr(after, "rsample") else after
@@ -159,6 +175,7 @@ class Noised(PointSource):
     scale: float = 0.1
 
     def points(self, play: Play) -> Points:
+        r"""Points (B, \*E) with fresh noise in x; what they come with stays as it is."""
         before = self.source(play)
         return Points(before.x + self.scale * torch.randn_like(before.x), before.given)
 
@@ -175,6 +192,7 @@ class At(PointSource):
         return play.once(("at", self.name), lambda: getattr(inner, self.name)(x))
 
     def points(self, play: Play) -> Points:
+        """What is offered, or one sample of it for each row."""
         offered = self.offered(play)
         return Points(sample_rows(offered, len(play.batch), self.name) if hasattr(offered, "sample") else offered)
 
@@ -186,6 +204,6 @@ def _plain_sample(prior: TorchDistribution, rows: int) -> Tensor:
 
 
 def encoding(play: Play) -> Any:
-    """posterior(z | x) of the batch, once."""
+    """posterior(z | x) of the batch, a distribution with batch (B,), made once a play."""
     inner, x, _ = play.reach("infer")
     return play.once("encoding", lambda: inner.infer(x))
