@@ -39,32 +39,37 @@ Window = tuple[float, float]
 
 
 class Path(Value, ABC):
-    """alpha(t), sigma(t), their derivatives, lambda(t) and its exact inverse; elementwise on tensors in [0, 1]."""
+    r""":math:`\alpha(t), \sigma(t)`, their derivatives, :math:`\lambda(t)` and its exact inverse; elementwise on t in [0, 1].
+
+    Paths are values: two of equal settings are equal, and models are compared by them.
+    """
 
     @abstractmethod
-    def alpha(self, t: Tensor) -> Tensor: ...
+    def alpha(self, t: Tensor) -> Tensor:
+        """The factor of the data, in the shape of t; 1 at t = 0 or near it."""
 
     @abstractmethod
-    def sigma(self, t: Tensor) -> Tensor: ...
+    def sigma(self, t: Tensor) -> Tensor:
+        """The standard deviation of the noise, in the shape of t."""
 
     @abstractmethod
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(d alpha/dt, d sigma/dt)."""
+        r""":math:`(d\alpha/dt, d\sigma/dt)`, each in the shape of t."""
 
     @abstractmethod
     def time(self, lam: Tensor) -> Tensor:
-        """The t with lambda(t) = lam, in closed form: no table, no rounding."""
+        """The t with lambda(t) = lam, in closed form: no table, no rounding; in the shape of lam."""
 
     def lam(self, t: Tensor) -> Tensor:
-        """log(alpha/sigma); infinite where a path ends in pure data or pure noise."""
+        r""":math:`\lambda = \log(\alpha/\sigma)`; infinite where a path ends in pure data or pure noise."""
         return self.alpha(t).log() - self.sigma(t).log()
 
     def noised(self, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        r"""alpha y + sigma eps; y, eps (\*B, \*E), t broadcastable to them."""
+        r""":math:`x_t = \alpha y + \sigma \epsilon`; y, eps (\*B, \*E), t broadcastable to them."""
         return self.alpha(t) * y + self.sigma(t) * eps
 
     def scale(self, t: Tensor) -> Tensor:
-        """sqrt(alpha^2 + sigma^2): standard deviation of x_t for data of unit variance."""
+        r""":math:`\sqrt{\alpha^2 + \sigma^2}`: standard deviation of x_t for data of unit variance."""
         return (self.alpha(t).square() + self.sigma(t).square()).sqrt()
 
     def clip(self, window: Window) -> Window:
@@ -81,36 +86,47 @@ class Path(Value, ABC):
 
 @dataclass(frozen=True)
 class LinearPath(Path):
-    """alpha = 1 - t, sigma = t: flow matching's straight path (Lipman et al., 2023; Liu et al., 2023)."""
+    r""":math:`\alpha = 1 - t, \sigma = t`: the straight path of flow matching and of rectified flow.
+
+    Lipman et al., 2023, arXiv:2210.02747; Liu et al., 2023, arXiv:2209.03003.
+    """
 
     def alpha(self, t: Tensor) -> Tensor:
+        """1 - t."""
         return 1 - t
 
     def sigma(self, t: Tensor) -> Tensor:
+        """t."""
         return t
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(-1, 1)."""
         return -torch.ones_like(t), torch.ones_like(t)
 
     def time(self, lam: Tensor) -> Tensor:
+        """sigmoid(-lambda)."""
         return torch.sigmoid(-lam)
 
 
 @dataclass(frozen=True)
 class CosinePath(Path):
-    """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (after Nichol & Dhariwal, 2021)."""
+    r""":math:`\alpha = \cos(\pi t / 2), \sigma = \sin(\pi t / 2)` (after Nichol & Dhariwal, 2021, arXiv:2102.09672)."""
 
     def alpha(self, t: Tensor) -> Tensor:
+        """sin(pi (1 - t) / 2), which is cos(pi t / 2) and exactly 0 at t = 1."""
         return torch.sin(0.5 * math.pi * (1 - t))
 
     def sigma(self, t: Tensor) -> Tensor:
+        """sin(pi t / 2)."""
         return torch.sin(0.5 * math.pi * t)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """pi/2 times (-sigma, alpha)."""
         half = 0.5 * math.pi
         return -half * self.sigma(t), half * self.alpha(t)
 
     def time(self, lam: Tensor) -> Tensor:
+        """2/pi arctan(exp(-lambda))."""
         return torch.atan(torch.exp(-lam)) * (2 / math.pi)
 
 
@@ -125,75 +141,94 @@ def _time_of_log_alpha(minus: Tensor, low: float, high: float) -> Tensor:
 
 @dataclass(frozen=True)
 class VariancePreserving(Path):
-    """log alpha = -(b1 - b0) t^2/4 - b0 t/2, sigma^2 = 1 - alpha^2: DDPM in continuous time (Song et al., 2021)."""
+    r""":math:`\log \alpha = -(b_1 - b_0) t^2/4 - b_0 t/2, \sigma^2 = 1 - \alpha^2`: DDPM in continuous time.
+
+    Song et al., 2021, arXiv:2011.13456. low, high: b_0 and b_1, the rates of noise at t = 0 and t = 1.
+    """
 
     low: float = 0.1
     high: float = 20.0
 
     def alpha(self, t: Tensor) -> Tensor:
+        """exp of log alpha, about 0.007 at t = 1 by default: some data are left."""
         return _log_alpha(t, self.low, self.high).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
+        """sqrt(1 - alpha^2), by expm1 and so without cancellation at small t."""
         return (-torch.expm1(2 * _log_alpha(t, self.low, self.high))).sqrt()
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """With beta = b_0 + (b_1 - b_0) t: (-beta alpha / 2, beta alpha^2 / (2 sigma)); the second is infinite at t = 0."""
         alpha, beta = self.alpha(t), self.low + (self.high - self.low) * t
         return -0.5 * beta * alpha, 0.5 * beta * alpha.square() / self.sigma(t)
 
     def time(self, lam: Tensor) -> Tensor:
+        """The root of a quadratic in t, from -log alpha = softplus(-2 lambda) / 2."""
         return _time_of_log_alpha(0.5 * F.softplus(-2 * lam), self.low, self.high)
 
 
 @dataclass(frozen=True)
 class SubVariancePreserving(Path):
-    """alpha as in VariancePreserving, sigma = 1 - alpha^2 (Song et al., 2021)."""
+    r""":math:`\alpha` as in VariancePreserving, :math:`\sigma = 1 - \alpha^2` (Song et al., 2021, arXiv:2011.13456)."""
 
     low: float = 0.1
     high: float = 20.0
 
     def alpha(self, t: Tensor) -> Tensor:
+        """As in VariancePreserving."""
         return _log_alpha(t, self.low, self.high).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
+        """1 - alpha^2, by expm1."""
         return -torch.expm1(2 * _log_alpha(t, self.low, self.high))
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """With beta = b_0 + (b_1 - b_0) t: (-beta alpha / 2, beta alpha^2)."""
         alpha, beta = self.alpha(t), self.low + (self.high - self.low) * t
         return -0.5 * beta * alpha, beta * alpha.square()
 
     def time(self, lam: Tensor) -> Tensor:
+        """The root of a quadratic in t, from -log alpha = arsinh(exp(-lambda) / 2)."""
         return _time_of_log_alpha(torch.asinh(0.5 * torch.exp(-lam)), self.low, self.high)
 
 
 @dataclass(frozen=True)
 class VarianceExploding(Path):
-    """alpha = 1, sigma = low (high/low)^t (Song & Ermon, 2019); low must lie well below the data's finest detail."""
+    r""":math:`\alpha = 1, \sigma = low\,(high/low)^t`; low must lie well below the data's finest detail.
+
+    Song & Ermon, 2019, arXiv:1907.05600; in continuous time Song et al., 2021, arXiv:2011.13456.
+    """
 
     low: float = 0.005
     high: float = 50.0
 
     def alpha(self, t: Tensor) -> Tensor:
+        """1."""
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
+        """low (high/low)^t, in units of the data."""
         return self.low * torch.exp(t * math.log(self.high / self.low))
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(0, sigma log(high/low))."""
         return torch.zeros_like(t), self.sigma(t) * math.log(self.high / self.low)
 
     def time(self, lam: Tensor) -> Tensor:
+        """(-lambda - log low) / log(high/low)."""
         return (-lam - math.log(self.low)) / math.log(self.high / self.low)
 
 
 @dataclass(frozen=True)
 class Karras(Path):
-    """alpha = 1, sigma^(1/rho) linear in t (Karras et al., 2022, "EDM")."""
+    r""":math:`\alpha = 1, \sigma^{1/\rho}` linear in t from `low` to `high` (EDM: Karras et al., 2022, arXiv:2206.00364)."""
 
     low: float = 0.002
     high: float = 80.0
     rho: float = 7.0
 
     def alpha(self, t: Tensor) -> Tensor:
+        """1."""
         return torch.ones_like(t)
 
     def _root(self, t: Tensor) -> tuple[Tensor, float]:
@@ -201,13 +236,16 @@ class Karras(Path):
         return low + t * (high - low), high - low
 
     def sigma(self, t: Tensor) -> Tensor:
+        """(low^(1/rho) + t (high^(1/rho) - low^(1/rho)))^rho, in units of the data."""
         return self._root(t)[0] ** self.rho
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(0, d sigma/dt)."""
         root, slope = self._root(t)
         return torch.zeros_like(t), self.rho * slope * root ** (self.rho - 1)
 
     def time(self, lam: Tensor) -> Tensor:
+        """(exp(-lambda/rho) - low^(1/rho)) / (high^(1/rho) - low^(1/rho))."""
         low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
         return (torch.exp(-lam / self.rho) - low) / (high - low)
 
@@ -224,8 +262,11 @@ class Diffuses(Protocol):
     measure: Any
     observation: Any
 
-    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor: ...
-    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        r"""E[y | x_t] for x_t (\*B, \*E) and t broadcastable to (\*B)."""
+
+    def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(y, log \|dy/dx\|) of x (\*B, \*E): the path's coordinates (\*B, \*E) and the volume (\*B), nats."""
 
 
 def even(low: float, high: float, count: int) -> Tensor:

@@ -33,25 +33,25 @@ class Process:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Times at which sampling starts and ends."""
+        """Times (float) at which sampling starts and ends, noisy end first."""
         first, last = self.path.time(torch.tensor(self.window, dtype=torch.float64)).tolist()
         return first, last
 
     def start(self, noise: Tensor) -> Tensor:
-        """x at the first time from unit noise: N(0, alpha^2 + sigma^2), the law of noised data of unit variance."""
+        r"""x (\*B, \*E) at the first time from unit noise: :math:`N(0, \alpha^2 + \sigma^2)`, as for data of unit variance."""
         return noise * self.path.scale(torch.tensor(self.span[0], dtype=torch.float64)).to(noise)
 
     def clean(self, x: Tensor, t: Tensor) -> Tensor:
-        """D(x_t, t)."""
+        r""":math:`D(x_t, t)`, (\*B, \*E)."""
         return self.denoise(x, t.to(x.dtype))
 
     def eps(self, x: Tensor, t: Tensor) -> Tensor:
-        """The noise that the denoiser sees in x_t."""
+        r""":math:`\hat\epsilon = (x_t - \alpha D) / \sigma`, the noise that the denoiser sees in x_t, (\*B, \*E)."""
         times = expand_time(t, x, self.event_dims)
         return (x - self.path.alpha(times) * self.clean(x, t)) / self.path.sigma(times)
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
-        """grad log p_t(x_t)."""
+        r""":math:`\nabla \log p_t(x_t) = -\hat\epsilon / \sigma`, (\*B, \*E)."""
         return -self.eps(x, t) / self.path.sigma(expand_time(t, x, self.event_dims))
 
     def steered(self, denoise: Denoiser) -> Process:

@@ -26,29 +26,34 @@ class Betas(Value, ABC):
 
     @abstractmethod
     def survival(self) -> Tensor:
-        """alpha-bar_i = prod_(j <= i) (1 - beta_j), (T,), falling, in double precision."""
+        r""":math:`\bar\alpha_i = \prod_{j \le i} (1 - \beta_j)`, (T,), falling, in double precision."""
 
 
 @dataclass(frozen=True)
 class LinearBetas(Betas):
-    """beta_i evenly from `low` to `high` (Ho, Jain & Abbeel, 2020, arXiv:2006.11239)."""
+    r""":math:`\beta_i` evenly from `low` to `high` over `steps` steps (Ho, Jain & Abbeel, 2020, arXiv:2006.11239)."""
 
     steps: int = 1000
     low: float = 1e-4
     high: float = 0.02
 
     def survival(self) -> Tensor:
+        """The cumulated product of 1 - beta, (T,), by sums of logarithms."""
         return (1 - torch.linspace(self.low, self.high, self.steps, dtype=torch.float64)).log().cumsum(0).exp()
 
 
 @dataclass(frozen=True)
 class CosineBetas(Betas):
-    """alpha-bar_i = f(i)/f(0), f = cos^2((i/T + s)/(1 + s) pi/2), beta <= 0.999 (Nichol & Dhariwal, 2021, arXiv:2102.09672)."""
+    r""":math:`\bar\alpha_i = f(i)/f(0), f(i) = \cos^2(\tfrac{i/T + s}{1 + s} \tfrac\pi2)`, beta at most 0.999.
+
+    Nichol & Dhariwal, 2021, arXiv:2102.09672. offset: s, which keeps the first steps from being too small.
+    """
 
     steps: int = 1000
     offset: float = 0.008
 
     def survival(self) -> Tensor:
+        """The cumulated product of 1 - beta, (T,), after beta was capped."""
         place = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
         f = torch.cos((place + self.offset) / (1 + self.offset) * math.pi / 2).square()
         beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
@@ -57,7 +62,7 @@ class CosineBetas(Betas):
 
 @dataclass(frozen=True)
 class Tabled(Path):
-    """A path through the entries of a table."""
+    r"""A path through the entries of a table: :math:`\alpha^2 = \mathrm{sigmoid}(2\lambda)`, lambda linear in t between them."""
 
     betas: Betas = LinearBetas()
 
@@ -76,12 +81,14 @@ class Tabled(Path):
         return (t * self.steps).round().clamp(1, self.steps).long()
 
     def lam(self, t: Tensor) -> Tensor:
+        """lambda(t), piecewise linear; beyond the table's ends the first or the last piece goes on."""
         table = _table(self.betas).to(t.device)
         place = t.double() * self.steps - 1
         left = place.floor().clamp(0, self.steps - 2).long()
         return (table[left] + (place - left) * (table[left + 1] - table[left])).to(t.dtype)
 
     def time(self, lam: Tensor) -> Tensor:
+        """The t of a lambda by a search of the table, exact to rounding."""
         table = _table(self.betas).to(lam.device)
         level = lam.double().contiguous()
         left = (self.steps - 1 - torch.searchsorted(table.flip(0), level, right=True)).clamp(0, self.steps - 2)
@@ -89,12 +96,15 @@ class Tabled(Path):
         return ((place + 1) / self.steps).to(lam.dtype)
 
     def alpha(self, t: Tensor) -> Tensor:
+        """sqrt(sigmoid(2 lambda))."""
         return torch.sigmoid(2 * self.lam(t)).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
+        """sqrt(sigmoid(-2 lambda))."""
         return torch.sigmoid(-2 * self.lam(t)).sqrt()
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """With the slope of lambda in the piece: (alpha sigma^2, -sigma alpha^2) times it."""
         table = _table(self.betas).to(t.device)
         left = (t.double() * self.steps - 1).floor().clamp(0, self.steps - 2).long()
         slope = ((table[left + 1] - table[left]) * self.steps).to(t.dtype)

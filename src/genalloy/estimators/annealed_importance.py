@@ -1,10 +1,10 @@
-r"""Annealed importance sampling (Neal, 2001): log Z of an energy model, log p(x) of a latent model.
+"""Annealed importance sampling (Neal, 2001, arXiv:physics/9803008): log Z of an energy model, log p(x) of a latent model.
 
 Energy model, base b: with r(x) = -E(x) - log b(x) the mean weight estimates Z. By Jensen the logarithm of a mean of weights
 lies below log Z in expectation, so -E(x) minus it lies *above* log p(x): UPPER.
 
-Latent model, one path for each datum x (Wu, Burda, Salakhutdinov & Grosse, 2017): from b(z) = p(z) with r(z) = log p(x|z), or
-from b(z) = q(z|x) with r(z) = log p(x|z) + log p(z) - log q(z|x). Now Z = p(x): LOWER, and proper.
+Latent model, one path for each datum x (Wu, Burda, Salakhutdinov & Grosse, 2017, arXiv:1611.04273): from b(z) = p(z) with
+r(z) = log p(x|z), or from b(z) = q(z|x) with r(z) = log p(x|z) + log p(z) - log q(z|x). Now Z = p(x): LOWER, and proper.
 
 Without a Metropolis test the weights are biased and nothing is claimed: ESTIMATE.
 """
@@ -38,7 +38,7 @@ class Start(Value, ABC):
 
     @abstractmethod
     def base(self, latent: Any, x: Tensor) -> TorchDistribution:
-        """The distribution b(z)."""
+        r"""The distribution b(z) for rows x (\*B, \*E)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class FromPrior(Start):
     """p(z): needs nothing of the inference network."""
 
     def base(self, latent: Any, x: Tensor) -> TorchDistribution:
+        """The model's prior."""
         return latent.prior
 
 
@@ -54,6 +55,7 @@ class FromPosterior(Start):
     """q(z|x): a shorter path where q is good; chains that q never starts near are missed, as in importance weighting."""
 
     def base(self, latent: Any, x: Tensor) -> TorchDistribution:
+        """The model's posterior at x."""
         return latent.infer(x)
 
 
@@ -96,7 +98,7 @@ class AnnealedImportance(Value):
 
     @torch.no_grad()
     def log_z(self, model: Any) -> LogMean:
-        """The normaliser of an energy distribution (see EnergyModel)."""
+        """log Z of an energy distribution (see EnergyModel), nats, one number: a LOWER bound of it in expectation."""
         path = AnnealingPath(
             lambda x: density(model.base, x).available, lambda x: -model.energy(x) - density(model.base, x).available
         )
@@ -137,7 +139,7 @@ class AnnealedImportance(Value):
         return forward(bridge.path, bridge.fresh(self.chains), self.betas, kernels)
 
     def kernels(self, latent: Any, x: Tensor) -> list[Kernel]:
-        """One for each temperature, from a pilot run on some of the rows."""
+        """One for each temperature, K + 1 with beta_0, from a pilot run on some of the rows."""
         if not self.pilot:
             return self._plain
         some = x[: self.pilot] if _free(latent, x) else x

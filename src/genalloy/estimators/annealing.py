@@ -1,4 +1,6 @@
-r"""Annealing (Neal, 2001; Grosse, Ghahramani & Adams, 2015): one core for log Z of energies and log p(x) of latent models.
+r"""Annealing: one core for log Z of energies and log p(x) of latent models.
+
+Neal, 2001, arXiv:physics/9803008; Grosse, Ghahramani & Adams, 2015, arXiv:1511.02543.
 
 Along :math:`\pi_\beta \propto b\, e^{\beta r}`, :math:`0 = \beta_0 < \dots < \beta_K = 1`, with kernels :math:`T_k` that leave
 :math:`\pi_{\beta_k}` invariant, z_0 ~ b and z_k ~ T_k(. | z_{k-1}),
@@ -32,7 +34,7 @@ class AnnealingPath(NamedTuple):
     tilt: Callable[[Tensor], Tensor]
 
     def energy(self, beta: float) -> Energy:
-        """-log b - beta r."""
+        r""":math:`-\log b - \beta r`, z (\*B, \*Z) -> (\*B), nats."""
         return lambda z: -(self.log_base(z) + beta * self.tilt(z))
 
 
@@ -46,7 +48,10 @@ def temperatures(count: int, bend: float = 4.0) -> list[float]:
 
 
 def tuned(path: AnnealingPath, z: Tensor, betas: list[float], kernel: Kernel) -> list[Kernel]:
-    """A pilot run from z ~ b: the kernel at each temperature, its step set towards 65 % of proposals accepted."""
+    """A pilot run from z ~ b: the kernel at each temperature, its step set towards 65 % of proposals accepted.
+
+    Kernels without a Metropolis test have no acceptance to go by and stay as they are.
+    """
     if not kernel.adjusted:
         return [kernel] * len(betas)
     kernels, level = [kernel], 1.0
@@ -62,7 +67,7 @@ def tuned(path: AnnealingPath, z: Tensor, betas: list[float], kernel: Kernel) ->
 
 
 def forward(path: AnnealingPath, z: Tensor, betas: list[float], kernels: list[Kernel]) -> Tensor:
-    r"""log w of chains that start at z ~ b, (\*B); no transition follows the last weight."""
+    r""":math:`\log w` of chains that start at z ~ b, (\*B), nats; no transition follows the last weight."""
     weights = (betas[1] - betas[0]) * path.tilt(z)
     for k in range(1, len(betas) - 1):
         z = kernels[k](path.energy(betas[k]), z)
@@ -89,7 +94,7 @@ class LogMean(NamedTuple):
 
 
 def log_mean(weights: Tensor) -> LogMean:
-    r"""log-weights (chains, \*B)."""
+    r""":math:`\log \tfrac1c \sum_i w_i` of log-weights (c, \*B), its standard error and the effective share, each (\*B)."""
     chains = len(weights)
     value = weights.logsumexp(0) - math.log(chains)
     relative = (weights - value).exp()

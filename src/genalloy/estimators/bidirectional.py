@@ -1,4 +1,6 @@
-r"""Bidirectional Monte Carlo (Grosse, Ghahramani & Adams, 2015; Wu, Burda, Salakhutdinov & Grosse, 2017): both sides of log p(x).
+r"""Bidirectional Monte Carlo: both sides of log p(x).
+
+Grosse, Ghahramani & Adams, 2015, arXiv:1511.02543; Wu, Burda, Salakhutdinov & Grosse, 2017, arXiv:1611.04273.
 
 Where x was simulated from the model, (z*, x) ~ p(z) p(x|z), the code z* that made it is an exact sample of p(z|x). Annealing
 forward from the prior gives a weight of mean p(x), annealing backward from z* one whose inverse has mean 1/p(x):

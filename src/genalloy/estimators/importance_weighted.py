@@ -1,7 +1,7 @@
 r"""Importance-weighted evaluation: :math:`\mathcal L_k = \log \frac1k \sum_{i \le k} w_i` with :math:`\mathbb E w_i = p(x)`.
 
-LOWER for every k and rising to log p(x) (Burda, Grosse & Salakhutdinov, 2016). Rows are encoded once; samples and rows
-are vectorised, and chunked so that memory stays under a setting whatever k is. Works for any density that is proper:
+LOWER for every k and rising to log p(x) (Burda, Grosse & Salakhutdinov, 2016, arXiv:1509.00519). Rows are encoded once; samples
+and rows are vectorised, and chunked so that memory stays under a setting whatever k is. Works for any density that is proper:
 latent-variable models, dequantised models, and nestings of both.
 
 Whether k sufficed is judged from the same draws. The effective sample size :math:`(\sum w)^2 / \sum w^2` lies between 1 and
@@ -87,16 +87,19 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class ImportanceWeighted(Value):
-    """samples: k. memory: MiB for one chunk of k x rows observations.
+    r""":math:`\log \tfrac1k \sum_i w_i`, nats, LOWER (IWAE: Burda, Grosse & Salakhutdinov, 2016, arXiv:1509.00519).
 
-    The result's stderr is the delta method's, per row; `how` says where the rows have not converged. Raises Unavailable
-    where the density is not proper.
+    samples: k. memory: MiB for one chunk of k x rows observations. The result's stderr is the delta method's, per row; `how` says
+    where the rows have not converged. An exact density is handed through.
+
+    Raises Unavailable where the density is not proper.
     """
 
     samples: int = 100
     memory: float = 16.0
 
     def __call__(self, distribution: TorchDistribution, x: Tensor) -> Evidence:
+        r"""The bound for x (\*B, \*E), an Evidence of shape (\*B)."""
         ks = (self.samples,) if self.samples < 10 else (self.samples // 10, self.samples)
         bounds, convergence = importance_curve(distribution, x, ks, self.memory)
         bound = bounds[self.samples]

@@ -1,4 +1,6 @@
-r"""Log-density by the probability-flow ODE (Chen et al., 2018; Song et al., 2021), on any path.
+r"""Log-density by the probability-flow ODE, on any path.
+
+Chen et al., 2018, arXiv:1806.07366; Song et al., 2021, arXiv:2011.13456.
 
 In :math:`w = x_t/\sqrt{\alpha^2+\sigma^2}` and :math:`a^2 = \mathrm{sigmoid}(2\lambda)` the flow and the log-density along it are
 
@@ -29,10 +31,11 @@ from genalloy.solvers.ode import Field, RungeKutta4, Solver, State
 
 @dataclass(frozen=True)
 class ProbabilityFlowLikelihood(Value):
-    """(distribution, x) -> ESTIMATE: solver error and the edge of the window have no known side.
+    r""":math:`\log p(x)` by the flow to :math:`N(0, I)`, nats, ESTIMATE: solver error and the window's edge have no known side.
 
-    steps: of the solver on a uniform grid of lambda; probes: of Hutchinson's trace, whose spread gives a standard error. The
-    solver's own error is stated by step doubling: the difference from half as many steps, row by row, added in quadrature.
+    Song et al., 2021, arXiv:2011.13456. steps: of the solver on a uniform grid of lambda. exact: most dimensions of an exact
+    trace. probes: of Hutchinson's trace beyond, whose spread gives a standard error. The solver's own error is stated by step
+    doubling: the difference from half as many steps, row by row, added in quadrature.
     """
 
     steps: int = 32
@@ -41,6 +44,7 @@ class ProbabilityFlowLikelihood(Value):
     probes: int = 4
 
     def __call__(self, distribution: Diffuses, x: Tensor) -> Evidence:
+        r"""The estimate for x (\*B, \*E), an Evidence of shape (\*B); differentiable in x and the model."""
         lead, shape = leading(x, tuple(distribution.event_shape)), tuple(distribution.event_shape)
         dims = max(math.prod(shape), 1)
         y, ladj = distribution.embed(x)

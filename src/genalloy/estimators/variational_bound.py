@@ -1,6 +1,6 @@
-r"""The diffusion's variational bound in continuous time (Kingma, Salimans, Poole & Ho, 2021), at finite noise levels.
+r"""The diffusion's variational bound in continuous time, at finite noise levels.
 
-For a window :math:`[\lambda_1, \lambda_0]` and any denoiser,
+Kingma, Salimans, Poole & Ho, 2021, arXiv:2107.00630. For a window :math:`[\lambda_1, \lambda_0]` and any denoiser,
 
 .. math:: \log p(x) \ge E\,[\log p(x \mid x_{t_0})] - KL(q(x_{t_1}|x) \,\|\, p(x_{t_1}))
           - \int_{\lambda_1}^{\lambda_0} E\,|\epsilon - \hat\epsilon|^2\, d\lambda .
@@ -38,6 +38,7 @@ class VariationalBound(Value):
     spread: Times = field(default_factory=UniformLambda)
 
     def __call__(self, distribution: Diffuses, x: Tensor) -> Evidence:
+        r"""The bound for x (\*B, \*E), an Evidence of shape (\*B); differentiable in the model."""
         leading(x, tuple(distribution.event_shape))
         y, ladj = distribution.embed(x)
         terms = self._terms(distribution, y)

@@ -1,4 +1,4 @@
-"""A replay buffer of persistent chains (Tieleman, 2008; Du & Mordatch, 2019).
+"""A replay buffer of persistent chains (Tieleman, 2008; Du & Mordatch, 2019, arXiv:1903.08689).
 
 Slots are drawn without replacement and the moved chains are written back to the slots they came from, so every chain
 lives its own life. A share of them truly restarts from a base distribution. A shard owns the slots
@@ -49,13 +49,13 @@ class ReplayBuffer(Module):
 
     @torch.no_grad()
     def put(self, slots: Tensor, chains: Tensor) -> None:
-        """Write moved chains back to the slots they came from."""
+        r"""Write moved chains (n, \*E) back to the slots (n,) they came from."""
         self.chains[slots] = chains.to(self.chains.dtype)
         self.started[slots] = True
 
     @torch.no_grad()
     def sample(self, n: int, fresh: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
-        """n starting points: started chains, each at most once, then samples of the base."""
+        r"""n starting points (n, \*E): started chains, each at most once, then samples of the base; `fresh` as in `take`."""
         started = self.started.nonzero().squeeze(-1)
         chosen = self.chains[started[torch.randperm(len(started), device=started.device)[:n]]]
         return chosen if len(chosen) == n else torch.cat([chosen, fresh((n - len(chosen),)).to(chosen.dtype)])

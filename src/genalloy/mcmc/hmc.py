@@ -1,10 +1,10 @@
-r"""Hamiltonian Monte Carlo (Duane et al., 1987; Neal, 2011).
+r"""Hamiltonian Monte Carlo (Duane et al., 1987; Neal, 2011, arXiv:1206.1901).
 
-With momentum p ~ N(0, I) and H(x, p) = E(x) + |p|^2/2, the leapfrog integrator of step e
+With momentum p ~ N(0, I) and :math:`H(x, p) = E(x) + |p|^2/2`, the leapfrog integrator of step e
 
-    p <- p - e/2 grad E(x);   x <- x + e p;   p <- p - e/2 grad E(x)
+.. math:: p \leftarrow p - \tfrac e2 \nabla E(x); \qquad x \leftarrow x + e\,p; \qquad p \leftarrow p - \tfrac e2 \nabla E(x)
 
-is reversible and keeps volume, so accepting with probability min(1, exp(H - H')) leaves exp(-E) invariant.
+is reversible and keeps volume, so accepting with probability :math:`\min(1, e^{H - H'})` leaves exp(-E) invariant.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from genalloy.mcmc.langevin import Energy, Kernel, Moved, rows, slope, square_no
 
 @dataclass(frozen=True)
 class HMC(Kernel):
-    """steps: trajectories; leapfrog: integrator steps in each; step_size: e, in units of x (not squared)."""
+    """Trajectories with a Metropolis test at their ends, see the module; a trajectory costs `leapfrog` gradients.
+
+    steps: trajectories; leapfrog: integrator steps in each; step_size: e, in units of x (not squared).
+    """
 
     steps: int = 10
     step_size: float = 0.1
@@ -27,6 +30,7 @@ class HMC(Kernel):
     adjusted = True
 
     def run(self, energy: Energy, x: Tensor) -> Moved:
+        r"""Chains x (\*B, \*E) after `steps` trajectories, and the share accepted (\*B)."""
         x = x.detach()
         value, gradient = slope(energy, x)
         accepted = torch.zeros_like(value)
@@ -51,8 +55,10 @@ class HMC(Kernel):
         return x, p, value, gradient
 
     def scaled(self, factor: float | Tensor) -> HMC:
+        """The same with e times the factor."""
         return replace(self, step_size=self.step_size * float(factor))
 
     @property
     def label(self) -> str:
+        """Trajectories, integrator steps and step size in words."""
         return f"HMC, {self.steps} trajectories of {self.leapfrog} x {self.step_size:g}"

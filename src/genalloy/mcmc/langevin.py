@@ -41,7 +41,7 @@ class Kernel(Value, ABC):
 
     @abstractmethod
     def run(self, energy: Energy, x: Tensor) -> Moved:
-        r"""x (\*B, \*E), every element of the batch a chain of its own; no gradient reaches the energy's parameters."""
+        r"""Chains x (\*B, \*E), each on its own, after the kernel's steps; no gradient reaches the energy's parameters."""
 
     @property
     @abstractmethod
@@ -53,7 +53,7 @@ class Kernel(Value, ABC):
         """The same kernel with its step size multiplied."""
 
     def __call__(self, energy: Energy, x: Tensor) -> Tensor:
-        """The moved chains. Raises FloatingPointError where one of them is no longer finite."""
+        r"""The moved chains (\*B, \*E). Raises FloatingPointError where one of them is no longer finite."""
         moved = self.run(energy, x).x
         if not bool(torch.isfinite(moved).all()):
             raise FloatingPointError(
@@ -63,7 +63,7 @@ class Kernel(Value, ABC):
 
 
 def slope(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
-    """E(x) and its gradient with respect to x alone; the graph is dropped."""
+    r"""E(x), (\*B), and its gradient (\*B, \*E) with respect to x alone; the graph is dropped."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = energy(x)
@@ -77,15 +77,16 @@ def rows(value: Tensor, x: Tensor) -> Tensor:
 
 
 def square_norm(x: Tensor, batch_dims: int) -> Tensor:
-    """Sum of squares over all but the first `batch_dims` axes."""
+    r"""Sum of squares over all but the first `batch_dims` axes, (\*B)."""
     return x.square().flatten(batch_dims).sum(-1) if x.dim() > batch_dims else x.square()
 
 
 @dataclass(frozen=True)
 class Langevin(Kernel):
-    """Unadjusted Langevin, see the module. step_size: alpha, in squared units of x. noise=False: descent, no sampler.
+    r""":math:`x - \tfrac\alpha2 \nabla E(x) + \sqrt{\alpha T}\,\epsilon` without a test, see the module for its bias.
 
-    A move to infinite energy (out of a bounded support) is not made; the share of moves made is what `run` calls accepted.
+    step_size: alpha, in squared units of x. temperature: T. noise=False: descent, no sampler. A move to infinite energy (out of a
+    bounded support) is not made; the share of moves made is what `run` calls accepted.
     """
 
     steps: int = 60
@@ -94,6 +95,7 @@ class Langevin(Kernel):
     noise: bool = True
 
     def run(self, energy: Energy, x: Tensor) -> Moved:
+        r"""Chains x (\*B, \*E) after `steps` moves, and the share of moves made (\*B)."""
         spread = math.sqrt(self.step_size * self.temperature) if self.noise else 0.0
         x = x.detach()
         value, gradient = slope(energy, x)
@@ -110,10 +112,12 @@ class Langevin(Kernel):
         return Moved(x, 1 - stayed / max(self.steps, 1))
 
     def scaled(self, factor: float | Tensor) -> Langevin:
+        """The same with alpha times the factor."""
         return Langevin(self.steps, self.step_size * float(factor), self.temperature, self.noise)
 
     @property
     def label(self) -> str:
+        """Steps, step size, and any temperature or silence in words."""
         tempered = "" if self.temperature == 1.0 else f", tempered at T={self.temperature:g}"
         silent = "" if self.noise else ", without noise (descent, not sampling)"
         return f"unadjusted Langevin, {self.steps} steps of {self.step_size:g}{tempered}{silent}"

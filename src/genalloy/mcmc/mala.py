@@ -15,13 +15,17 @@ from genalloy.mcmc.langevin import Energy, Kernel, Moved, rows, slope, square_no
 
 @dataclass(frozen=True)
 class MALA(Kernel):
-    """step_size: a, in squared units of x; about 57 % of the proposals are accepted at the best one."""
+    """Metropolis-adjusted Langevin steps, see the module; leaves exp(-E) invariant exactly.
+
+    step_size: a, in squared units of x; about 57 % of the proposals are accepted at the best one.
+    """
 
     steps: int = 60
     step_size: float = 0.01
     adjusted = True
 
     def run(self, energy: Energy, x: Tensor) -> Moved:
+        r"""Chains x (\*B, \*E) after `steps` proposals, and the share accepted (\*B)."""
         x = x.detach()
         value, gradient = slope(energy, x)
         accepted = torch.zeros_like(value)
@@ -39,8 +43,10 @@ class MALA(Kernel):
         return Moved(x, accepted / max(self.steps, 1))
 
     def scaled(self, factor: float | Tensor) -> MALA:
+        """The same with a times the factor."""
         return replace(self, step_size=self.step_size * float(factor))
 
     @property
     def label(self) -> str:
+        """Steps and step size in words."""
         return f"MALA, {self.steps} steps of {self.step_size:g}"

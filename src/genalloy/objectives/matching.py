@@ -79,12 +79,15 @@ class OptimalTransport(Pairing):
 
 
 class FlowMatching(Objective):
-    """Mean over the batch of |f - target|^2, summed over the event, one stratified time a row; not nats.
+    r""":math:`E\,|f(x_t, t) - (\alpha' y + \sigma' \epsilon)|^2`, summed over the event, one stratified time a row; not nats.
 
-    Works on a flow of one :class:`genalloy.transforms.ode.Continuous` over any base that can be sampled, and on a Diffusion with
-    the same path, in its own coordinates with unit normal noise. The base gets no gradient.
+    Lipman et al., 2023, arXiv:2210.02747. Works on a flow of one :class:`genalloy.transforms.ode.Continuous` over any base that
+    can be sampled, and on a Diffusion with the same path, in its own coordinates with unit normal noise. The base gets no
+    gradient.
 
     coupling: of data and source. path: on a flow its ends must be pure data and pure source. times: of t, through lambda.
+
+    Raises Unavailable before step 0 where the path is not the model's own, or keeps some data at t = 1.
     """
 
     needs = ("velocity",)
@@ -121,10 +124,9 @@ class Reflow(Objective):
 
     The pairs are drawn once, at the first step, with the model's evaluation grid, and kept as buffers. They do not cross, so the
     new trajectories are straighter, and few Euler steps suffice (Liu, Gong & Liu, 2023, arXiv:2209.03003). The rows of the batch
-    say how many pairs a step takes; their values are not looked at. Unconditional models: Raises Unavailable before step 0 for
-    others.
+    say how many pairs a step takes; their values are not looked at. pairs: how many are kept.
 
-    pairs: kept, each twice an event in memory.
+    Raises Unavailable before step 0 for conditional models.
     """
 
     needs = ("velocity", "decode")
@@ -149,6 +151,7 @@ class Reflow(Objective):
             raise Unavailable(f"{self!r} keeps pairs without their contexts; found a conditional model: use FlowMatching")
 
     def forward(self, play: Play) -> Tensor:
+        """The velocity's mean squared error on kept pairs, one for a row of the batch, a scalar; draws the pairs at first."""
         distribution, x, _ = play.reach("velocity")
         if not bool(self.drawn):
             self._draw(distribution, play.model)

@@ -21,12 +21,14 @@ from genalloy.objectives.objective import Objective, Play
 
 
 class DenoisingScoreMatching(Objective):
-    """Mean over the batch, one stratified time a row; nats with the weight Likelihood().
+    r""":math:`E\,w(\lambda_t)\,|D(x_t, t) - y|^2`, one stratified time a row; nats with the weight Likelihood().
 
-    Works on a Diffusion and through fixed preprocessing around it. The noised batch and its denoised points are kept in the
-    play, so
-    that summed terms share one evaluation. Warns where an end of the window is starved (x0 prediction with unit weight of its
-    clean end, the score on a variance-exploding path of its noisy one): samples are fine, and the likelihood can be ten nats off.
+    Vincent, 2011 (Neural Computation); Ho et al., 2020, arXiv:2006.11239. Works on a Diffusion and through fixed preprocessing
+    around it. The noised batch and its denoised points are kept in the play, so that summed terms share one evaluation. Warns
+    where an end of the window is starved (x0 prediction with unit weight of its clean end, the score on a variance-exploding path
+    of its noisy one): samples are fine, and the likelihood can be ten nats off.
+
+    weight: of the squared error, a function of lambda. times: the distribution of noise levels.
     """
 
     needs = ("denoise",)

@@ -34,7 +34,10 @@ def remix(process: Process, x: Tensor, t: Tensor, s: Tensor, eta: float) -> Tens
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
-    """First order; eta = 0 deterministic, eta = 1 ancestral."""
+    """First order; eta = 0 deterministic (Song, Meng & Ermon, 2021, arXiv:2010.02502), eta = 1 ancestral.
+
+    steps: evaluations of the denoiser. spacing: where the steps lie.
+    """
 
     steps: int = 50
     eta: float = 0.0
@@ -42,9 +45,11 @@ class DDIM(Sampler):
 
     @property
     def order(self) -> int:  # type: ignore[override]
+        """1 where it is deterministic, 0 where it is random."""
         return 0 if self.eta else 1
 
     def __call__(self, process: Process, noise: Tensor) -> Tensor:
+        r"""Noise (\*B, \*E) -> samples (\*B, \*E) at the clean end of the window."""
         x = process.start(noise)
         for t, s in pairwise(self.spacing(process, self.steps).to(noise.device)):
             x = remix(process, x, t, s, self.eta)
@@ -53,13 +58,16 @@ class DDIM(Sampler):
 
 @dataclass(frozen=True)
 class Ancestral(Sampler):
-    """The reverse chain that the discrete variational bound is about; a process with steps of its own (`transition`) takes
-    them."""
+    """The reverse chain that the discrete variational bound is about (DDPM: Ho et al., 2020, arXiv:2006.11239).
+
+    A process with steps of its own (`transition`) takes them; others step as DDIM with eta = 1.
+    """
 
     steps: int = 100
     spacing: Spacing = EvenTime()  # noqa: RUF009
 
     def __call__(self, process: Process, noise: Tensor) -> Tensor:
+        r"""Noise (\*B, \*E) -> samples (\*B, \*E) at the clean end of the window."""
         x = process.start(noise)
         for t, s in pairwise(self.spacing(process, self.steps).to(noise.device)):
             x = remix(process, x, t, s, 1.0) if process.transition is None else process.transition(x, t, s)

@@ -22,7 +22,11 @@ from genalloy.solvers.ode import Field, Heun, Solver, State
 
 @dataclass(frozen=True)
 class AdamsBashforth(Sampler):
-    """Second order, one evaluation a step, exact where the velocity is constant; the default."""
+    r"""Second order, one evaluation a step, exact where the velocity is constant; the default.
+
+    :math:`r_{n+1} = r_n + h_n [v_n + \tfrac{h_n}{2 h_{n-1}} (v_n - v_{n-1})]` in the module's coordinates; the first step is
+    Euler's.
+    """
 
     steps: int = 20
     spacing: Spacing = EvenTime()  # noqa: RUF009
@@ -31,6 +35,7 @@ class AdamsBashforth(Sampler):
     amplifies = True
 
     def __call__(self, process: Process, noise: Tensor) -> Tensor:
+        r"""Noise (\*B, \*E) -> samples (\*B, \*E), without randomness."""
         path, grid = process.path, self.spacing(process, self.steps).to(noise.device)
         total = path.alpha(grid) + path.sigma(grid)
         levels = path.sigma(grid) / total
@@ -50,7 +55,10 @@ class AdamsBashforth(Sampler):
 
 @dataclass(frozen=True)
 class ProbabilityFlow(Sampler):
-    """Any ODE solver on dw/dlambda = a (D - a w), w = x / sqrt(alpha^2 + sigma^2), on a uniform grid of lambda."""
+    r"""Any ODE solver on :math:`dw/d\lambda = a\,(D - a w), w = x / \sqrt{\alpha^2 + \sigma^2}`, on a uniform grid of lambda.
+
+    The probability-flow ODE of Song et al., 2021, arXiv:2011.13456; :math:`a^2 = \mathrm{sigmoid}(2\lambda)`.
+    """
 
     solver: Solver = field(default_factory=Heun)
     steps: int = 20
@@ -59,16 +67,18 @@ class ProbabilityFlow(Sampler):
 
     @property
     def order(self) -> int:  # type: ignore[override]
+        """The solver's own."""
         return self.solver.order
 
     def __call__(self, process: Process, noise: Tensor) -> Tensor:
+        r"""Noise (\*B, \*E) -> samples (\*B, \*E), without randomness."""
         grid = even(*process.window, self.steps + 1).tolist()
         (w,) = self.solver(flow_field(process, noise), (noise,), grid)
         return w * process.path.scale(torch.tensor(process.span[1], dtype=torch.float64)).to(w)
 
 
 def flow_field(process: Process, like: Tensor) -> Field:
-    """(lambda, (w,)) -> (dw/dlambda,), see :mod:`genalloy.diffusion.paths`."""
+    r""":math:`(\lambda, (w,)) \to (dw/d\lambda,)` for a solver, see :mod:`genalloy.diffusion.paths`; w (\*B, \*E)."""
 
     def slope(lam: float, state: State) -> State:
         level = torch.tensor(lam, dtype=torch.float64)

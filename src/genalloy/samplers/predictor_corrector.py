@@ -1,5 +1,7 @@
-"""Predictor-corrector sampling (Song et al., 2021, arXiv:2011.13456): Langevin steps at every noise level the predictor
-reaches."""
+"""Predictor-corrector sampling: Langevin steps at every noise level the predictor reaches.
+
+Song et al., 2021, arXiv:2011.13456.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,7 @@ from genalloy.samplers.sde import EulerMaruyama, Predictor
 
 @dataclass(frozen=True)
 class Corrector(Value):
-    r"""Langevin steps :math:`x + \epsilon\,\nabla\log p_t + \sqrt{2\epsilon}\,\xi`, :math:`\epsilon = 2 (r\,|\xi| / |\nabla\log
-    p_t|)^2`.
+    r"""Langevin steps :math:`x + h\,\nabla\log p_t + \sqrt{2 h}\,\xi`, :math:`h = 2 \alpha^2 (r\,|\xi| / |\nabla\log p_t|)^2`.
 
     snr: r; the norms are means over the batch of norms of events, so the step is one for all rows. steps: at each level.
     """
@@ -28,6 +29,7 @@ class Corrector(Value):
     steps: int = 1
 
     def __call__(self, process: Process, x: Tensor, t: Tensor) -> Tensor:
+        r"""x (\*B, \*E) after `steps` Langevin steps at time t."""
         for _ in range(self.steps):
             score, noise = process.score(x, t), torch.randn_like(x)
             norms = [sum_event(v.square(), process.event_dims).sqrt().mean() for v in (noise, score)]
@@ -39,12 +41,13 @@ class Corrector(Value):
 
 @dataclass(frozen=True)
 class PredictorCorrector(Sampler):
-    """A predictor's steps with a corrector behind each."""
+    """A predictor's steps with a corrector behind each (Song et al., 2021, arXiv:2011.13456)."""
 
     predictor: Predictor = field(default_factory=EulerMaruyama)
     corrector: Corrector = Corrector()
 
     def __call__(self, process: Process, noise: Tensor) -> Tensor:
+        r"""Noise (\*B, \*E) -> samples (\*B, \*E); the corrector is the last to act."""
         x = process.start(noise)
         for t, s in pairwise(self.predictor.spacing(process, self.predictor.steps).to(noise.device)):
             x = self.corrector(process, self.predictor.step(process, x, t, s), s)

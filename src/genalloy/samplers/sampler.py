@@ -21,4 +21,5 @@ class Sampler(Value, ABC):
     amplifies: bool = False
 
     @abstractmethod
-    def __call__(self, process: Process, noise: Tensor) -> Tensor: ...
+    def __call__(self, process: Process, noise: Tensor) -> Tensor:
+        r"""x (\*B, \*E) at the process's last time from unit normal noise (\*B, \*E)."""

@@ -17,7 +17,8 @@ class Spacing(Value, ABC):
     """(process, steps) -> times (steps + 1,) from the first to the last, in double precision."""
 
     @abstractmethod
-    def __call__(self, process: Process, steps: int) -> Tensor: ...
+    def __call__(self, process: Process, steps: int) -> Tensor:
+        """Times (steps + 1,), from the noisy to the clean end, float64."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class EvenTime(Spacing):
     """Uniform in the path's own time."""
 
     def __call__(self, process: Process, steps: int) -> Tensor:
+        """Evenly spaced times of the process's span."""
         return even(*process.span, steps + 1)
 
 
@@ -33,6 +35,7 @@ class EvenLambda(Spacing):
     """Uniform in lambda = log(alpha/sigma) (Lu et al., 2022, arXiv:2206.00927)."""
 
     def __call__(self, process: Process, steps: int) -> Tensor:
+        """The times of evenly spaced lambda over the window."""
         return process.path.time(even(*process.window, steps + 1))
 
 
@@ -43,6 +46,7 @@ class EvenRoot(Spacing):
     rho: float = 7.0
 
     def __call__(self, process: Process, steps: int) -> Tensor:
+        """The times of evenly spaced (sigma/alpha)^(1/rho) over the window."""
         first, last = (torch.exp(torch.tensor(-lam / self.rho, dtype=torch.float64)) for lam in process.window)
         root = first + (last - first) * even(0.0, 1.0, steps + 1)
         return process.path.time(-self.rho * root.log())

@@ -21,13 +21,16 @@ class OnPath(Sampler):
 
     @property
     def order(self) -> int:  # type: ignore[override]
+        """The inner sampler's."""
         return self.sampler.order
 
     @property
     def amplifies(self) -> bool:  # type: ignore[override]
+        """The inner sampler's."""
         return self.sampler.amplifies
 
     def __call__(self, process: Process, noise: Tensor) -> Tensor:
+        r"""Noise (\*B, \*E) -> samples (\*B, \*E), scaled back to the last time of the model's own path."""
         other = process.on(self.path)
         x = self.sampler(other, noise)
         ends = (torch.tensor(p.span[1], dtype=torch.float64) for p in (process, other))

@@ -2,7 +2,8 @@ r"""Gradients of a solve of :math:`dy/dt = f_\theta(t, y)`, as frozen values: wh
 
 ``Backpropagated`` differentiates the solver's own arithmetic and keeps every intermediate result. ``Checkpointed`` keeps
 one state a step and computes the step again: the same gradients. ``Adjoint`` keeps the end alone and solves backwards in
-time (Pontryagin, 1962; Chen, Rubanova, Bettencourt & Duvenaud, 2018), with :math:`a = \partial L / \partial y`,
+time (Pontryagin, 1962; Chen, Rubanova, Bettencourt & Duvenaud, 2018, arXiv:1806.07366), with
+:math:`a = \partial L / \partial y`,
 
 .. math:: \dot y = f, \qquad \dot a = -a^\top \frac{\partial f}{\partial y}, \qquad
           \dot g = -a^\top \frac{\partial f}{\partial \theta}, \quad g(1) = 0, \quad g(0) = \frac{dL}{d\theta}.
@@ -35,9 +36,8 @@ class Gradient(Value, ABC):
     """
 
     @abstractmethod
-    def __call__(
-        self, solver: Solver, field: Field, state: State, grid: Sequence[float], leaves: tuple[Tensor, ...]
-    ) -> State: ...
+    def __call__(self, solver: Solver, field: Field, state: State, grid: Sequence[float], leaves: tuple[Tensor, ...]) -> State:
+        """The state at the grid's end, differentiable in the state and the leaves."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Backpropagated(Gradient):
     """Through the solver's arithmetic: exact for what was computed; memory grows with the evaluations."""
 
     def __call__(self, solver: Solver, field: Field, state: State, grid: Sequence[float], leaves: tuple[Tensor, ...]) -> State:
+        """The solver's own result."""
         return solver(field, state, grid)
 
 
@@ -53,6 +54,7 @@ class Checkpointed(Gradient):
     """The same gradients from one kept state a step, at the price of one more forward pass. Adaptive solvers are one step."""
 
     def __call__(self, solver: Solver, field: Field, state: State, grid: Sequence[float], leaves: tuple[Tensor, ...]) -> State:
+        """The same values as the solver's, one checkpoint for each interval of the grid."""
         for ends in pairwise(grid) if solver.evaluations else [(grid[0], grid[-1])]:
             state = checkpoint(solver, field, state, ends, use_reentrant=False)
         return state
@@ -62,11 +64,12 @@ class Checkpointed(Gradient):
 class Adjoint(Gradient):
     """Backwards in time with the same solver; memory does not grow with the steps. Once differentiable.
 
-    Adaptive steps of the backward solve are chosen by the error of y and a alone, not of the parameters' gradient
-    (Kidger, Chen & Lyons, 2021).
+    Chen et al., 2018, arXiv:1806.07366. Adaptive steps of the backward solve are chosen by the error of y and a alone, not of the
+    parameters' gradient (Kidger, Chen & Lyons, 2021, arXiv:2009.09457).
     """
 
     def __call__(self, solver: Solver, field: Field, state: State, grid: Sequence[float], leaves: tuple[Tensor, ...]) -> State:
+        """The solver's own result; backwards, the augmented equation is solved on the reversed grid."""
         learned = tuple(leaf for leaf in leaves if leaf.requires_grad)
         return _Backwards.apply(_Problem(solver, field, tuple(grid), len(state)), *state, *learned)
 

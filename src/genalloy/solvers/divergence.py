@@ -27,14 +27,16 @@ class Probes(Value, ABC):
     """Law of the probes: zero mean, unit covariance."""
 
     @abstractmethod
-    def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor: ...
+    def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Probes of that shape, in the dtype and on the device of `like`."""
 
 
 @dataclass(frozen=True)
 class Rademacher(Probes):
-    """Random signs: the least variance of all laws with independent entries."""
+    r"""Random signs: of all laws with independent entries the one whose :math:`\epsilon^\top J \epsilon` varies least."""
 
     def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """+1 or -1 with equal chances."""
         return torch.randint(0, 2, shape, device=like.device).to(like.dtype) * 2 - 1
 
 
@@ -43,6 +45,7 @@ class GaussianProbes(Probes):
     """Unit normal."""
 
     def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Unit normal entries."""
         return torch.randn(shape, dtype=like.dtype, device=like.device)
 
 
@@ -65,23 +68,26 @@ class TraceEstimator(Value, ABC):
 
 @dataclass(frozen=True)
 class ExactTrace(TraceEstimator):
-    """All D diagonal entries: D products a step, no noise."""
+    r"""All D diagonal entries, :math:`\mathrm{tr}\,J = \sum_i e_i^\top J e_i`: D products a step, no noise."""
 
     def vectors(self, x: Tensor, event_dims: int, training: bool) -> Tensor:
+        r"""The unit vectors (D, \*B, \*E), an expanded view over the batch."""
         event = x.shape[x.dim() - event_dims :]
         size = math.prod(event)
         eye = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, *(1,) * (x.dim() - event_dims), *event)
         return eye.expand(size, *x.shape)
 
     def words(self, count: int) -> str:
+        """ "exact trace"."""
         return "exact trace"
 
 
 @dataclass(frozen=True)
 class Hutchinson(TraceEstimator):
-    """Random probes; their spread gives the standard error, so `evaluation` should be at least 2.
+    r""":math:`\mathrm{tr}\,J = E\,\epsilon^\top J \epsilon` by random probes (FFJORD: Grathwohl et al., 2019, arXiv:1810.01367).
 
-    training, evaluation: probes a trajectory in the two modes of a module. noise: their law.
+    Their spread gives the standard error, so `evaluation` should be at least 2. training, evaluation: probes a trajectory in the
+    two modes of a module. noise: their law.
     """
 
     training: int = 1
@@ -91,9 +97,11 @@ class Hutchinson(TraceEstimator):
     exact = False
 
     def vectors(self, x: Tensor, event_dims: int, training: bool) -> Tensor:
+        r"""Fresh probes (n, \*B, \*E), n by the mode."""
         return self.noise((self.training if training else self.evaluation, *x.shape), x)
 
     def words(self, count: int) -> str:
+        """Their number and law."""
         return f"{count} {type(self.noise).__name__} probe{'s' if count > 1 else ''}"
 
 

@@ -40,6 +40,7 @@ class FixedPoint(Value):
 
     @torch.no_grad()
     def __call__(self, g: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+        r"""x (N, \*E) with x + g(x) = y to the tolerance; raises :class:`NotConverged` where a row does not get there."""
         tolerance = self.tolerance or 32 * torch.finfo(y.dtype).eps
         history, x, floor = _History(y, self.memory), y, 1 + _size(y)
         for _ in range(self.steps):

@@ -27,11 +27,13 @@ class Solver(Value, ABC):
     evaluations: int = 0
 
     def __call__(self, field: Field, state: State, grid: Sequence[float]) -> State:
+        """The state at the grid's end, one step for each of its intervals."""
         for t, after in pairwise(grid):
             state = self.step(field, state, t, after - t)
         return state
 
     def step(self, field: Field, state: State, t: float, h: float) -> State:
+        """The state at t + h. Raises NotImplementedError where the solver chooses its own steps."""
         raise NotImplementedError(f"{type(self).__name__} has no fixed step")
 
     def coarser(self) -> Solver:
@@ -75,35 +77,38 @@ def _move(state: State, h: float, *slopes: State) -> State:
 
 @dataclass(frozen=True)
 class Euler(Solver):
-    """First order."""
+    """First order: :math:`y + h k_1`, one evaluation a step."""
 
     order = 1
     evaluations = 1
 
     def step(self, field: Field, state: State, t: float, h: float) -> State:
+        """:math:`y + h f(t, y)`."""
         return _move(state, h, field(t, state))
 
 
 @dataclass(frozen=True)
 class Heun(Solver):
-    """Second order, explicit trapezium."""
+    r"""Second order, explicit trapezium: :math:`y + \tfrac h2 (k_1 + k_2)`, two evaluations a step."""
 
     order = 2
     evaluations = 2
 
     def step(self, field: Field, state: State, t: float, h: float) -> State:
+        """The mean of the slopes at both ends, the second at Euler's point."""
         first = field(t, state)
         return _move(state, h / 2, first, field(t + h, _move(state, h, first)))
 
 
 @dataclass(frozen=True)
 class RungeKutta4(Solver):
-    """Fourth order (Kutta, 1901)."""
+    r"""Fourth order: :math:`y + \tfrac h6 (k_1 + 2 k_2 + 2 k_3 + k_4)`, four evaluations a step (Kutta, 1901)."""
 
     order = 4
     evaluations = 4
 
     def step(self, field: Field, state: State, t: float, h: float) -> State:
+        """Slopes at the start, twice in the middle, and at the end."""
         k1 = field(t, state)
         k2 = field(t + h / 2, _move(state, h / 2, k1))
         k3 = field(t + h / 2, _move(state, h / 2, k2))
@@ -115,7 +120,8 @@ class RungeKutta4(Solver):
 class Adaptive(Solver):
     """torchdiffeq's adaptive methods between the grid's ends; batch elements share their steps, so they are coupled.
 
-    watched: tensors of the state whose error chooses the steps, all of them where 0.
+    rtol, atol: tolerances of a step's error, by the largest root mean square of a watched tensor. method: torchdiffeq's name;
+    `order` is that of dopri5. watched: tensors of the state whose error chooses the steps, all of them where 0.
     """
 
     rtol: float = 1e-5
@@ -126,12 +132,15 @@ class Adaptive(Solver):
     order = 5
 
     def coarser(self) -> Adaptive:
+        """Both tolerances times ten."""
         return replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
 
     def watching(self, count: int) -> Adaptive:
+        """The same with `watched` = count."""
         return replace(self, watched=count)
 
     def __call__(self, field: Field, state: State, grid: Sequence[float]) -> State:
+        """The state at the grid's last time; inner times of the grid are not looked at."""
         from torchdiffeq import odeint
 
         times = torch.tensor([grid[0], grid[-1]], dtype=torch.float64, device=state[0].device)

@@ -89,7 +89,7 @@ class Bracketed(Value):
         return x - (gap - gap.detach()) / slope.detach().clamp(min=torch.finfo(x.dtype).tiny)
 
     def bare(self, f: Increasing, y: Tensor, guess: Tensor) -> Tensor:
-        """The root without gradients."""
+        """The root without gradients; raises :class:`NotConverged` where one was not enclosed or not found."""
 
         def at(x: Tensor) -> _Point:
             value, slope = f(x)
