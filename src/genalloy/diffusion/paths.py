@@ -11,10 +11,10 @@ In the coordinate :math:`w = x_t / \sqrt{\alpha^2 + \sigma^2}`, with :math:`a^2 
 :math:`dw/d\lambda = a\,(D - a w)` for every path (:math:`a' = a s^2, s' = -s a^2, a^2 + s^2 = 1`), so that paths differ only
 in where time is spent and one solver serves all.
 
-A network output F becomes the denoiser by one pair, :math:`D = c_{skip}\,x_t + c_{out}\,F` (Karras et al., 2022, for
-:math:`\alpha = 1`; here on every path). A loss is :math:`E_t\, w(\lambda)\,|D - y|^2`; with density p of lambda, the
-weight :math:`e^{2\lambda}/p(\lambda)` gives :math:`\int |\epsilon - \hat\epsilon|^2 d\lambda`, the variational bound's (Kingma
-et al., 2021).
+A network output F becomes the denoiser by one pair, :math:`D = c_{skip}\,x_t + c_{out}\,F` (Karras et al., 2022,
+arXiv:2206.00364, for :math:`\alpha = 1`; here on every path). A loss is :math:`E_t\, w(\lambda)\,|D - y|^2`; with density p of
+lambda, the weight :math:`e^{2\lambda}/p(\lambda)` gives :math:`\int |\epsilon - \hat\epsilon|^2 d\lambda`, the variational
+bound's (Kingma et al., 2021).
 """
 
 from __future__ import annotations

@@ -29,9 +29,10 @@ from genalloy.diffusion.times import Times, UniformLambda
 
 @dataclass(frozen=True)
 class VariationalBound(Value):
-    """(distribution, x) -> LOWER with a standard error (conservative: differences of neighbouring strata).
+    r"""The module's bound of :math:`\log p(x)`, nats, LOWER, with a standard error from differences of neighbouring strata.
 
-    times: noise levels per observation; spread: their distribution (importance sampling, Nichol & Dhariwal, 2021).
+    The error is conservative. times: noise levels per observation; spread: their distribution (importance sampling, Nichol &
+    Dhariwal, 2021, arXiv:2102.09672).
     """
 
     times: int = 32

@@ -29,7 +29,11 @@ IMAGINED = 0.25
 
 
 def auroc(inside: Tensor, outside: Tensor, how: str) -> Number:
-    """AUROC of a score that should be larger outside; inside (N,), outside (M,). Infinite scores are ranked, NaN refused."""
+    r""":math:`P(s_{out} > s_{in}) + \tfrac12 P(s_{out} = s_{in})` of scores inside (N,) and outside (M,).
+
+    The score should be larger outside. how: words that stand beside the number. Infinite scores are ranked; absent with NaN or
+    fewer than 10 scores on a side.
+    """
     inside, outside = inside.double().flatten(), outside.double().flatten()
     # an infinite score (log p = -inf far from the data) is a legitimate rank, so only NaN is trouble
     bad = validate(FEWEST, {"inside scores": _ranked(inside), "outside scores": _ranked(outside)})
@@ -68,7 +72,7 @@ def _ranked(scores: Tensor) -> Tensor:
 
 
 def share_below(reference: Tensor, scores: Tensor) -> Tensor:
-    """For each score, the share of `reference` below it, ties counted half."""
+    """For each score, the share of `reference` (N,) below it, ties counted half; (M,) in [0, 1], float64."""
     order = reference.sort().values
     below = torch.searchsorted(order, scores, right=False)
     at_most = torch.searchsorted(order, scores, right=True)

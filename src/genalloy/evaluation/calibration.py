@@ -4,15 +4,15 @@ With confidence :math:`c = \max_k p_k`, hit :math:`a = 1[\arg\max_k p_k = y]` an
 
 .. math:: \mathrm{ECE} = \sum_b \frac{n_b}{N} |\bar a_b - \bar c_b|
 
-(Naeini, Cooper & Hauskrecht 2015; Guo et al. 2017, B = 15). The absolute value makes it positive for a perfect classifier
-too, so the value that perfectly calibrated answers with the same confidences would show stands beside it (consistency
-resampling: hits redrawn with probability c; Bröcker & Smith 2007). The intervals, of the error that many rows would show, know
-of that bias: :mod:`genalloy.evaluation.gaps`. Without the bias of the noise is
+(Naeini, Cooper & Hauskrecht, 2015; Guo et al., 2017, arXiv:1706.04599, B = 15). The absolute value makes it positive for a
+perfect classifier too, so the value that perfectly calibrated answers with the same confidences would show stands beside it
+(consistency resampling: hits redrawn with probability c; Bröcker & Smith 2007). The intervals, of the error that many rows would
+show, know of that bias: :mod:`genalloy.evaluation.gaps`. Without the bias of the noise is
 
 .. math:: \mathrm{RMSCE}^2 = \sum_b \frac{n_b}{N} \Big[ (\bar a_b - \bar c_b)^2 - \frac{\bar a_b (1 - \bar a_b)}{n_b - 1} \Big]
 
-(Kumar, Liang & Ma 2019); zero where the sum is negative. Classifiers inside generative models: an energy model's logits
-are :math:`f_y(x)` (JEM, Grathwohl et al. 2020); a generative model of each class has
+(Kumar, Liang & Ma, 2019, arXiv:1909.10155); zero where the sum is negative. Classifiers inside generative models: an energy
+model's logits are :math:`f_y(x)` (JEM: Grathwohl et al., 2020, arXiv:1912.03263); a generative model of each class has
 :math:`\log p(y | x) = \log p(x | y) + \log p(y) - \log \sum_k p(x | k) p(k)`.
 """
 
@@ -41,10 +41,10 @@ Classifier = Callable[[Tensor], Tensor]
 
 
 def class_log_probabilities(log_p_by_class: Tensor, log_prior: Tensor | None = None) -> Tensor:
-    r"""log p(y | x) (\*B, K) from log p(x | y) (\*B, K) and log p(y) (K,), uniform by default.
+    r""":math:`\log p(y | x) = \log p(x | y) + \log p(y) - \log \sum_k p(x | k) p(k)`, (\*B, K), nats.
 
-    Exact only if log p(x | y) is: from lower bounds it is an estimate of unknown side. Rows that no class explains
-    (-inf throughout) become NaN.
+    log_p_by_class: log p(x | y), (\*B, K); log_prior: log p(y), (K,), uniform by default. Exact only if log p(x | y) is: from
+    lower bounds it is an estimate of unknown side. Rows that no class explains (-inf throughout) become NaN.
     """
     joint = log_p_by_class if log_prior is None else log_p_by_class + log_prior
     return joint.log_softmax(-1)

@@ -4,25 +4,26 @@ Codes :math:`z_i` are cut into 20 bins of equal width, factors :math:`v_j` are i
 counts, :math:`I(z_i; v_j) = \sum p(z, v) \log \frac{p(z, v)}{p(z) p(v)}`; nothing depends on another library's defaults, except
 the forest of DCI, whose settings are written out.
 
-* MIG (Chen et al. 2018): :math:`\frac1F \sum_j (I_{(1)j} - I_{(2)j}) / H(v_j)`, the gap between the two dimensions that
-  know most.
-* Modularity (Ridgeway & Mozer 2018): :math:`1 - \sum_{j \ne j^*} I_{ij}^2 / (I_{ij^*}^2 (F - 1))`, averaged over i.
-* SAP (Kumar et al. 2018): the same gap for the balanced accuracy of naming :math:`v_j` from the bin of :math:`z_i` alone, fitted
-  on one half of the rows, read on the other, rescaled so that guessing is 0 and knowing is 1.
-* DCI (Eastwood & Williams 2018): importances :math:`R_{ij}` of :math:`z_i` in a random forest for :math:`v_j`. Disentanglement
+* MIG (Chen et al., 2018, arXiv:1802.04942): :math:`\frac1F \sum_j (I_{(1)j} - I_{(2)j}) / H(v_j)`, the gap between the two
+  dimensions that know most.
+* Modularity (Ridgeway & Mozer, 2018, arXiv:1802.05312): :math:`1 - \sum_{j \ne j^*} I_{ij}^2 / (I_{ij^*}^2 (F - 1))`, averaged
+  over i.
+* SAP (Kumar et al., 2018, arXiv:1711.00848): the same gap for the balanced accuracy of naming :math:`v_j` from the bin of
+  :math:`z_i` alone, fitted on one half of the rows, read on the other, rescaled so that guessing is 0 and knowing is 1.
+* DCI (Eastwood & Williams, 2018): importances :math:`R_{ij}` of :math:`z_i` in a random forest for :math:`v_j`. Disentanglement
   :math:`\sum_i \rho_i (1 - H_F(P_{i\cdot}))`, completeness the mean over j of :math:`1 - H_Z(\tilde P_{\cdot j})`, where rows of
   P and columns of :math:`\tilde P` sum to 1, H has the base of its number of outcomes and :math:`\rho_i` is the share of
   dimension i in all importance; informativeness is the forest's accuracy on held-out rows.
-* FactorVAE (Kim & Mnih 2018): hold one factor fixed, name it from the dimension with the smallest variance relative to the
-  whole, by majority vote. Nothing can be generated here, so "fixed" is conditioning on given rows: draw a factor, then one of
-  its values in proportion to its rows, then 64 rows with that value (with replacement); values with fewer than 10 rows are left
-  out.
+* FactorVAE (Kim & Mnih, 2018, arXiv:1802.05983): hold one factor fixed, name it from the dimension with the smallest variance
+  relative to the whole, by majority vote. Nothing can be generated here, so "fixed" is conditioning on given rows: draw a factor,
+  then one of its values in proportion to its rows, then 64 rows with that value (with replacement); values with fewer than 10
+  rows are left out.
 
 What says nothing does not score 0 everywhere: for codes that are independent of the factors MIG, SAP, D and C come near 0 (a
-little above, by the noise of finite rows), informativeness is the share of the commonest value, FactorVAE is 1/F, and
-modularity depends on the factors' numbers of values. So `chance` scores the same codes after shuffling their rows.
-Dimensions whose variance is below 0.01 are inactive (Burda et al. 2016, for mean codes under a unit prior); keys that end in
-"_active" leave them out.
+little above, by the noise of finite rows), informativeness is the share of the commonest value, FactorVAE is 1/F, and modularity
+depends on the factors' numbers of values. So `chance` scores the same codes after shuffling their rows. Dimensions whose variance
+is below 0.01 are inactive (Burda et al., 2016, arXiv:1509.00519, for mean codes under a unit prior); keys that end in "_active"
+leave them out.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def counts(a: Tensor, b: Tensor, na: int, nb: int) -> Tensor:
 
 
 def mutual_information(table: Tensor) -> Tensor:
-    """Nats, of the joint distribution that counts (*B, A, C) stand for."""
+    r""":math:`I = H(a) + H(c) - H(a, c)`, nats, (\*B), of the joint distribution that counts (\*B, A, C) stand for."""
     joint = table / table.sum((-2, -1), keepdim=True)
     return (_entropy(joint.sum(-1)) + _entropy(joint.sum(-2)) - _entropy(joint.flatten(-2))).clamp_min(0)
 

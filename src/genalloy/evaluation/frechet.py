@@ -1,4 +1,4 @@
-r"""Fréchet distance between Gaussian fits (Dowson & Landau 1982; Heusel et al. 2017 in Inception features).
+r"""Fréchet distance between Gaussian fits (Dowson & Landau, 1982; Heusel et al., 2017, arXiv:1706.08500, in Inception features).
 
 .. math:: F = |\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2})^{1/2})
 
@@ -41,7 +41,10 @@ def frechet(a: Tensor, b: Tensor) -> Number:
 
 
 def gaussian_frechet(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    """The closed form, by symmetric eigendecompositions: no complex square roots for singular covariances."""
+    """The closed form for means (F,) and covariances (F, F), by symmetric eigendecompositions.
+
+    So there are no complex square roots for singular covariances; rounding below 0 is cut off.
+    """
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp_min(0).sqrt() @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp_min(0).sqrt().sum()

@@ -1,4 +1,4 @@
-r"""Kernel distance (Gretton et al. 2012; Bińkowski, Sutherland, Arbel & Gretton 2018 in Inception features).
+r"""Kernel distance (Gretton et al., 2012; Bińkowski, Sutherland, Arbel & Gretton, 2018, arXiv:1801.01401, in Inception features).
 
 The unbiased estimate of :math:`\mathrm{MMD}^2 = \mathbb E k(a, a') + \mathbb E k(b, b') - 2 \mathbb E k(a, b)` with the cubic
 kernel :math:`k(a, b) = (a^\top b / F + 1)^3`, or Gaussian kernels in few dimensions; it is zero on average for equal laws, and
@@ -22,25 +22,31 @@ FEW_FEATURES = 8
 
 @dataclass(frozen=True)
 class Cubic:
-    """k(a, b) = (a.b / F + 1)^3: compares moments up to the third, which is enough only in rich feature spaces."""
+    r""":math:`k(a, b) = (a^\top b / F + 1)^3`: compares moments up to the third, which is enough only in rich feature spaces.
+
+    The kernel of KID (Bińkowski et al., 2018, arXiv:1801.01401).
+    """
 
     name: str = "cubic kernel"
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """k of every pair, (N, M), for features (N, F) and (M, F)."""
         base = a @ b.T / a.shape[1] + 1
         return base * base * base
 
     def diagonal(self, a: Tensor) -> Tensor:
+        """k(a_i, a_i), (N,)."""
         return (a.square().sum(1) / a.shape[1] + 1) ** 3
 
 
 @dataclass(frozen=True)
 class Gaussians:
-    """k(a, b) = mean over widths s = 1, 1/2, 1/4, 1/8 of exp(-|a - b|^2 / 2 s^2 F): tells any two laws apart."""
+    r""":math:`k(a, b) = \tfrac14 \sum_s e^{-|a - b|^2 / 2 s^2 F}`, s = 1, 1/2, 1/4, 1/8: tells any two laws apart."""
 
     name: str = "Gaussian kernels of widths 1, 1/2, 1/4, 1/8"
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """k of every pair, (N, M), for features (N, F) and (M, F)."""
         power = squares(a, b).div_(-2 * a.shape[1]).exp_()
         total = power.clone()
         for _ in range(3):
@@ -50,13 +56,15 @@ class Gaussians:
         return total / 4
 
     def diagonal(self, a: Tensor) -> Tensor:
+        """Ones (N,)."""
         return torch.ones(len(a), dtype=a.dtype)
 
 
 def kernel_distance(a: Tensor, b: Tensor, kernel: Cubic | Gaussians | None = None) -> Number:
-    """Unbiased squared MMD of features (N, F) and (M, F), and its jackknife standard error.
+    r"""Unbiased :math:`\mathrm{MMD}^2` of features (N, F) and (M, F), and its jackknife standard error; it may be below 0.
 
-    Without a `kernel`: Gaussians up to 8 features, where the cubic kernel is blind to much, and Cubic beyond.
+    Without a `kernel`: Gaussians up to 8 features, where the cubic kernel is blind to much, and Cubic beyond (KID: Bińkowski et
+    al., 2018, arXiv:1801.01401). Absent for few rows or rows with NaN.
     """
     bad = validate(FEWEST, {"samples": a, "references": b})
     if bad:

@@ -2,18 +2,19 @@ r"""Does a generator copy its training rows? Four tests, each beside held-out ro
 
 With :math:`d_T(x)` the distance to the nearest of *all* training rows and :math:`d_H(x)` that to the nearest held-out row:
 
-* copying: :math:`P(d_T(f) < d_T(h)) + \frac12 P(=)` over samples f and held-out rows h (the global test of Meehan, Chaudhuri
-  & Dasgupta 2020). 1/2 for fresh rows, 1 for copies of training rows; above 1/2 also for samples that are too typical.
+* copying: :math:`P(d_T(f) < d_T(h)) + \frac12 P(=)` over samples f and held-out rows h (the global test of Meehan, Chaudhuri &
+  Dasgupta, 2020, arXiv:2004.05675). 1/2 for fresh rows, 1 for copies of training rows; above 1/2 also for samples that are too
+  typical.
 * copying in cells, :math:`C_T` (ibid.): the same comparison as a Mann-Whitney z-score in cells of the training rows (k-means),
   averaged by the held-out mass :math:`P(\pi)` of the cells. Its error is that of fresh samples, so below -3 errors: copying,
   in some cells; above 3 errors: samples stray from the data.
 * neighbour ratio: median of :math:`d_T(f) / d_H(f)`. Training rows are more, hence nearer: the null is below 1.
-* authenticity (Alaa et al. 2022): share of samples farther from their nearest training row t than t is from its own nearest
-  neighbour among the training rows; 0 for copies.
+* authenticity (Alaa et al., 2022, arXiv:2102.08921): share of samples farther from their nearest training row t than t is from
+  its own nearest neighbour among the training rows; 0 for copies.
 
-No single one tells memorising from under-fitting (Stein et al. 2023), so each is read against its null: the test rows are split,
-one half plays the samples and the other is the held-out reference of everybody. The training rows are never subsampled: a
-copy's original must be among them to be found.
+No single one tells memorising from under-fitting (Stein et al., 2023, arXiv:2306.04675), so each is read against its null: the
+test rows are split, one half plays the samples and the other is the held-out reference of everybody. The training rows are never
+subsampled: a copy's original must be among them to be found.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ MOST = 5000
 
 
 def copying(train: Tensor, test: Tensor, samples: Tensor) -> Number:
-    """Chance that a sample is nearer to the training rows than a test row is; all are features (N, F)."""
+    r""":math:`P(d_T(f) < d_T(h)) + \tfrac12 P(=)`: chance that a sample is nearer to the training rows than a test row is.
+
+    Meehan, Chaudhuri & Dasgupta, 2020, arXiv:2004.05675. train, test, samples: features (N, F) each. 1/2 for fresh rows. Absent
+    for few rows or rows with NaN.
+    """
     bad = validate(FEWEST, {"samples": samples, "references": test})
     if bad:
         return bad
@@ -101,7 +106,10 @@ class Reference:
         return bootstrap(ratio, Number(ratio.median().item(), None, len(samples), how))
 
     def authenticity(self, nearest_row: Nearest) -> Number:
-        """Share of samples farther from their training row than that row is from its own nearest neighbour."""
+        """Share of samples farther from their training row than that row is from its own nearest neighbour.
+
+        Alaa et al., 2022, arXiv:2102.08921.
+        """
         hit, place = nearest_row.where.unique(return_inverse=True)
         own = nearest(self.train[hit], self.train, skip_self=True).distance
         share = (nearest_row.distance > own[place]).double().mean().item()

@@ -1,7 +1,7 @@
 r"""Nearest neighbours in blocks, and what follows from balls that reach to the k-th neighbour.
 
 With :math:`B_i` the closed ball around real row i up to its k-th real neighbour, and :math:`B'_j` the same for samples
-(Kynkäänniemi et al. 2019; Naeem et al. 2020), for n real rows and m samples:
+(Kynkäänniemi et al., 2019, arXiv:1904.06991; Naeem et al., 2020, arXiv:2002.09797), for n real rows and m samples:
 
 .. math:: \text{precision} = \tfrac1m \#\{j : \exists i, f_j \in B_i\},
           \quad \text{recall} = \tfrac1n \#\{i : \exists j, r_i \in B'_j\}, \\

@@ -1,14 +1,15 @@
 r"""Which scores point at outliers? AUROC against several named sets, each beside what mere complexity achieves.
 
-Likelihoods are known to rank some foreign data above their own (Nalisnick et al. 2019a), because :math:`-\log p(x)` follows the
-complexity of x (Serrà et al. 2020). So no number stands without the name of its set, nor without that of the compressed
-length alone. All scores are larger for rows that look foreign; with L(x) the compressed length in bits,
+Likelihoods are known to rank some foreign data above their own (Nalisnick et al., 2019a, arXiv:1810.09136), because :math:`-\log
+p(x)` follows the complexity of x (Serrà et al., 2020, arXiv:1909.11480). So no number stands without the name of its set, nor
+without that of the compressed length alone. All scores are larger for rows that look foreign; with L(x) the compressed length in
+bits,
 
 * ``auroc``: :math:`-\log p(x)`;
 * ``typicality``: :math:`|\log p(x) - \hat m|`, with :math:`\hat m` the mean of log p over validation rows; ``typicality_10``:
-  the same for the mean of ten rows of one kind (Nalisnick et al. 2019b, whose test is for batches);
-* ``likelihood_ratio``: :math:`\log p_0(x) - \log p(x)` against a background (Ren et al. 2019): the same kind of model trained on
-  mutated rows (`mutated`), by default independent entries;
+  the same for the mean of ten rows of one kind (Nalisnick et al., 2019b, arXiv:1906.02994, whose test is for batches);
+* ``likelihood_ratio``: :math:`\log p_0(x) - \log p(x)` against a background (Ren et al., 2019, arXiv:1906.02845): the same kind
+  of model trained on mutated rows (`mutated`), by default independent entries;
 * ``complexity_corrected``: :math:`-\log_2 p(x) - L(x)` (Serrà et al. 2020);
 * ``complexity``: L(x) alone, no model at all.
 

@@ -1,8 +1,9 @@
 r"""What a model's codes say about labels: probes, beside the same probes on the entries, on PCA and on a random encoder.
 
-Linear probe: multinomial logistic regression with a fixed penalty on standardised codes (Alain & Bengio 2016); neighbours: the
-majority label of the five nearest training codes. Nothing is tuned, so the numbers differ by their inputs only. An untrained
-network is a strong opponent (Saxe et al. 2011): codes that do not beat one of the same size learned nothing for the label.
+Linear probe: multinomial logistic regression with a fixed penalty on standardised codes (Alain & Bengio, 2016, arXiv:1610.01644);
+neighbours: the majority label of the five nearest training codes. Nothing is tuned, so the numbers differ by their inputs only.
+An untrained network is a strong opponent (Saxe et al., 2011): codes that do not beat one of the same size learned nothing for the
+label.
 
 A single probe has the binomial error of its test rows. The panel repeats over seeds, which choose the probe's training rows and
 the random encoder's weights: `stderr` is over seeds, and the interval adds the test rows' variance :math:`a (1 - a) / n`.
@@ -47,7 +48,11 @@ Hits = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def linear_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Number:
-    """Test accuracy of logistic regression on codes {"train", "test"} -> (N, *E), labels likewise (N,)."""
+    r"""Test accuracy of logistic regression on codes {"train", "test"} -> (N, \*Z), labels likewise (N,).
+
+    Alain & Bengio, 2016, arXiv:1610.01644. seed: of the training rows, at most `most` of them. Absent without labels, with a
+    single class, or for few rows.
+    """
     return _probe(_regression, f"logistic regression, C = {PENALTY:g}", codes, labels, seed, most)
 
 
@@ -146,9 +151,9 @@ def random_encoder(dataset: Dataset, size: int, seed: int) -> Encoder:
 def representation_panel(
     dataset: Dataset, encode: Encoder, random: Callable[[int], Encoder] | None = None, seed: int = 0, seeds: int = SEEDS
 ) -> Panel:
-    """Accuracy, mean over `seeds` seeds, of "codes", "pixels", "pca", "random encoder", and each with ", neighbours".
+    r"""Accuracy, mean over `seeds` seeds, of "codes", "pixels", "pca", "random encoder", and each with ", neighbours".
 
-    encode:  the model's codes, (N, *E) -> (N, *Z). PCA has at most as many components as there are codes.
+    encode:  the model's codes, (N, \*E) -> (N, \*Z). PCA has at most as many components as there are codes.
     random:  seed -> an untrained encoder, for instance ``lambda s: partial(encode, untrained(model, s))``; by default
              `random_encoder` with as many codes.
     """

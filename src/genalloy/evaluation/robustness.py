@@ -1,13 +1,13 @@
-r"""How small a change of x changes a classifier's answer? Projected gradient ascent (Madry et al. 2018).
+r"""How small a change of x changes a classifier's answer? Projected gradient ascent (Madry et al., 2018, arXiv:1706.06083).
 
 Around each row, within :math:`\|\delta\| \le \epsilon`,
 
 .. math:: \delta \leftarrow \Pi_\epsilon (\delta + \alpha\, s(\nabla_x J(x + \delta, y))), \quad \alpha = 2.5\,\epsilon / S,
 
 in S steps, where s is the sign for :math:`L_\infty` and the unit vector for :math:`L_2`: the steepest ascent in either norm. J is
-the margin :math:`\max_{k \ne y} f_k - f_y`: cross entropy has the same maximiser, but its gradient underflows where a
-classifier is sure of itself, which looks like robustness and is none (Carlini & Wagner 2017). What is found is an upper bound
-of the accuracy under attack: a stronger attack can only lower it.
+the margin :math:`\max_{k \ne y} f_k - f_y`: cross entropy has the same maximiser, but its gradient underflows where a classifier
+is sure of itself, which looks like robustness and is none (Carlini & Wagner, 2017, arXiv:1608.04644). What is found is an upper
+bound of the accuracy under attack: a stronger attack can only lower it.
 """
 
 from __future__ import annotations
@@ -60,12 +60,15 @@ class LInfinity(Norm):
     name = "Linf"
 
     def steepest(self, gradient: Tensor) -> Tensor:
+        """The sign of the gradient."""
         return gradient.sign()
 
     def project(self, delta: Tensor, radius: float) -> Tensor:
+        """Each entry clamped to [-radius, radius]."""
         return delta.clamp(-radius, radius)
 
     def start(self, like: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+        """Uniform over the cube."""
         return radius * (2 * torch.rand(like.shape, generator=generator) - 1).to(like)
 
 
@@ -76,12 +79,15 @@ class L2(Norm):
     name = "L2"
 
     def steepest(self, gradient: Tensor) -> Tensor:
+        """The gradient at length 1, row by row."""
         return gradient / _length(gradient).clamp_min(TINY)
 
     def project(self, delta: Tensor, radius: float) -> Tensor:
+        """Rows that are longer than `radius` scaled down to it."""
         return delta * (radius / _length(delta).clamp_min(TINY)).clamp_max(1.0)
 
     def start(self, like: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+        """Uniform over the ball: a uniform direction, and a radius of the law u^(1/d)."""
         direction = self.steepest(torch.randn(like.shape, generator=generator).to(like))
         reach = torch.rand(len(like), generator=generator).to(like).pow(1 / like[0].numel())
         return radius * direction * reach.view(-1, *[1] * (like.dim() - 1))
@@ -95,7 +101,7 @@ def _length(x: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Best wrong logit minus the right one (N,): positive where the answer is wrong."""
+    r""":math:`\max_{k \ne y} f_k - f_y`, (N,), of logits (N, K) and labels (N,): positive where the answer is wrong."""
     right = torch.nn.functional.one_hot(labels, logits.shape[-1]).bool()
     return logits.masked_fill(right, -torch.inf).amax(-1) - logits[right]
 

@@ -1,4 +1,4 @@
-r"""Sharpness of pictures: the variance of the discrete Laplacian (Pech-Pacheco et al. 2000), relative to the data's own.
+r"""Sharpness of pictures: the variance of the discrete Laplacian (Pech-Pacheco et al., 2000), relative to the data's own.
 
 .. math:: s = \overline{\mathrm{Var}(\Delta f)} \,/\, \overline{\mathrm{Var}(\Delta r)}, \qquad
           \Delta x_{ij} = x_{i+1,j} + x_{i-1,j} + x_{i,j+1} + x_{i,j-1} - 4 x_{ij}
@@ -16,14 +16,17 @@ from genalloy.evaluation.metric import FEWEST, validate
 
 
 def laplacian_variance(x: Tensor) -> Tensor:
-    """Variance over entries of the Laplacian of each picture (N, C, H, W), border left out: (N,) float64."""
+    r""":math:`\mathrm{Var}(\Delta x)` over the entries of each picture (N, C, H, W), border left out: (N,) float64."""
     x = x.double()
     around = x[..., 2:, 1:-1] + x[..., :-2, 1:-1] + x[..., 1:-1, 2:] + x[..., 1:-1, :-2]
     return (around - 4 * x[..., 1:-1, 1:-1]).flatten(1).var(1)
 
 
 def sharpness(samples: Tensor, real: Tensor) -> Number:
-    """Mean Laplacian variance of samples (N, C, H, W) divided by that of real pictures (M, C, H, W)."""
+    """Mean Laplacian variance of samples (N, C, H, W) divided by that of real pictures (M, C, H, W); 1 for equal sharpness.
+
+    Absent for pictures below 4 x 4, and where the references' Laplacian is constant.
+    """
     if real.dim() != 4 or min(real.shape[2:]) < 4:
         return absent(f"needs pictures of at least 4 x 4; rows have shape {tuple(real.shape[1:])}")
     bad = validate(FEWEST, {"samples": samples, "references": real})

@@ -1,11 +1,11 @@
-r"""Sliced Wasserstein-2 distance (Bonneel et al. 2015): optimal transport along random lines, where it is sorting.
+r"""Sliced Wasserstein-2 distance (Bonneel et al., 2015): optimal transport along random lines, where it is sorting.
 
 .. math:: SW^2 = \mathbb E_{\theta \sim U(S^{F-1})} W_2^2(\theta^\top a, \theta^\top b), \qquad
           W_2^2 = \int_0^1 (F_a^{-1}(u) - F_b^{-1}(u))^2 du
 
 For equal sizes the integral pairs sorted values; for n and m values both quantile functions are steps on the union of the grids
 i/n and j/m, and the sum is exact. Two Gaussians of equal covariance at distance d have :math:`SW = d / \sqrt F`.
-A row's influence is Kantorovich's potential (del Barrio & Loubes 2019), :math:`\phi'(x) = 2 (x - T(x))` with T the optimal map.
+A row's influence is Kantorovich's potential (del Barrio & Loubes, 2019), :math:`\phi'(x) = 2 (x - T(x))` with T the optimal map.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ LINES_AT_ONCE = 50
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Number:
-    """Sliced W2 of features (N, F) and (M, F), in their units; its error is over rows and over directions together."""
+    r""":math:`(\mathbb E_\theta W_2^2(\theta^\top a, \theta^\top b))^{1/2}` of features (N, F) and (M, F), in their units.
+
+    The standard error is over rows and over directions together, by the delta method. Absent for few rows or rows with NaN.
+    """
     bad = validate(FEWEST, {"samples": a, "references": b})
     if bad:
         return bad

@@ -1,4 +1,4 @@
-r"""Classifier two-sample test (Lopez-Paz & Oquab 2017): can a classifier tell samples from held-out rows?
+r"""Classifier two-sample test (Lopez-Paz & Oquab, 2017, arXiv:1610.06545): can a classifier tell samples from held-out rows?
 
 Half of both sets trains a dense classifier on standardised features, the other half judges it. Under equal laws its accuracy is
 binomial around 1/2, whatever the classifier; above 1/2 by the interval, the laws differ:
@@ -22,7 +22,11 @@ STEPS = 300
 
 
 def c2st(samples: Tensor, references: Tensor, seed: int = 0, steps: int = STEPS) -> Number:
-    """Held-out accuracy on features (N, F) and (M, F) with Wilson's interval; min(N, M) rows of each are used."""
+    """Held-out accuracy on features (N, F) and (M, F) with Wilson's interval; min(N, M) rows of each are used.
+
+    Lopez-Paz & Oquab, 2017, arXiv:1610.06545. 1/2: the classifier cannot tell. seed: of the halves and the classifier; steps: of
+    its training. Absent below 40 rows.
+    """
     bad = validate(FEWEST_ROWS, {"samples": samples, "references": references})
     if bad:
         return bad

@@ -1,4 +1,6 @@
-r"""Sound in 256 levels: mu-law companding (ITU-T G.711) and the categorical head over its codes (van den Oord et al., 2016).
+r"""Sound in 256 levels: mu-law companding (ITU-T G.711) and the categorical head over its codes.
+
+As in WaveNet (van den Oord et al., 2016, arXiv:1609.03499),
 
 .. math:: f(x) = \operatorname{sign}(x) \frac{\ln(1 + \mu |x|)}{\ln(1 + \mu)}, \quad \mu = K - 1, \qquad
           \text{code} = \left\lfloor \frac{f(x) + 1}{2} \mu + \frac12 \right\rfloor \in \{0, \dots, K - 1\}.
@@ -19,7 +21,10 @@ from genalloy.heads.head import Head
 
 
 def mu_law_encode(x: Tensor, levels: int = 256) -> Tensor:
-    r"""Waveform (\*B) in [-1, 1] -> codes 0..levels-1, as floats. Raises ValueError outside [-1, 1]."""
+    r""":math:`\lfloor (f(x) + 1) \mu / 2 + \tfrac12 \rfloor`: waveform (\*B) in [-1, 1] -> codes 0..levels-1, as floats.
+
+    Raises ValueError outside [-1, 1].
+    """
     peak = float(x.abs().max()) if x.numel() else 0.0
     if not peak <= 1 + 1e-6:
         raise ValueError(f"found a waveform that reaches {peak:g}, expected [-1, 1]; divide by the peak of the whole set")
@@ -36,7 +41,10 @@ def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:
 
 
 class MuLaw(Head):
-    """`levels` logits an element over mu-law codes 0..levels-1. Raises ValueError where there are fewer than two levels."""
+    """`levels` logits an element over mu-law codes 0..levels-1 (WaveNet: van den Oord et al., 2016, arXiv:1609.03499).
+
+    Raises ValueError where there are fewer than two levels.
+    """
 
     has_rsample = False
     discrete = True
@@ -48,14 +56,15 @@ class MuLaw(Head):
         self.levels = self.width = levels
 
     def forward(self, parameters: Tensor, event_dims: int) -> CategoricalDistribution:
+        r"""Logits (\*B, \*E, K) -> distribution of codes (\*B, \*E), stored as floats."""
         return CategoricalDistribution(parameters, event_dims)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Waveform in [-1, 1] -> codes, what the head's data are."""
+        r"""Waveform (\*B) in [-1, 1] -> codes, what the head's data are. Raises ValueError outside [-1, 1]."""
         return mu_law_encode(x, self.levels)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes -> waveform in [-1, 1]."""
+        r"""Codes (\*B) -> waveform in [-1, 1]."""
         return mu_law_decode(codes, self.levels)
 
     def amplitude(self, distribution: CategoricalDistribution) -> Tensor:

@@ -4,8 +4,8 @@ r"""Heads for integers 0..K-1, stored as floats: Bernoulli, categorical, and dis
           P(k) = \sum_m \pi_m \Bigl[\sigma\Bigl(\frac{k + \frac12 - \mu_m}{s_m}\Bigr) -
           \sigma\Bigl(\frac{k - \frac12 - \mu_m}{s_m}\Bigr)\Bigr].
 
-Discretised logistic (Salimans et al., 2017): the mass of level k is the logistic's mass between k - 1/2 and k + 1/2, the
-two outermost levels taking the tails, so the masses sum to one.
+Discretised logistic (Salimans et al., 2017, arXiv:1701.05517): the mass of level k is the logistic's mass between k - 1/2 and k +
+1/2, the two outermost levels taking the tails, so the masses sum to one.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ from genalloy.heads.head import Factorised, Head, chosen, collapsed, component, 
 
 
 class Bernoulli(Head):
-    """One logit an element, for data in {0, 1}. Grey values never meet it: other values have density -inf."""
+    r""":math:`P(x) = \sigma(l)^x (1 - \sigma(l))^{1 - x}`, one logit l an element, for data in {0, 1}; width 1.
+
+    Grey values never meet it: other values have density -inf.
+    """
 
     has_rsample = False
     width = 1
     discrete = True
 
     def forward(self, parameters: Tensor, event_dims: int) -> BernoulliDistribution:
+        r"""Logits (\*B, \*E, 1) -> distribution of bits (\*B, \*E)."""
         return BernoulliDistribution(parameters.squeeze(-1), event_dims)
 
 
@@ -46,9 +50,11 @@ class BernoulliDistribution(Factorised):
 
     @property
     def mean(self) -> Tensor:
+        r"""sigmoid(l), (\*B, \*E)."""
         return torch.sigmoid(self.logits)
 
     def element_log_prob(self, x: Tensor) -> Tensor:
+        r""":math:`x l - \mathrm{softplus}(l)`, nats an element; -inf where x is no bit."""
         value = x * self.logits - F.softplus(self.logits)
         outside = _not_bits(x)
         return value.masked_fill(outside, -torch.inf) if bool(outside.any()) else value
@@ -66,6 +72,7 @@ class BernoulliDistribution(Factorised):
         return Evidence.exact(value.expand(torch.broadcast_shapes(value.shape, lead)), self.how, self.measure)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Bits (\*S, \*B, \*E) as floats, without gradient."""
         p = self.mean.expand(*sample_shape, *self.logits.shape)
         return (torch.rand_like(p) < p).to(p.dtype)
 
@@ -74,6 +81,7 @@ class BernoulliDistribution(Factorised):
         return BernoulliDistribution(self.logits / temperature, len(self.event_shape)).under(self.law)
 
     def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:
+        """The bits that `keep` takes, as a two-way choice with logits (0, l)."""
         logits = torch.stack([torch.zeros_like(self.logits), self.logits], -1)
         return _kept(logits, keep, len(self.event_shape)).under(self.law)
 
@@ -141,7 +149,7 @@ def _folded(p: Tensor, depth: float) -> Tensor:
 
 
 class Categorical(Head):
-    """K logits an element, the mass of k their softmax; values other than 0..K-1 have density -inf."""
+    r""":math:`P(k) = e^{l_k} / \sum_j e^{l_j}`, K = `levels` logits an element; values other than 0..K-1 have density -inf."""
 
     has_rsample = False
     discrete = True
@@ -151,6 +159,7 @@ class Categorical(Head):
         self.levels = self.width = levels
 
     def forward(self, parameters: Tensor, event_dims: int) -> CategoricalDistribution:
+        r"""Logits (\*B, \*E, K) -> distribution of integers (\*B, \*E), stored as floats."""
         return CategoricalDistribution(parameters, event_dims)
 
 
@@ -166,6 +175,7 @@ class CategoricalDistribution(Factorised):
 
     @property
     def mean(self) -> Tensor:
+        r""":math:`\sum_k k\,P(k)`, (\*B, \*E): a number between levels."""
         levels = torch.arange(self.logits.shape[-1], dtype=self.logits.dtype, device=self.logits.device)
         return (self.logits.softmax(-1) * levels).sum(-1)
 
@@ -174,9 +184,11 @@ class CategoricalDistribution(Factorised):
         return CategoricalDistribution(self.logits / temperature, len(self.event_shape)).under(self.law)
 
     def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:
+        """The levels that `keep` takes, renormalised."""
         return _kept(self.logits, keep, len(self.event_shape)).under(self.law)
 
     def element_log_prob(self, x: Tensor) -> Tensor:
+        r""":math:`\log P(x)`, nats an element; -inf where x is no level."""
         logits = self.logits.log_softmax(-1)
         index = x.long().unsqueeze(-1)
         shape = torch.broadcast_shapes(index.shape[:-1], logits.shape[:-1])
@@ -184,6 +196,7 @@ class CategoricalDistribution(Factorised):
         return picked.masked_fill(not_levels(x, logits.shape[-1]), -torch.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Levels (\*S, \*B, \*E) as floats, without gradient."""
         return chosen(self.logits, (*sample_shape, *self.logits.shape)).squeeze(-1).to(self.logits.dtype)
 
 
@@ -199,9 +212,9 @@ def not_levels(x: Tensor, levels: int) -> Tensor:
 
 
 def logistic_log_mass(x: Tensor, levels: int, edges: tuple[Tensor, Tensor], width: Tensor) -> Tensor:
-    """log(sigmoid(u) - sigmoid(l)) of level x between its edges (l, u), standardised, as is their width u - l.
+    r""":math:`\log(\sigma(u) - \sigma(l))` of level x between its edges (l, u), nats.
 
-    The outermost levels take the tails.
+    The edges are standardised, as is their width u - l; all broadcast. The outermost levels take the tails.
     """
     lower, upper = edges
     # log sigmoid(u) + log sigmoid(-l) + log(1 - exp(l - u)) is stable in both tails
@@ -210,10 +223,11 @@ def logistic_log_mass(x: Tensor, levels: int, edges: tuple[Tensor, Tensor], widt
 
 
 class LogisticMixture(Head):
-    """Mixture of `components` discretised logistics over `levels` integers; width 3 x components.
+    r"""Mixture of `components` discretised logistics over `levels` integers; width 3 x components.
 
-    From (weight, centre, raw scale): mu = h (1 + centre) with h = (K - 1) / 2, s = softplus(raw) K / 8 + 0.01, both in levels.
-    spread: at zero features the centres lie over [-spread, spread], -1 the lowest level and 1 the highest.
+    PixelCNN++ (Salimans et al., 2017, arXiv:1701.05517), see the module for the mass. From (weight, centre, raw scale):
+    :math:`\mu = h (1 + centre)` with h = (K - 1) / 2, :math:`s = \mathrm{softplus}(raw) K / 8 + 0.01`, both in levels. spread: at
+    zero features the centres lie over [-spread, spread], -1 the lowest level and 1 the highest.
     """
 
     has_rsample = False
@@ -226,6 +240,7 @@ class LogisticMixture(Head):
         self.register_buffer("places", spread_out(components, spread), persistent=False)
 
     def forward(self, parameters: Tensor, event_dims: int) -> LogisticMixtureDistribution:
+        r"""Parameters (\*B, \*E, 3 M), weights, centres and raw scales in blocks of M -> distribution of integers (\*B, \*E)."""
         weights, centre, raw = parameters.unflatten(-1, (3, self.components)).unbind(-2)
         half = (self.levels - 1) / 2
         centre = half + half * (centre + self.places)
@@ -262,19 +277,22 @@ class LogisticMixtureDistribution(Factorised):
         return self.masses().tempered(temperature)
 
     def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:
+        """The levels that `keep` takes of the table of masses, renormalised."""
         return self.masses().kept(keep)
 
     def joint_log_prob(self, x: Tensor) -> Tensor:
-        r"""log pi_m + log p_m(x) of every component, (\*B, \*E, M); x an integer of the range."""
+        r""":math:`\log \pi_m + \log P_m(x)` of every component, (\*B, \*E, M), nats; x an integer of the range."""
         x = x.unsqueeze(-1)
         lower, upper = ((x + side - self.centre) / self.scale for side in (-0.5, 0.5))
         return self.weights.log_softmax(-1) + logistic_log_mass(x, self.levels, (lower, upper), 1.0 / self.scale)
 
     def element_log_prob(self, x: Tensor) -> Tensor:
+        r""":math:`\log \sum_m \pi_m P_m(x)`, nats an element; -inf where x is no level."""
         return self.joint_log_prob(x).logsumexp(-1).masked_fill(not_levels(x, self.levels), -torch.inf)
 
     @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Levels (\*S, \*B, \*E) as floats, without gradient: a component's draw, rounded and clamped to the range."""
         centre, scale = component(self.weights, sample_shape, self.centre, self.scale)
         u = uniform(centre, tuple(centre.shape))
         value = centre + scale * (u.log() - torch.log1p(-u))

@@ -5,8 +5,9 @@ is EXACT; it is not the law that was trained, and the evidence says so. Filters 
 
 * Temperature: :math:`p^{1/T} / Z`, of one element given those before (Ackley, Hinton & Sejnowski, 1985); not the root of
   the joint law.
-* TopK: the k most probable values (Fan, Lewis & Dauphin, 2018). Of equally probable ones the lowest stay, so k = 1 is greedy.
-* TopP, nucleus: the smallest set of most probable values whose mass is at least p (Holtzman et al., 2020).
+* TopK: the k most probable values (Fan, Lewis & Dauphin, 2018, arXiv:1805.04833). Of equally probable ones the lowest stay, so k
+  = 1 is greedy.
+* TopP, nucleus: the smallest set of most probable values whose mass is at least p (Holtzman et al., 2020, arXiv:1904.09751).
 """
 
 from __future__ import annotations
@@ -28,16 +29,20 @@ class Filter(Value, ABC):
 
     @abstractmethod
     def __call__(self, distribution: Any) -> Factorised:
-        """The distribution under the filter, renormalised."""
+        """The distribution under the filter, renormalised. Raises Unavailable where its factors do not allow it."""
 
     @property
     @abstractmethod
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The filter in a word or two."""
 
 
 @dataclass(frozen=True)
 class Temperature(Filter):
-    """p^(1/t) of each factor: below one more probable values, above one more various ones. Raises ValueError unless t > 0."""
+    """:math:`p^{1/t} / Z` of each factor: below one more probable values, above one more various ones.
+
+    Raises ValueError unless t > 0, Unavailable for factors without a closed form.
+    """
 
     t: float
 
@@ -46,6 +51,7 @@ class Temperature(Filter):
             raise ValueError(f"found temperature {self.t}, expected one above 0; for the most probable value use TopK(1)")
 
     def __call__(self, distribution: Any) -> Factorised:
+        """The distribution with every factor at temperature t."""
         if not hasattr(distribution, "tempered"):
             name = type(distribution).__name__.removesuffix("Distribution")
             raise Unavailable(
@@ -56,12 +62,16 @@ class Temperature(Filter):
 
     @property
     def name(self) -> str:
+        """ "temperature" and t."""
         return f"temperature {self.t:g}"
 
 
 @dataclass(frozen=True)
 class TopK(Filter):
-    """The k most probable values; all of them where there are no more. Raises ValueError unless k >= 1."""
+    """The k most probable values; all of them where there are no more (Fan, Lewis & Dauphin, 2018, arXiv:1805.04833).
+
+    Raises ValueError unless k >= 1, Unavailable for factors without a finite list of values.
+    """
 
     k: int
 
@@ -70,10 +80,12 @@ class TopK(Filter):
             raise ValueError(f"found k={self.k}, expected 1 (greedy) or more")
 
     def __call__(self, distribution: Any) -> Factorised:
+        """The distribution over the k most probable values of each element."""
         return distribution.kept(lambda log_mass: _rank(log_mass) < self.k)
 
     @property
     def name(self) -> str:
+        """ "top-k" and k."""
         return f"top-k {self.k}"
 
 
@@ -83,7 +95,10 @@ SLACK = 1e-6
 
 @dataclass(frozen=True)
 class TopP(Filter):
-    """The most probable values up to a mass of p. Raises ValueError unless 0 < p <= 1."""
+    """The most probable values up to a mass of p (nucleus sampling: Holtzman et al., 2020, arXiv:1904.09751).
+
+    Raises ValueError unless 0 < p <= 1, Unavailable for factors without a finite list of values.
+    """
 
     p: float
 
@@ -92,6 +107,7 @@ class TopP(Filter):
             raise ValueError(f"found p={self.p}, expected a mass above 0 and at most 1")
 
     def __call__(self, distribution: Any) -> Factorised:
+        """The distribution over the nucleus of each element."""
         return distribution.kept(self._nucleus)
 
     def _nucleus(self, log_mass: Tensor) -> Tensor:
@@ -104,6 +120,7 @@ class TopP(Filter):
 
     @property
     def name(self) -> str:
+        """ "top-p" and p."""
         return f"top-p {self.p:g}"
 
 
@@ -130,6 +147,7 @@ class Filtered(Head):
         return f"{self.head.law}, filtered by {names}: not the trained law" if names else self.head.law
 
     def forward(self, parameters: Tensor, event_dims: int) -> Factorised:
+        r"""Parameters (\*B, \*E, width) -> the head's distribution under all filters, which says so in its evidence."""
         distribution = self.head(parameters, event_dims)
         for one in self.filters:
             distribution = one(distribution)

@@ -32,9 +32,10 @@ def _inside(x: Tensor) -> Tensor:
 
 
 class Beta(Head):
-    """Features (raw a, raw b); a, b = floor + softplus. Samples carry gradients (implicit ones: Figurnov et al., 2018).
+    """:math:`x^{a-1} (1 - x)^{b-1} / B(a, b)` on (0, 1), from (raw a, raw b); width 2. Samples carry gradients.
 
-    floor: least a and b. Far below one the mass lies nearer to 0 and 1 than floating-point numbers do.
+    a, b = floor + softplus; the gradients are implicit ones (Figurnov et al., 2018, arXiv:1805.08498). floor: least a and b. Far
+    below one the mass lies nearer to 0 and 1 than floating-point numbers do.
     """
 
     has_rsample = True
@@ -45,6 +46,7 @@ class Beta(Head):
         self.floor = floor
 
     def forward(self, parameters: Tensor, event_dims: int) -> BetaDistribution:
+        r"""Parameters (\*B, \*E, 2) -> distribution on (0, 1), (\*B, \*E)."""
         a, b = positive(parameters, self.floor).unbind(-1)
         return BetaDistribution(a, b, event_dims)
 
@@ -60,9 +62,11 @@ class BetaDistribution(Factorised):
 
     @property
     def mean(self) -> Tensor:
+        r"""a / (a + b), (\*B, \*E)."""
         return self.a / (self.a + self.b)
 
     def element_log_prob(self, x: Tensor) -> Tensor:
+        r""":math:`(a - 1) \log x + (b - 1) \log(1 - x) - \log B(a, b)`, nats an element; -inf outside (0, 1)."""
         return _on_unit(self._log_prob, x)
 
     def _log_prob(self, x: Tensor) -> Tensor:
@@ -70,11 +74,15 @@ class BetaDistribution(Factorised):
         return (self.a - 1) * x.log() + (self.b - 1) * torch.log1p(-x) - log_beta
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Draws (\*S, \*B, \*E) strictly inside (0, 1), with gradients."""
         return _inside(TorchBeta(self.a, self.b, validate_args=False).rsample(torch.Size(sample_shape)))
 
 
 class Kumaraswamy(Head):
-    """Features (raw a, raw b); a, b = floor + softplus (Kumaraswamy, 1980). Samples carry gradients, in closed form."""
+    r""":math:`a b\,x^{a-1} (1 - x^a)^{b-1}` on (0, 1), from (raw a, raw b); width 2 (Kumaraswamy, 1980).
+
+    a, b = floor + softplus. Samples carry gradients, in closed form.
+    """
 
     has_rsample = True
     width = 2
@@ -84,6 +92,7 @@ class Kumaraswamy(Head):
         self.floor = floor
 
     def forward(self, parameters: Tensor, event_dims: int) -> KumaraswamyDistribution:
+        r"""Parameters (\*B, \*E, 2) -> distribution on (0, 1), (\*B, \*E)."""
         a, b = positive(parameters, self.floor).unbind(-1)
         return KumaraswamyDistribution(a, b, event_dims)
 
@@ -104,6 +113,7 @@ class KumaraswamyDistribution(Factorised):
         return (self.b.log() + torch.lgamma(c) + torch.lgamma(self.b) - torch.lgamma(c + self.b)).exp()
 
     def element_log_prob(self, x: Tensor) -> Tensor:
+        r""":math:`\log(a b) + (a - 1) \log x + (b - 1) \log(1 - x^a)`, nats an element; -inf outside (0, 1)."""
         return _on_unit(self._log_prob, x)
 
     def _log_prob(self, x: Tensor) -> Tensor:
@@ -119,7 +129,10 @@ class KumaraswamyDistribution(Factorised):
 
 
 class LogitNormal(Head):
-    """Features (mean, raw scale) of logit x; scale = floor + softplus (Aitchison & Shen, 1980). Samples carry gradients."""
+    r""":math:`N(\mathrm{logit}\,x; \mu, s^2) / (x (1 - x))` on (0, 1), from (mean, raw scale) of logit x; width 2.
+
+    scale = floor + softplus (Aitchison & Shen, 1980). Samples carry gradients.
+    """
 
     has_rsample = True
     width = 2
@@ -129,6 +142,7 @@ class LogitNormal(Head):
         self.floor = floor
 
     def forward(self, parameters: Tensor, event_dims: int) -> LogitNormalDistribution:
+        r"""Parameters (\*B, \*E, 2) -> distribution on (0, 1), (\*B, \*E)."""
         loc, raw = parameters.unbind(-1)
         return LogitNormalDistribution(loc, positive(raw, self.floor), event_dims)
 
@@ -150,6 +164,7 @@ class LogitNormalDistribution(Factorised):
         return torch.sigmoid(self.loc.unsqueeze(-1) + self.scale.unsqueeze(-1) * eps) @ weights
 
     def element_log_prob(self, x: Tensor) -> Tensor:
+        r""":math:`\log N(\mathrm{logit}\,x; \mu, s^2) - \log x - \log(1 - x)`, nats an element; -inf outside (0, 1)."""
         return _on_unit(self._log_prob, x)
 
     def _log_prob(self, x: Tensor) -> Tensor:
@@ -158,5 +173,6 @@ class LogitNormalDistribution(Factorised):
         return -0.5 * u.square() - self.scale.log() - HALF_LOG_2PI - log_x - log_rest
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r""":math:`\sigma(\mu + s \epsilon)`, (\*S, \*B, \*E), strictly inside (0, 1), with gradients."""
         eps = torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)
         return _inside(torch.sigmoid(self.loc + self.scale * eps))

@@ -5,9 +5,9 @@ towards p. Discretising the Langevin diffusion dx = -grad E(x)/2 dt + dW at step
 
 .. math:: x' = x - \tfrac{\alpha}{2} \nabla E(x) + \sqrt{\alpha T}\,\epsilon, \qquad \epsilon \sim N(0, I),
 
-whose stationary law for E = x^2/2 has variance :math:`T / (1 - \alpha/4)`: biased, since nothing is rejected. Step and noise
-are tied. T = 1 samples p; any other T samples close to :math:`p^{1/T}` and says so (the chains of Du & Mordatch, 2019, and
-Grathwohl et al., 2020, are of this sort).
+whose stationary law for E = x^2/2 has variance :math:`T / (1 - \alpha/4)`: biased, since nothing is rejected. Step and noise are
+tied. T = 1 samples p; any other T samples close to :math:`p^{1/T}` and says so (the chains of Du & Mordatch, 2019,
+arXiv:1903.08689, and Grathwohl et al., 2020, arXiv:1912.03263, are of this sort).
 """
 
 from __future__ import annotations

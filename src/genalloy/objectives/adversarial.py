@@ -1,13 +1,13 @@
 r"""Adversarial objectives: a critic tells real points from fake ones, the model moves the fake ones.
 
-The default is the regularised relativistic game (Huang et al., 2024, R3GAN): paired scores, and zero-centred gradient
-penalties on both sides,
+The default is the regularised relativistic game (Huang et al., 2024, arXiv:2501.05441, R3GAN): paired scores, and zero-centred
+gradient penalties on both sides,
 
 .. math:: R_1 = \tfrac\gamma2 \mathbb E |\nabla C(x)|^2, \qquad R_2 = \tfrac\gamma2 \mathbb E |\nabla C(y)|^2
 
-(Mescheder, Geiger & Nowozin, 2018, for the first), under which the game converges locally. Between points of d standardised
-dimensions a critic changes by order one over a distance of order sqrt(d), so |grad C|^2 is of order 1/d: gamma is chosen
-proportional to d unless it is given.
+(Mescheder, Geiger & Nowozin, 2018, arXiv:1801.04406, for the first), under which the game converges locally. Between points of d
+standardised dimensions a critic changes by order one over a distance of order sqrt(d), so |grad C|^2 is of order 1/d: gamma is
+chosen proportional to d unless it is given.
 
 GAN, adversarial autoencoder, FlowGAN, BiGAN and adversarial score matching differ only in their two point sources. Real and
 fake points are scored apart: in one pass, batch statistics would tell a critic which half a row came from in its own turn and

@@ -6,16 +6,16 @@ Reverse KL needs draws of q alone, and no data:
 
 With a reparameterised draw :math:`x = x_\theta(\epsilon)` the gradient of :math:`\log q_\theta(x_\theta)` has two parts. The one
 that leaves x alone, :math:`\partial_\theta \log q_\theta(x)` at fixed x, has mean zero. Without it (the *path gradient*: Roeder,
-Wu & Duvenaud, 2017, "sticking the landing"; Vaitl et al., 2022) what remains is zero draw by draw once q = p.
+Wu & Duvenaud, 2017, arXiv:1703.09194, "sticking the landing"; Vaitl et al., 2022) what remains is zero draw by draw once q = p.
 
-Alpha divergences weight the draws with :math:`w = \tilde p / q` (Li & Turner, 2016): over groups of K draws
+Alpha divergences weight the draws with :math:`w = \tilde p / q` (Li & Turner, 2016, arXiv:1602.02311): over groups of K draws
 
 .. math:: L_\alpha = \frac{1}{1 - \alpha} \log \frac1K \sum_k w_k^{1 - \alpha},
 
 a lower bound of :math:`\ln Z` for :math:`\alpha > 0` (maximised), an upper one in the limit of large K for :math:`\alpha < 0`
 (minimised; :math:`\alpha = -1` is chi-square of p against q, which covers every mode). Its doubly reparameterised gradient
-(Tucker, Lawson, Gu & Maddison, 2019) is :math:`\sum_k (\alpha \hat w_k + (1 - \alpha) \hat w_k^2)\, \nabla_{path} \log w_k` with
-normalised weights :math:`\hat w \propto w^{1 - \alpha}`.
+(Tucker, Lawson, Gu & Maddison, 2019, arXiv:1810.04152) is :math:`\sum_k (\alpha \hat w_k + (1 - \alpha) \hat w_k^2)\,
+\nabla_{path} \log w_k` with normalised weights :math:`\hat w \propto w^{1 - \alpha}`.
 
 The training value is never a likelihood: without ln Z it says nothing of the distance.
 """

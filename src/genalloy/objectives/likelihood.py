@@ -2,7 +2,8 @@ r"""Maximum likelihood: the negative density, whatever its label.
 
 On a flow it is exact, on a latent-variable model it is the evidence lower bound: one objective, the label tells.
 
-A hybrid model has two likelihoods, of observations and of labels given them (Nalisnick et al., 2019), and is trained on
+A hybrid model has two likelihoods, of observations and of labels given them (Nalisnick et al., 2019, arXiv:1902.02767), and is
+trained on
 
 .. math:: \lambda \log p(x) + \log p(y | x),
 

@@ -1,4 +1,6 @@
-r"""Flow matching: regression of a velocity, without a solver (Lipman et al., 2023; Liu, Gong & Liu, 2023).
+r"""Flow matching: regression of a velocity, without a solver.
+
+Lipman et al., 2023, arXiv:2210.02747; Liu, Gong & Liu, 2023, arXiv:2209.03003.
 
 For a pair of data y and source :math:`\epsilon` the path :math:`x_t = \alpha y + \sigma \epsilon` moves with
 :math:`\alpha' y + \sigma' \epsilon`, and
@@ -7,7 +9,8 @@ For a pair of data y and source :math:`\epsilon` the path :math:`x_t = \alpha y 
 
 is least at :math:`f = E[\alpha' y + \sigma' \epsilon \mid x_t]`, which carries the source's law to the data's, whatever the
 joint law of the pairs, as long as both marginals are kept. Pairs that do not cross give straight trajectories and few steps:
-minibatch optimal transport (Tong et al., 2024; Pooladian et al., 2023), or the model's own pairs (:class:`Reflow`).
+minibatch optimal transport (Tong et al., 2024, arXiv:2302.00482; Pooladian et al., 2023, arXiv:2304.14772), or the model's own
+pairs (:class:`Reflow`).
 """
 
 from __future__ import annotations

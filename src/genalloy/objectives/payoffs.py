@@ -1,7 +1,7 @@
 r"""Payoffs: what a critic C and a model minimise, given the scores of real and fake points.
 
-At its best response the critic's loss measures a divergence between the two laws (Nowozin, Cseke & Tomioka, 2016), here
-p of the real and q of the fake points:
+At its best response the critic's loss measures a divergence between the two laws (Nowozin, Cseke & Tomioka, 2016,
+arXiv:1606.00709), here p of the real and q of the fake points:
 
 =============== ============================================ ================================ ==========================
 payoff          critic minimises                             value at the best C              estimate

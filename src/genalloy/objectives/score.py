@@ -1,4 +1,4 @@
-r"""Denoising score matching (Vincent, 2011; Ho et al., 2020): :math:`E_t\, w(\lambda_t)\, |D(x_t, t) - y|^2`.
+r"""Denoising score matching (Vincent, 2011; Ho et al., 2020, arXiv:2006.11239): :math:`E_t\, w(\lambda_t)\, |D(x_t, t) - y|^2`.
 
 With the weight ``Likelihood()`` the value is minus the variational bound up to a constant, under any time distribution;
 ``Unit()`` is plain regression of the network's output.

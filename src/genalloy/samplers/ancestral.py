@@ -23,7 +23,7 @@ from genalloy.samplers.spacing import EvenTime, Spacing
 
 
 def remix(process: Process, x: Tensor, t: Tensor, s: Tensor, eta: float) -> Tensor:
-    """One step from t to s; eta = 0 deterministic, eta = 1 ancestral."""
+    r"""One step :math:`x_t \to x_s`, (\*B, \*E), by the module's formula; t, s scalars, eta = 0 deterministic, 1 ancestral."""
     path, clean = process.path, process.clean(x, t)
     (a, b), (a_s, b_s) = ((path.alpha(v), path.sigma(v)) for v in (t, s))
     eps = (x - a.to(x) * clean) / b.to(x)

@@ -3,8 +3,8 @@ r"""Traces of a velocity field's Jacobian, as frozen values.
 .. math:: \mathrm{tr}\,J = \sum_i e_i^\top J e_i \quad\text{(exact, D products)}, \qquad
           \mathrm{tr}\,J = E\,\epsilon^\top J \epsilon,\quad E\,\epsilon\epsilon^\top = I \quad\text{(Hutchinson, 1989)}.
 
-Probes are drawn once and held along a trajectory, so that an adaptive solver meets a smooth right-hand side and the
-integral is unbiased (Grathwohl et al., 2019). The same products give :math:`|J|_F^2 = E |J \epsilon|^2` for nothing.
+Probes are drawn once and held along a trajectory, so that an adaptive solver meets a smooth right-hand side and the integral is
+unbiased (Grathwohl et al., 2019, arXiv:1810.01367). The same products give :math:`|J|_F^2 = E |J \epsilon|^2` for nothing.
 """
 
 from __future__ import annotations
