@@ -61,10 +61,13 @@ class FromPosterior(Start):
 
 @dataclass(frozen=True)
 class AnnealedImportance(Value):
-    """chains: importance samples (for each row of a latent model). temperatures: K. kernel: moves the chains at each of them.
+    r""":math:`\log p(x)` from :math:`\log \tfrac1c \sum_i w_i`, nats, by annealed chains; the module says which side it lies on.
 
-    pilot: chains of a first run that sets the step size at each temperature (0: keep the kernel's own); the estimate uses
-    fresh chains, so the bound stands. start: of a latent model's path. bend: of the temperatures, see `annealing`.
+    Neal, 2001, arXiv:physics/9803008. chains: c, importance samples (for each row of a latent model). temperatures: K. kernel:
+    moves the chains at each of them.
+
+    pilot: chains of a first run that sets the step size at each temperature (0: keep the kernel's own); the estimate uses fresh
+    chains, so the bound stands. start: of a latent model's path. bend: of the temperatures, see `annealing`.
     """
 
     chains: int = 256
@@ -98,7 +101,7 @@ class AnnealedImportance(Value):
 
     @torch.no_grad()
     def log_z(self, model: Any) -> LogMean:
-        """log Z of an energy distribution (see EnergyModel), nats, one number: a LOWER bound of it in expectation."""
+        """log Z of an energy distribution (see EnergyModel), nats, one number; an adjusted kernel's mean lies below log Z."""
         path = AnnealingPath(
             lambda x: density(model.base, x).available, lambda x: -model.energy(x) - density(model.base, x).available
         )

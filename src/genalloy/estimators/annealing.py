@@ -25,6 +25,7 @@ from torch import Tensor
 from genalloy.mcmc.langevin import Energy, Kernel
 
 ACCEPT, NEAR, TRIES = 0.65, 0.15, 4
+"""Share of proposals to accept, the miss that is near enough, and most runs at a temperature to get there."""
 
 
 class AnnealingPath(NamedTuple):
@@ -39,7 +40,7 @@ class AnnealingPath(NamedTuple):
 
 
 def temperatures(count: int, bend: float = 4.0) -> list[float]:
-    r"""beta_0 .. beta_K: :math:`\sigma(\delta (2k/K - 1))` stretched to [0, 1]; even for a bend of zero."""
+    r"""K + 1 floats :math:`\beta_0 .. \beta_K`: :math:`\sigma(\delta (2k/K - 1))` stretched to [0, 1]; even for zero bend."""
     even = torch.linspace(0.0, 1.0, count + 1, dtype=torch.float64)
     if bend > 0:
         curve = torch.sigmoid(bend * (2 * even - 1))

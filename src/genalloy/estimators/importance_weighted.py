@@ -27,7 +27,9 @@ from genalloy.core.spec import Value
 from genalloy.core.traces import traced
 
 FEW_EFFECTIVE = 5.0
+"""Effective samples below which a row has not converged."""
 STEEP = 0.1
+"""Nats: a mean slope above it says that the bound still rises."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ def importance_curve(
 
 
 MOST_PAIRS = 2**16
+"""Most observations (draws times rows) in one pass, whatever the memory allows; also log-weights that wait to be summed."""
 DRAWS_AT_ONCE = 8
+"""Draws for which a block of rows leaves room: fewer rows, so that each encoding serves several draws."""
 
 
 def _stream(distribution: TorchDistribution, x: Tensor, ks: Sequence[int], room: int) -> tuple[Tensor, Tensor, str]:

@@ -32,8 +32,10 @@ from genalloy.evaluation.intervals import proportion
 from genalloy.evaluation.metric import Panel, mean_of, validate
 
 BINS = 15
+"""As Guo et al. have them."""
 FEWEST = 50
 DRAWS = 300
+"""Of the bootstrap of the errors, and of redrawn hits."""
 KEYS = ("accuracy", "ece", "ece_null", "rmsce", "brier", "nll")
 
 Classifier = Callable[[Tensor], Tensor]

@@ -45,9 +45,13 @@ BINS = 20
 FEWEST = 200
 MOST_ROWS = 10_000
 BLOCKS = 10
+"""Of the jackknife: tenths of the rows."""
 VOTES, GROUP, FEWEST_IN_GROUP = 1000, 64, 10
+"""Of FactorVAE: groups to fit (and as many to read), rows in each, and rows that a value must have to be fixed."""
 REPEATS, TREES, DEPTH, FOREST_ROWS = 3, 20, 12, 5_000
+"""Of DCI: draws of the rows, and the settings of a forest with the most rows it sees."""
 INACTIVE = 0.01
+"""Variance of a code dimension below which it does not count as active."""
 NOTHING = 1e-12
 """Nats: rounding of an information that is zero."""
 KEYS = ("mig", "modularity", "sap", "factor_vae", "dci_disentanglement", "dci_completeness", "dci_informativeness")

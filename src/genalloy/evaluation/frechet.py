@@ -26,7 +26,13 @@ FLOOR = 1e-10
 
 
 def frechet(a: Tensor, b: Tensor) -> Number:
-    """Fréchet distance between Gaussians fitted to features (N, F) and (M, F); absent below F + 2 rows."""
+    r"""Fréchet distance between Gaussians fitted to features (N, F) and (M, F), in their squared units; see the module.
+
+    .. math:: |\mu_a - \mu_b|^2 + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a^{1/2} \Sigma_b \Sigma_a^{1/2})^{1/2})
+
+    Heusel et al., 2017, arXiv:1706.08500. The standard error comes from the rows' influences. Absent below F + 2 rows, where a
+    covariance is singular.
+    """
     bad = validate(max(FEWEST, a.shape[1] + 2), {"samples": a, "references": b})
     if bad:
         return bad

@@ -31,6 +31,7 @@ from genalloy.evaluation.sliced import sliced_wasserstein
 from genalloy.evaluation.two_sample import c2st
 
 MOST = 5000
+"""Rows of each set that are compared."""
 
 METRICS = (
     "kernel_distance", "frechet", "sliced_wasserstein", "precision", "recall", "density", "coverage", "c2st", "copying",

@@ -18,6 +18,7 @@ from genalloy.evaluation.metric import FEWEST, validate
 from genalloy.evaluation.neighbours import blocks, squares
 
 FEW_FEATURES = 8
+"""Up to as many features the Gaussian kernels are the default."""
 
 
 @dataclass(frozen=True)

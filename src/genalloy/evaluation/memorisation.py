@@ -36,9 +36,12 @@ from genalloy.evaluation.neighbours import Nearest, nearest, nearest_distance
 
 MEMORISATION = ("copying", "copying_in_cells", "neighbour_ratio", "authenticity")
 ROWS_PER_CELL = 50
+"""Held-out rows for each cell, on average: what sets the number of cells, up to MOST_CELLS."""
 MOST_CELLS = 20
 FEWEST_IN_CELL = 10
+"""Samples and held-out rows that a cell must hold to be compared."""
 MOST = 5000
+"""Samples that are judged, and held-out rows; training rows are never left out."""
 
 
 # -- the tests, on distances ---------------------------------------------------------------------------------------

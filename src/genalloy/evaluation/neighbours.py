@@ -26,10 +26,14 @@ from genalloy.evaluation.intervals import proportion, with_influences
 from genalloy.evaluation.metric import FEWEST, Panel, validate
 
 TILE = 2**18
+"""Pairs of rows in a block, so that their distances stay in the cache."""
 WIDE = 64
+"""Features from which on blocks grow with them: the matrix product is then the cost."""
 NEIGHBOURS = 5
 TOUCH = 1e-10
+"""Room for rounding on a ball's squared radius, relative to the mean squared norm."""
 FEW_FEATURES = 8
+"""Up to as many features a k-d tree finds neighbours, beyond them products of all pairs."""
 NAMES = ("precision", "recall", "density", "coverage")
 
 
@@ -141,7 +145,11 @@ def radii(x: Tensor, k: int) -> Tensor:
 
 
 def prdc(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Panel:
-    """precision, recall, density, coverage of features (N, F) and (M, F), with errors over both sets, radii given."""
+    """precision, recall, density, coverage of features (N, F) and (M, F), see the module; errors over both sets, radii given.
+
+    Kynkäänniemi et al., 2019, arXiv:1904.06991; Naeem et al., 2020, arXiv:2002.09797. k: which neighbour a ball reaches to. All
+    but density lie in [0, 1]. Absent below 20 or 2 k rows.
+    """
     bad = validate(max(FEWEST, 2 * k), {"samples": fake, "references": real})
     if bad:
         return dict.fromkeys(NAMES, bad)

@@ -35,6 +35,7 @@ from genalloy.evaluation.independent_marginals import Score, independent_entries
 from genalloy.evaluation.metric import Panel
 
 TOGETHER = 10
+"""Rows of a group whose mean log p is judged."""
 MODEL_KEYS = ("auroc", "typicality", f"typicality_{TOGETHER}", "likelihood_ratio", "complexity_corrected")
 NO_BYTES = "compressed length needs data on levels"
 NO_MODEL = "the model gives neither a log-density nor an energy"

@@ -32,7 +32,9 @@ from genalloy.evaluation.metric import Panel, validate
 from genalloy.training.seeding import Stream, seed_all
 
 MOST_ROWS = 10_000
+"""Of a single probe's training."""
 PENALTY = 1.0
+"""scikit-learn's C, the inverse of the penalty; fixed, so that nothing is tuned."""
 NEIGHBOURS = 5
 FEWEST = 20
 SEEDS, PANEL_ROWS, SHARE = 5, 3_000, 0.8
@@ -45,6 +47,7 @@ Codes = dict[str, Tensor]
 Maker = Callable[[Tensor, int], Codes]
 """(training rows to use, seed) -> codes."""
 Hits = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(training codes, their labels, test codes, their labels) -> 1 where a test row is named rightly, else 0, (N,)."""
 
 
 def linear_probe(codes: Codes, labels: dict[str, Tensor], seed: int = 0, most: int = MOST_ROWS) -> Number:

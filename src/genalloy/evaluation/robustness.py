@@ -27,6 +27,7 @@ from genalloy.evaluation.metric import Panel, validate
 
 FEWEST = 20
 CHUNK = 500
+"""Rows that are classified or attacked at once."""
 TINY = torch.finfo(torch.float32).tiny
 """What keeps a quotient of zeros finite, below every length that has a direction."""
 
@@ -108,9 +109,13 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PGD(Value):
-    """Projected gradient ascent: `steps` from the row itself, then from `restarts` random changes.
+    r""":math:`\delta \leftarrow \Pi_\epsilon(\delta + \alpha\,s(\nabla_x J))` from the row itself, then from random changes.
 
-    low, high: what entries may be, in data units, None where there is no limit. Raises ValueError for rows outside it.
+    Madry et al., 2018, arXiv:1706.06083; J is the margin and :math:`\alpha = 2.5\,\epsilon / S`, see the module. norm: of the
+    change. steps: S, of each ascent. restarts: how many random changes. low, high: what entries may be, in data units, None where
+    there is no limit.
+
+    Raises ValueError for rows outside it.
     """
 
     norm: Norm

@@ -22,6 +22,7 @@ from genalloy.evaluation.metric import FEWEST, validate
 
 DIRECTIONS = 200
 LINES_AT_ONCE = 50
+"""Directions along which rows are projected at once: memory is N x 50 values, whatever the number of directions."""
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Number:

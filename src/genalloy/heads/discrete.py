@@ -60,7 +60,7 @@ class BernoulliDistribution(Factorised):
         return value.masked_fill(outside, -torch.inf) if bool(outside.any()) else value
 
     def density(self, x: Any) -> Evidence:
-        """One fused pass over the logits: this is what training and evaluating a decoder of bits costs."""
+        r"""The exact log-mass (\*B), nats, in one fused pass over the logits: this is what a decoder of bits costs."""
         if type(x) is Masked:
             return self.masked_density(x.x, x.mask)
         lead, axes = leading(x, tuple(self.event_shape)), len(self.event_shape)
@@ -105,10 +105,13 @@ def bits_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
 
 
 _FEW, _BLOCK = 16, 2**19
+"""Entries below which folding does not pay, and entries of a block that fits the cache."""
 _RANGE = 80.0
 """exp(-80) is a normal float: products of sigmoids do not fall below it."""
 _DEEP = _RANGE / 4
+"""Deeper logits are linear in log sigmoid, and are summed apart."""
 _NEAR = -1.0
+"""Nats: sums above it have lost digits, since products of sigmoids near one round to one."""
 
 
 def _blockwise(logits: Tensor, signs: Tensor) -> Tensor:

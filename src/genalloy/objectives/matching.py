@@ -34,6 +34,7 @@ from genalloy.objectives.likelihood import batch_density
 from genalloy.objectives.objective import Objective, Play
 
 EVERYWHERE = (-math.inf, math.inf)
+"""The lambda window of a path whose ends are pure data and pure source."""
 
 
 class Pairing(Value, ABC):

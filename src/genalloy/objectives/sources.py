@@ -40,6 +40,7 @@ class PointSource(Value, ABC):
     """play -> points, made once a play. Equal sources are one: they share their points."""
 
     def __call__(self, play: Play) -> Points:
+        """The points of this play, the same at every call; equal sources share them."""
         return play.once(self, lambda: self.points(play))
 
     @abstractmethod

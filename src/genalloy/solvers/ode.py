@@ -18,6 +18,7 @@ from genalloy.core.spec import Value
 
 State = tuple[Tensor, ...]
 Field = Callable[[float, State], State]
+"""(t, y) -> dy/dt, a tensor for each of the state's."""
 
 
 class Solver(Value, ABC):
