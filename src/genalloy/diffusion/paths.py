@@ -251,9 +251,9 @@ class Karras(Path):
 
 
 class Diffuses(Protocol):
-    """What samplers and estimators ask of a diffusion beyond `denoise`: its path, its window, and its coordinates y.
+    r"""What samplers and estimators ask of a diffusion beyond `denoise`: its path, its window, and its coordinates y.
 
-    embed(x) = (y, log |dy/dx|) are the coordinates in which the path acts and `denoise` speaks.
+    embed(x) gives y, the coordinates in which the path acts and `denoise` speaks, and :math:`\log |dy/dx|`.
     """
 
     path: Path
@@ -266,7 +266,7 @@ class Diffuses(Protocol):
         r"""E[y | x_t] for x_t (\*B, \*E) and t broadcastable to (\*B)."""
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""(y, log \|dy/dx\|) of x (\*B, \*E): the path's coordinates (\*B, \*E) and the volume (\*B), nats."""
+        r"""y (\*B, \*E) of x (\*B, \*E), and :math:`\log |dy/dx|`, (\*B), nats."""
 
 
 def even(low: float, high: float, count: int) -> Tensor:

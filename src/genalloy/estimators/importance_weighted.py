@@ -144,7 +144,7 @@ DRAWS_AT_ONCE = 8
 
 
 def _stream(distribution: TorchDistribution, x: Tensor, ks: Sequence[int], room: int) -> tuple[Tensor, Tensor, str]:
-    """Bounds and standard errors, (k + 2, *B) each: those of `ks`, of k/10, and in the last place the effective size."""
+    r"""Bounds and standard errors, (k + 2, \*B) each: those of `ks`, of k/10, and in the last place the effective size."""
     weigh, words = _weigher(distribution, x)
     most = ks[-1]
     groups = [_Groups(k) for k in (*ks, max(1, most // 10))]
@@ -183,7 +183,7 @@ class _Groups:
         self.open, self.total, self.square = (torch.tensor(v, dtype=torch.float64) for v in (-math.inf, 0.0, 0.0))
 
     def add(self, value: Tensor) -> None:
-        """value (n, *B)."""
+        r"""value (n, \*B)."""
         if self.filled == 0:
             whole = len(value) // self.k
             self._close(value[: whole * self.k].unflatten(0, (whole, self.k)).logsumexp(1))
@@ -226,7 +226,7 @@ def _labelled(ks: Sequence[int], first: Evidence, means: Tensor, errors: Tensor,
 
 
 def _weigher(distribution: TorchDistribution, x: Tensor) -> tuple[Callable[[int], Tensor], str]:
-    """k -> log-weights (k, *B); latent models reuse one encoding, others draw their own noise k times."""
+    r"""k -> log-weights (k, \*B); latent models reuse one encoding, others draw their own noise k times."""
     inside = traced(distribution, x)
     if inside is None:
         return lambda k: density(distribution, repeat(x, k)).value, ""

@@ -53,7 +53,7 @@ def class_log_probabilities(log_p_by_class: Tensor, log_prior: Tensor | None = N
 
 
 def by_class(log_p: Callable[[Tensor, Tensor], Tensor], classes: int, log_prior: Tensor | None = None) -> Classifier:
-    """The classifier inside a conditional model: log_p(x (N, *E), y (N,) int64) -> (N,), one call for each class."""
+    r"""The classifier inside a conditional model: log_p(x (N, \*E), y (N,) int64) -> (N,), one call for each class."""
 
     def classify(x: Tensor) -> Tensor:
         each = [log_p(x, torch.full((len(x),), k, device=x.device)) for k in range(classes)]

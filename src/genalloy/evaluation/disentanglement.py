@@ -59,9 +59,9 @@ PRUNED = tuple(f"{key}_active" for key in KEYS[:-1])
 
 
 def disentanglement(codes: Tensor, factors: Tensor, seed: int = 0) -> Panel:
-    """Panel of KEYS, the same for active dimensions alone (PRUNED) and "active_units"; all but the last between 0 and 1.
+    r"""Panel of KEYS, the same for active dimensions alone (PRUNED) and "active_units"; all but the last between 0 and 1.
 
-    codes (N, *Z): deterministic, for instance posterior means; factors (N, F): integer values. At most 10,000 rows are used,
+    codes (N, \*Z): deterministic, for instance posterior means; factors (N, F): integer values. At most 10,000 rows are used,
     chosen by the seed. Absent for fewer than 200 rows, codes with NaN, a single factor or dimension, a factor of one value.
     """
     z, v = codes.detach().flatten(1).double(), factors.long()

@@ -40,7 +40,7 @@ METRICS = (
 
 
 def panel(dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, labels: Tensor | None = None) -> Panel:
-    """Every generation metric of samples (N, *E) against the test rows: as many of each as the smaller set has, at most 5,000.
+    r"""Every generation metric of samples (N, \*E) against the test rows: as many of each as the smaller set has, at most 5,000.
 
     labels: class (N,) of each sample, where the generator was asked for classes. Neither the training rows that copying is
     measured against nor the labelled samples that a classifier learns from are subsampled.

@@ -157,7 +157,7 @@ def _cells(train: Tensor, rows: int, seed: int) -> Any:
 def memorisation(
     dataset: Dataset, samples: Tensor, features: Features, seed: int = 0, known: Reference | Number | None = None
 ) -> Panel:
-    """The four tests of samples (N, *E), at most 5,000 by the seed, against all training rows and half of the test rows.
+    r"""The four tests of samples (N, \*E), at most 5,000 by the seed, against all training rows and half of the test rows.
 
     known: the `reference` of the same data, features and seed, where several generators are judged.
     """

@@ -45,7 +45,7 @@ NO_MODEL = "the model gives neither a log-density nor an energy"
 
 
 def outlier_sets(dataset: Dataset, seed: int = 0) -> dict[str, Tensor]:
-    """Named sets (N, *E) of outliers, as many rows as the test set.
+    r"""Named sets (N, \*E) of outliers, as many rows as the test set.
 
     On levels: the test rows with their entries shuffled (each row on its own), uniform levels, and flat rows (one level
     throughout: simpler than the data, where the others are more complex). Over columns and reals: each entry uniform between
@@ -110,7 +110,7 @@ def _mutate(x: Tensor, dataset: Dataset, rate: float, generator: torch.Generator
 
 
 def complexity(x: Tensor, levels: int) -> Tensor:
-    """Length in bytes (N,) of each row (N, *E) of levels, compressed by zlib: one byte an entry (two beyond 256 levels)."""
+    r"""Length in bytes (N,) of each row (N, \*E) of levels, compressed by zlib: one byte an entry (two beyond 256 levels)."""
     array = x.round().numpy().astype(np.uint8 if levels <= 256 else np.uint16)
     return torch.tensor([len(zlib.compress(row.tobytes(), 9)) for row in array], dtype=torch.float64)
 
@@ -135,13 +135,15 @@ def outlier_panel(
     background: Score | None = None,
     scores: dict[str, Score] | None = None,
 ) -> dict[str, Panel]:
-    """{set name: {"auroc": ..., "typicality": ..., ..., "complexity": ...}}, AUROC of test rows against each set.
+    r"""{set name: {"auroc": ..., "typicality": ..., ..., "complexity": ...}}, AUROC of test rows against each set.
 
-    log_p:       (N, *E) -> (N,), high for typical rows, up to a constant: a log-density, its bound, or minus an energy. None
-                 where there is none: only "complexity" and `scores` are then filled.
-    outliers:    name -> rows, array, frame or Dataset of the same space; `outlier_sets` by default.
-    background:  log p0 of the likelihood ratio; independent entries of the training rows by default.
-    scores:      further scores by name, larger for foreign rows: reconstruction errors, norms of a score.
+    log_p: (N, \*E) -> (N,), high for typical rows, up to a constant: a log-density, its bound, or minus an energy. None where
+    there is none: only "complexity" and `scores` are then filled.
+
+    outliers: name -> rows, array, frame or Dataset of the same space; `outlier_sets` by default. background: log p0 of the
+    likelihood ratio; independent entries of the training rows by default. scores: further scores by name, larger for foreign
+    rows: reconstruction errors, norms of a score.
+
     Raises ValueError for a set of another space.
     """
     sets = outlier_sets(dataset, seed) if outliers is None else {n: foreign(dataset, n, rows) for n, rows in outliers.items()}

@@ -113,7 +113,7 @@ def probe_references(dataset: Dataset, seed: int = 0) -> Panel:
 
 
 def probe(dataset: Dataset, encode: Encoder, seed: int = 0) -> Number:
-    """The linear probe on a model's frozen codes: encode (N, *E) -> (N, *Z), called in chunks without gradients."""
+    r"""The linear probe on a model's frozen codes: encode (N, \*E) -> (N, \*Z), called in chunks without gradients."""
     return linear_probe(_codes(dataset, encode), dataset.labels, seed)
 
 
@@ -129,9 +129,9 @@ def _codes(dataset: Dataset, encode: Encoder) -> Codes:
 
 
 def untrained(model: nn.Module, seed: int, x: Tensor | None = None) -> nn.Module:
-    """A model of the same composition with fresh weights, in eval mode: the random encoder of the model's own kind.
+    r"""A model of the same composition with fresh weights, in eval mode: the random encoder of the model's own kind.
 
-    Built again from its spec under the seed; `x` (N, *E) goes to the data-dependent initialisation where there is one.
+    Built again from its spec under the seed; `x` (N, \*E) goes to the data-dependent initialisation where there is one.
     Raises ValueError where the composition cannot be written as a spec.
     """
     spec, tensors = to_spec(model)
@@ -156,9 +156,9 @@ def representation_panel(
 ) -> Panel:
     r"""Accuracy, mean over `seeds` seeds, of "codes", "pixels", "pca", "random encoder", and each with ", neighbours".
 
-    encode:  the model's codes, (N, \*E) -> (N, \*Z). PCA has at most as many components as there are codes.
-    random:  seed -> an untrained encoder, for instance ``lambda s: partial(encode, untrained(model, s))``; by default
-             `random_encoder` with as many codes.
+    encode: the model's codes, (N, \*E) -> (N, \*Z). PCA has at most as many components as there are codes. random: seed -> an
+    untrained encoder, for instance ``lambda s: partial(encode, untrained(model, s))``; by default `random_encoder` with as many
+    codes.
     """
     own = _codes(dataset, encode)
     size = own["train"].shape[1]

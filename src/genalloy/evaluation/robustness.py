@@ -125,9 +125,9 @@ class PGD(Value):
     high: float | None = None
 
     def __call__(self, classify: Classifier, x: Tensor, labels: Tensor, radius: float, seed: int = 0) -> Tensor:
-        """Changed rows (N, *E): wrongly classified where the attack succeeded, else the largest margin found.
+        r"""Changed rows (N, \*E): wrongly classified where the attack succeeded, else the largest margin found.
 
-        classify: (N, *E) -> logits (N, K), differentiable in x; its parameters get no gradients.
+        classify: (N, \*E) -> logits (N, K), differentiable in x; its parameters get no gradients.
         """
         self._check(x)
         generator = torch.Generator().manual_seed(seed)
@@ -190,7 +190,7 @@ def _right(classify: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> T
 
 
 def robustness(classify: Classifier, x: Tensor, labels: Tensor, attacks: Sequence[tuple[PGD, Sequence[float]]]) -> Panel:
-    """{"clean": accuracy, "L2 0.5": accuracy under attack, ...} for rows x (N, *E) and labels (N,) int64.
+    r"""{"clean": accuracy, "L2 0.5": accuracy under attack, ...} for rows x (N, \*E) and labels (N,) int64.
 
     attacks: pairs (attack, radii in data units). Missing for fewer than 20 rows or NaN. The caller puts the model in eval mode.
     """

@@ -6,8 +6,8 @@ gradient penalties on both sides,
 .. math:: R_1 = \tfrac\gamma2 \mathbb E |\nabla C(x)|^2, \qquad R_2 = \tfrac\gamma2 \mathbb E |\nabla C(y)|^2
 
 (Mescheder, Geiger & Nowozin, 2018, arXiv:1801.04406, for the first), under which the game converges locally. Between points of d
-standardised dimensions a critic changes by order one over a distance of order sqrt(d), so |grad C|^2 is of order 1/d: gamma is
-chosen proportional to d unless it is given.
+standardised dimensions a critic changes by order one over a distance of order sqrt(d), so :math:`|\nabla C|^2` is of order 1/d:
+gamma is chosen proportional to d unless it is given.
 
 GAN, adversarial autoencoder, FlowGAN, BiGAN and adversarial score matching differ only in their two point sources. Real and
 fake points are scored apart: in one pass, batch statistics would tell a critic which half a row came from in its own turn and
@@ -48,7 +48,7 @@ class Game:
         return self.critic.score(points) if known is None else known[0]
 
     def slope(self, points: Points) -> Tensor:
-        """|grad_x C|^2 at the points, (B,), itself differentiable."""
+        r""":math:`|\nabla_x C|^2` at the points, (B,), itself differentiable."""
         known = self._known(points)
         if known is None:
             x = points.x.detach().requires_grad_()
@@ -309,10 +309,10 @@ class Adversarial(Objective):
 
 @dataclass(frozen=True)
 class Health:
-    """Vital signs of the game at one batch.
+    r"""Vital signs of the game at one batch.
 
-    margin: mean C(real) - C(fake). real_slope, fake_slope: root mean square |grad C|. spread: mean distance of two fake
-    points over that of two real ones.
+    margin: mean C(real) - C(fake). real_slope, fake_slope: root mean square of :math:`|\nabla C|`. spread: mean distance of two
+    fake points over that of two real ones.
     """
 
     margin: float

@@ -60,7 +60,7 @@ class DenoisingScoreMatching(Objective):
 
 
 class NoisedBatch(NamedTuple):
-    r"""One noised evaluation: y, eps, x_t and D (\*B, \*E); lambda, its density, t and |D - y|^2 (\*B)."""
+    r"""One noised evaluation: y, eps, x_t and D (\*B, \*E); lambda, its density, t and :math:`|D - y|^2` (\*B)."""
 
     path: Path
     y: Tensor

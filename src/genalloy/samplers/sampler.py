@@ -14,7 +14,7 @@ class Sampler(Value, ABC):
     r"""sampler(process, noise): unit normal noise (\*B, \*E) carried to x at the process's last time.
 
     order: of the error in the step size, 0 for random samplers. amplifies: whether a step uses D itself, whose error at the
-    noisy end is the network's times |c_out|.
+    noisy end is the network's times :math:`|c_{out}|`.
     """
 
     order: int = 0

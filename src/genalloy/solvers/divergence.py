@@ -106,7 +106,11 @@ class Hutchinson(TraceEstimator):
 
 
 class Rates(NamedTuple):
-    r"""velocity (\*B, \*E); divergence (n, \*B), one entry a probe, n = 1 where exact; frobenius (\*B), |J|^2 or its estimate."""
+    r"""What a field does at x (\*B, \*E), along n vectors.
+
+    velocity (\*B, \*E); divergence (n, \*B), one entry a probe, n = 1 where exact; frobenius (\*B), :math:`|J|_F^2` or its
+    estimate.
+    """
 
     velocity: Tensor
     divergence: Tensor

@@ -93,7 +93,10 @@ class _History:
 
 
 def _least_squares(a: Tensor, b: Tensor) -> Tensor:
-    """argmin |b - A gamma| of each row by lightly damped normal equations: A (N, D, m), b (N, D) -> (N, m, 1)."""
+    r""":math:`\arg\min_\gamma |b - A \gamma|` of each row, (N, m, 1), for A (N, D, m) and b (N, D).
+
+    By normal equations, lightly damped so that they can be solved where A loses rank.
+    """
     normal = a.mT @ a
     scale = normal.diagonal(dim1=-2, dim2=-1).amax(-1).clamp(min=torch.finfo(a.dtype).tiny)
     damped = normal + torch.diag_embed((4 * torch.finfo(a.dtype).eps * scale).unsqueeze(-1).expand(normal.shape[:-1]))
