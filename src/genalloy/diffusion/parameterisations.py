@@ -38,7 +38,7 @@ class Parameterisation(Value, ABC):
         return self.pair(path, t)[1].square().reciprocal()
 
     def refuse(self, path: Path) -> None:
-        """Raise ValueError where the pair is singular on this path."""
+        """Raises ValueError where :math:`(c_{skip}, c_{out})` is singular on this path; does nothing elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Edm(Parameterisation):
     sd: float = 1.0
 
     def pair(self, path: Path, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The pair of the class, c_skip the regression of y on x_t for data of variance sd^2."""
+        r""":math:`(\alpha\,sd^2 / v, \sigma\,sd / \sqrt v)`; c_skip is the regression of y on x_t for data of variance sd^2."""
         alpha, sigma = path.alpha(t), path.sigma(t)
         total = (alpha * self.sd).square() + sigma.square()
         return alpha * self.sd**2 / total, sigma * self.sd / total.sqrt()

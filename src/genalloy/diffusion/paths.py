@@ -73,14 +73,14 @@ class Path(Value, ABC):
         return (self.alpha(t).square() + self.sigma(t).square()).sqrt()
 
     def clip(self, window: Window) -> Window:
-        """The part of a lambda window that the path reaches."""
+        r"""The part of a window of :math:`\lambda` that the path reaches between t = 1 and t = 0."""
         ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
         low, high = self.lam(ends).tolist()
         return max(window[0], low), min(window[1], high)
 
     @property
     def ends_in_noise(self) -> bool:
-        """Whether alpha(1) = 0: no trace of the data is left."""
+        r"""Whether :math:`\alpha(1) < 10^{-6}`: no trace of the data is left."""
         return float(self.alpha(torch.ones((), dtype=torch.float64))) < 1e-6
 
 
@@ -104,7 +104,7 @@ class LinearPath(Path):
         return -torch.ones_like(t), torch.ones_like(t)
 
     def time(self, lam: Tensor) -> Tensor:
-        """sigmoid(-lambda)."""
+        r""":math:`\mathrm{sigmoid}(-\lambda)`."""
         return torch.sigmoid(-lam)
 
 
@@ -113,20 +113,20 @@ class CosinePath(Path):
     r""":math:`\alpha = \cos(\pi t / 2), \sigma = \sin(\pi t / 2)` (after Nichol & Dhariwal, 2021, arXiv:2102.09672)."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        """sin(pi (1 - t) / 2), which is cos(pi t / 2) and exactly 0 at t = 1."""
+        r""":math:`\sin(\pi (1 - t) / 2)`, which is :math:`\cos(\pi t / 2)` and exactly 0 at t = 1."""
         return torch.sin(0.5 * math.pi * (1 - t))
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sin(pi t / 2)."""
+        r""":math:`\sin(\pi t / 2)`."""
         return torch.sin(0.5 * math.pi * t)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """pi/2 times (-sigma, alpha)."""
+        r""":math:`\tfrac\pi2 (-\sigma, \alpha)`."""
         half = 0.5 * math.pi
         return -half * self.sigma(t), half * self.alpha(t)
 
     def time(self, lam: Tensor) -> Tensor:
-        """2/pi arctan(exp(-lambda))."""
+        r""":math:`\tfrac2\pi \arctan e^{-\lambda}`."""
         return torch.atan(torch.exp(-lam)) * (2 / math.pi)
 
 
@@ -150,20 +150,20 @@ class VariancePreserving(Path):
     high: float = 20.0
 
     def alpha(self, t: Tensor) -> Tensor:
-        """exp of log alpha, about 0.007 at t = 1 by default: some data are left."""
+        r""":math:`e^{\log \alpha}` by the class's formula, about 0.007 at t = 1 by default: some data are left."""
         return _log_alpha(t, self.low, self.high).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sqrt(1 - alpha^2), by expm1 and so without cancellation at small t."""
+        r""":math:`\sqrt{1 - \alpha^2}`, by expm1 and so without cancellation at small t."""
         return (-torch.expm1(2 * _log_alpha(t, self.low, self.high))).sqrt()
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """With beta = b_0 + (b_1 - b_0) t: (-beta alpha / 2, beta alpha^2 / (2 sigma)); the second is infinite at t = 0."""
+        r""":math:`(-\tfrac12 \beta \alpha, \tfrac12 \beta \alpha^2 / \sigma)`, :math:`\beta = b_0 + (b_1 - b_0) t`."""
         alpha, beta = self.alpha(t), self.low + (self.high - self.low) * t
         return -0.5 * beta * alpha, 0.5 * beta * alpha.square() / self.sigma(t)
 
     def time(self, lam: Tensor) -> Tensor:
-        """The root of a quadratic in t, from -log alpha = softplus(-2 lambda) / 2."""
+        r"""The root of a quadratic in t, from :math:`-\log \alpha = \tfrac12 \mathrm{softplus}(-2\lambda)`."""
         return _time_of_log_alpha(0.5 * F.softplus(-2 * lam), self.low, self.high)
 
 
@@ -179,16 +179,16 @@ class SubVariancePreserving(Path):
         return _log_alpha(t, self.low, self.high).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """1 - alpha^2, by expm1."""
+        r""":math:`1 - \alpha^2`, by expm1."""
         return -torch.expm1(2 * _log_alpha(t, self.low, self.high))
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """With beta = b_0 + (b_1 - b_0) t: (-beta alpha / 2, beta alpha^2)."""
+        r""":math:`(-\tfrac12 \beta \alpha, \beta \alpha^2)`, :math:`\beta = b_0 + (b_1 - b_0) t`."""
         alpha, beta = self.alpha(t), self.low + (self.high - self.low) * t
         return -0.5 * beta * alpha, beta * alpha.square()
 
     def time(self, lam: Tensor) -> Tensor:
-        """The root of a quadratic in t, from -log alpha = arsinh(exp(-lambda) / 2)."""
+        r"""The root of a quadratic in t, from :math:`-\log \alpha = \mathrm{arsinh}(\tfrac12 e^{-\lambda})`."""
         return _time_of_log_alpha(torch.asinh(0.5 * torch.exp(-lam)), self.low, self.high)
 
 
@@ -207,15 +207,15 @@ class VarianceExploding(Path):
         return torch.ones_like(t)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """low (high/low)^t, in units of the data."""
+        r""":math:`low\,(high/low)^t`, in units of the data."""
         return self.low * torch.exp(t * math.log(self.high / self.low))
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(0, sigma log(high/low))."""
+        r""":math:`(0, \sigma \log(high/low))`."""
         return torch.zeros_like(t), self.sigma(t) * math.log(self.high / self.low)
 
     def time(self, lam: Tensor) -> Tensor:
-        """(-lambda - log low) / log(high/low)."""
+        r""":math:`(-\lambda - \log low) / \log(high/low)`."""
         return (-lam - math.log(self.low)) / math.log(self.high / self.low)
 
 
@@ -236,16 +236,16 @@ class Karras(Path):
         return low + t * (high - low), high - low
 
     def sigma(self, t: Tensor) -> Tensor:
-        """(low^(1/rho) + t (high^(1/rho) - low^(1/rho)))^rho, in units of the data."""
+        r""":math:`(low^{1/\rho} + t\,(high^{1/\rho} - low^{1/\rho}))^\rho`, in units of the data."""
         return self._root(t)[0] ** self.rho
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(0, d sigma/dt)."""
+        r""":math:`(0, d\sigma/dt)`."""
         root, slope = self._root(t)
         return torch.zeros_like(t), self.rho * slope * root ** (self.rho - 1)
 
     def time(self, lam: Tensor) -> Tensor:
-        """(exp(-lambda/rho) - low^(1/rho)) / (high^(1/rho) - low^(1/rho))."""
+        r""":math:`(e^{-\lambda/\rho} - low^{1/\rho}) / (high^{1/\rho} - low^{1/\rho})`."""
         low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
         return (torch.exp(-lam / self.rho) - low) / (high - low)
 

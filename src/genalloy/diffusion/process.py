@@ -59,7 +59,11 @@ class Process:
         return replace(self, denoise=denoise, transition=None)
 
     def on(self, path: Path) -> Process:
-        """The same denoiser on another path: x_t of equal lambda differ by a factor, so nothing is trained anew."""
+        r"""The same denoiser on another path: x_t of equal lambda differ by a factor, so nothing is trained anew.
+
+        With :math:`\lambda(t) = \tilde\lambda(s)` and :math:`v = \sqrt{\alpha^2 + \sigma^2}` the denoiser is :math:`D(x\,v(t) /
+        \tilde v(s), t)`; a learned transition is left behind.
+        """
 
         def moved(x: Tensor, s: Tensor) -> Tensor:
             times = expand_time(s, x, self.event_dims)

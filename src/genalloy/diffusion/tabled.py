@@ -20,7 +20,7 @@ from genalloy.diffusion.paths import Path, Window
 
 
 class Betas(Value, ABC):
-    """The noise added at each of `steps` steps."""
+    r"""The noise added at each of `steps` steps: :math:`x_i = \sqrt{1 - \beta_i}\,x_{i-1} + \sqrt{\beta_i}\,\epsilon`."""
 
     steps: int
 
@@ -96,15 +96,15 @@ class Tabled(Path):
         return ((place + 1) / self.steps).to(lam.dtype)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """sqrt(sigmoid(2 lambda))."""
+        r""":math:`\mathrm{sigmoid}(2\lambda)^{1/2}`."""
         return torch.sigmoid(2 * self.lam(t)).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """sqrt(sigmoid(-2 lambda))."""
+        r""":math:`\mathrm{sigmoid}(-2\lambda)^{1/2}`."""
         return torch.sigmoid(-2 * self.lam(t)).sqrt()
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """With the slope of lambda in the piece: (alpha sigma^2, -sigma alpha^2) times it."""
+        r""":math:`(\alpha \sigma^2 \lambda', -\sigma \alpha^2 \lambda')`, with the slope of lambda in the piece."""
         table = _table(self.betas).to(t.device)
         left = (t.double() * self.steps - 1).floor().clamp(0, self.steps - 2).long()
         slope = ((table[left + 1] - table[left]) * self.steps).to(t.dtype)

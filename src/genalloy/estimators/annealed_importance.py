@@ -43,7 +43,7 @@ class Start(Value, ABC):
 
 @dataclass(frozen=True)
 class FromPrior(Start):
-    """p(z): needs nothing of the inference network."""
+    """:math:`b(z) = p(z)`: needs nothing of the inference network."""
 
     def base(self, latent: Any, x: Tensor) -> TorchDistribution:
         """The model's prior."""
@@ -52,7 +52,10 @@ class FromPrior(Start):
 
 @dataclass(frozen=True)
 class FromPosterior(Start):
-    """q(z|x): a shorter path where q is good; chains that q never starts near are missed, as in importance weighting."""
+    """:math:`b(z) = q(z|x)`: a shorter path where q is good.
+
+    Chains that q never starts near are missed, as in importance weighting.
+    """
 
     def base(self, latent: Any, x: Tensor) -> TorchDistribution:
         """The model's posterior at x."""
@@ -96,7 +99,7 @@ class AnnealedImportance(Value):
 
     @property
     def betas(self) -> list[float]:
-        """beta_0 .. beta_K."""
+        r""":math:`\beta_0 .. \beta_K`, K + 1 floats from 0 to 1."""
         return temperatures(self.temperatures, self.bend)
 
     @torch.no_grad()

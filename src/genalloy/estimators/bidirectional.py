@@ -29,7 +29,10 @@ SIMULATED = "on rows simulated from the model"
 
 
 class Sandwich(NamedTuple):
-    r"""lower, upper: bounds of log p(x), (rows,); x: the simulated rows (rows, \*E), as the latent model sees them."""
+    r"""Both bounds of log p(x) at simulated rows, nats.
+
+    lower, upper: Evidence of shape (rows,). x: the simulated rows (rows, \*E), as the latent model sees them.
+    """
 
     lower: Evidence
     upper: Evidence

@@ -275,7 +275,7 @@ def _forest(z: Any, value: Any, seed: int) -> Any:
 
 
 def disentangled_and_complete(importance: Tensor) -> tuple[float, float]:
-    """Eastwood & Williams' D and C of importances R (Z, F), each from 0 to 1."""
+    """Eastwood & Williams' D and C, see the module, of importances R (Z, F); each from 0 to 1."""
     importance, (dimensions, factors) = importance.double(), importance.shape
     rows, columns = importance.sum(1, keepdim=True), importance.sum(0, keepdim=True)
     one_factor = 1 - _entropy(importance / rows.clamp_min(1e-300)) / math.log(factors)

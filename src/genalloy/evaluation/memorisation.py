@@ -83,12 +83,16 @@ class Reference:
     to_train: Tensor
 
     def copying(self, nearest_row: Nearest) -> Number:
-        """The global test, from the samples' nearest training rows."""
+        r""":math:`P(d_T(f) < d_T(h)) + \tfrac12 P(=)`, from the samples' nearest training rows (N,)."""
         how = f"nearest of {len(self.train):,} training rows, against {len(self.held_out):,} held-out rows; 0.5 for fresh rows"
         return auroc(-self.to_train, -nearest_row.distance, how)
 
     def copying_in_cells(self, samples: Tensor, nearest_row: Nearest) -> Number:
-        """C_T, over cells that hold at least 10 samples and 10 held-out rows; its error is that of fresh samples."""
+        """:math:`C_T`, over cells that hold at least 10 samples and 10 held-out rows; its error is that of fresh samples.
+
+        samples: features (N, F). A mean z-score, negative for copying (Meehan, Chaudhuri & Dasgupta, 2020, arXiv:2004.05675).
+        Absent where no cell holds enough.
+        """
         ours, theirs = (torch.from_numpy(self.cells.predict(rows.numpy())).long() for rows in (samples, self.held_out))
         k = self.cells.n_clusters
         enough = [c for c in range(k) if min((ours == c).sum(), (theirs == c).sum()) >= FEWEST_IN_CELL]
@@ -102,7 +106,7 @@ class Reference:
         return Number(float(weights @ scores.double()), weights.norm().item(), len(samples), how)
 
     def neighbour_ratio(self, samples: Tensor, nearest_row: Nearest) -> Number:
-        """Median of d(sample, train) / d(sample, held-out); 1 where both are zero."""
+        """Median of :math:`d_T(f) / d_H(f)` over samples (N, F); 1 where both are zero."""
         there = nearest_distance(samples, self.held_out)
         ratio = torch.where((nearest_row.distance == 0) & (there == 0), 1.0, nearest_row.distance / there)
         how = f"median distance to {len(self.train):,} training rows over that to {len(self.held_out):,} held-out rows"

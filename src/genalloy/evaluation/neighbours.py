@@ -138,7 +138,7 @@ def _tally(owner: Tensor, count: Tensor, size: int) -> Tensor:
 
 
 def radii(x: Tensor, k: int) -> Tensor:
-    """Squared distance to the k-th neighbour inside the set, the point itself left out, with room for rounding."""
+    """Squared distance (N,) to the k-th neighbour inside the set (N, F), the point itself left out, with room for rounding."""
     norms = x.square().sum(1)
     parts = [squares(rows, x, norms).topk(k + 1, dim=1, largest=False).values[:, -1] for rows in blocks(x, x)]
     return torch.cat(parts) + TOUCH * norms.mean()

@@ -91,7 +91,8 @@ def foreign(dataset: Dataset, name: str, source: Any) -> Tensor:
 def mutated(dataset: Dataset, rate: float = 0.2, seed: int = 0) -> Dataset:
     """The data with a share `rate` of training and validation entries redrawn: what Ren et al.'s background model learns.
 
-    Levels are redrawn uniformly, other entries from the training rows' own distribution of that entry.
+    Ren et al., 2019, arXiv:1906.02845. Levels are redrawn uniformly, other entries from the training rows' own distribution of
+    that entry.
     """
     generator = torch.Generator().manual_seed(seed)
     train, validation = (_mutate(part, dataset, rate, generator) for part in (dataset.train, dataset.validation))

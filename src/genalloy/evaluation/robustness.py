@@ -43,20 +43,20 @@ class Norm(Value, ABC):
 
     @abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The direction of norm 1 along which a linear function rises most."""
+        r"""The direction (N, \*E), of norm 1 in each row, along which a linear function rises most."""
 
     @abstractmethod
     def project(self, delta: Tensor, radius: float) -> Tensor:
-        """The nearest change of norm at most `radius`."""
+        r"""The nearest change (N, \*E) of norm at most `radius` in each row."""
 
     @abstractmethod
     def start(self, like: Tensor, radius: float, generator: torch.Generator) -> Tensor:
-        """A random change within the ball."""
+        r"""A random change (N, \*E) within the ball, in the dtype and on the device of `like`."""
 
 
 @dataclass(frozen=True)
 class LInfinity(Norm):
-    """The largest change of an entry."""
+    r""":math:`\max_i |\delta_i|`, the largest change of an entry."""
 
     name = "Linf"
 
@@ -75,7 +75,7 @@ class LInfinity(Norm):
 
 @dataclass(frozen=True)
 class L2(Norm):
-    """The Euclidean length of the change."""
+    r""":math:`(\sum_i \delta_i^2)^{1/2}`, the Euclidean length of the change."""
 
     name = "L2"
 

@@ -77,7 +77,7 @@ class BernoulliDistribution(Factorised):
         return (torch.rand_like(p) < p).to(p.dtype)
 
     def tempered(self, temperature: float) -> BernoulliDistribution:
-        """p^(1/T), normalised: logits divided by T."""
+        """:math:`p^{1/T}`, normalised: logits divided by T."""
         return BernoulliDistribution(self.logits / temperature, len(self.event_shape)).under(self.law)
 
     def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:
@@ -183,7 +183,7 @@ class CategoricalDistribution(Factorised):
         return (self.logits.softmax(-1) * levels).sum(-1)
 
     def tempered(self, temperature: float) -> CategoricalDistribution:
-        """p^(1/T), normalised: logits divided by T."""
+        """:math:`p^{1/T}`, normalised: logits divided by T."""
         return CategoricalDistribution(self.logits / temperature, len(self.event_shape)).under(self.law)
 
     def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:
@@ -276,7 +276,7 @@ class LogisticMixtureDistribution(Factorised):
         return CategoricalDistribution(table, len(self.event_shape)).under(self.law)
 
     def tempered(self, temperature: float) -> CategoricalDistribution:
-        """p^(1/T), normalised over the levels; the root of a mixture is no mixture."""
+        """:math:`p^{1/T}`, normalised over the levels; the root of a mixture is no mixture."""
         return self.masses().tempered(temperature)
 
     def kept(self, keep: Callable[[Tensor], Tensor]) -> CategoricalDistribution:

@@ -122,7 +122,7 @@ class KumaraswamyDistribution(Factorised):
         return self.a.log() + self.b.log() + (self.a - 1) * log_x + (self.b - 1) * rest
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        """(1 - exp(-e / b))^(1/a) with e standard exponential, -log(1 - u)."""
+        r""":math:`(1 - e^{-\epsilon / b})^{1/a}`, (\*S, \*B, \*E), with :math:`\epsilon = -\log(1 - u)` standard exponential."""
         e = self.a.new_empty((*sample_shape, *self.a.shape)).exponential_().clamp(min=torch.finfo(self.a.dtype).tiny)
         log_x = torch.log(-torch.expm1(-e / self.b)) / self.a
         return _inside(log_x.exp())
@@ -158,7 +158,7 @@ class LogitNormalDistribution(Factorised):
 
     @property
     def mean(self) -> Tensor:
-        """No closed form: the trapezoidal rule over 8 standard deviations, within 1e-4 up to scale 20."""
+        r"""(\*B, \*E); no closed form: the trapezoidal rule over 8 standard deviations, within 1e-4 up to scale 20."""
         eps = torch.linspace(-8, 8, 161, dtype=self.loc.dtype, device=self.loc.device)
         weights = (-0.5 * eps.square()).softmax(0)
         return torch.sigmoid(self.loc.unsqueeze(-1) + self.scale.unsqueeze(-1) * eps) @ weights

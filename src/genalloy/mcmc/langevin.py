@@ -35,7 +35,7 @@ class Moved(NamedTuple):
 
 
 class Kernel(Value, ABC):
-    """Moves chains towards exp(-E). adjusted: whether p is left invariant exactly (a Metropolis test)."""
+    r"""Moves chains (\*B, \*E) towards exp(-E). adjusted: whether p is left invariant exactly (a Metropolis test)."""
 
     adjusted: bool = False
 

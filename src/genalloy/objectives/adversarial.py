@@ -196,7 +196,7 @@ class Constraint(Value, ABC):
 
 @dataclass(frozen=True)
 class WeightClipping(Constraint):
-    """Every weight within [-limit, limit] (Arjovsky, Chintala & Bottou, 2017, arXiv:1701.07875)."""
+    """Every parameter within [-limit, limit], which bounds the slope (Arjovsky, Chintala & Bottou, 2017, arXiv:1701.07875)."""
 
     limit: float = 0.01
 
@@ -244,7 +244,7 @@ class Critic(Player):
         return out.reshape(-1)
 
     def loss(self, play: Play) -> Tensor:
-        """payoff.critic plus the terms, on points made without gradient to the model."""
+        """payoff.critic plus the terms, a scalar, on points made without gradient to the model; notes margin and divergence."""
         payoff, game = self._settled()[0], self.play(play)
         # terms first: the pass that takes a slope gives the score too
         extras = [term.every * term(game) for term in self.terms if play.step % term.every == 0]
@@ -258,7 +258,7 @@ class Critic(Player):
             self.constraint(self.network)
 
     def play(self, play: Play) -> Game:
-        """The game at the play's points, cut off from the model."""
+        """The game at the play's points, cut off from the model. Raises ValueError where no game was settled."""
         _, real, fake = self._settled()
         with torch.no_grad():
             return Game(self, play, real(play).detach(), fake(play).detach())

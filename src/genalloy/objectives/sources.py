@@ -37,7 +37,7 @@ class Points(NamedTuple):
 
 
 class PointSource(Value, ABC):
-    """play -> points, made once a play. Equal sources are one: they share their points."""
+    r"""play -> points (B, \*E), made once a play. Equal sources are one: they share their points."""
 
     def __call__(self, play: Play) -> Points:
         """The points of this play, the same at every call; equal sources share them."""
@@ -62,7 +62,7 @@ def sample_rows(distribution: TorchDistribution, rows: int, role: str) -> Tensor
 
 @dataclass(frozen=True)
 class Data(PointSource):
-    """The batch, as the model's differentiable part sees it."""
+    r"""The batch (B, \*E), as the model's differentiable part sees it."""
 
     def points(self, play: Play) -> Points:
         r"""The batch (B, \*E) in the space of the differentiable part."""
@@ -71,7 +71,7 @@ class Data(PointSource):
 
 @dataclass(frozen=True)
 class Rows(PointSource):
-    """The batch's rows as they are given; the model is not asked."""
+    r"""The batch's rows (B, \*E) as they are given; the model is not asked."""
 
     def points(self, play: Play) -> Points:
         r"""The batch (B, \*E)."""
@@ -80,7 +80,7 @@ class Rows(PointSource):
 
 @dataclass(frozen=True)
 class Sample(PointSource):
-    """One sample of the model for each row, through which gradients flow."""
+    r"""One sample (B, \*E) of the model for each row, through which gradients flow."""
 
     def points(self, play: Play) -> Points:
         r"""Samples (B, \*E), reparameterised; raises Unavailable where they cannot be."""
@@ -121,7 +121,7 @@ class Beside(PointSource):
 
 @dataclass(frozen=True)
 class Prior(PointSource):
-    """One code from a latent model's prior for each row."""
+    r"""One code (B, \*Z) from a latent model's prior for each row, :math:`z \sim p(z)`."""
 
     def points(self, play: Play) -> Points:
         r"""Codes (B, \*Z)."""
@@ -130,7 +130,7 @@ class Prior(PointSource):
 
 @dataclass(frozen=True)
 class Encode(PointSource):
-    """The code of each row: a sample of posterior(x), or its mean."""
+    r"""The code (B, \*Z) of each row: a sample of posterior(x), :math:`z \sim q(z|x)`, or its mean."""
 
     mean: bool = False
 
@@ -170,7 +170,7 @@ class Through(PointSource):
 
 @dataclass(frozen=True)
 class Noised(PointSource):
-    """The points of a source plus N(0, scale^2) noise (instance noise: Sonderby et al., 2017, arXiv:1610.04490)."""
+    """The points of a source plus :math:`N(0, scale^2)` noise (instance noise: Sonderby et al., 2017, arXiv:1610.04490)."""
 
     source: PointSource
     scale: float = 0.1

@@ -23,7 +23,7 @@ class Spacing(Value, ABC):
 
 @dataclass(frozen=True)
 class EvenTime(Spacing):
-    """Uniform in the path's own time."""
+    r"""Uniform in the path's own time: :math:`t_i = t_0 + (t_n - t_0)\,i/n`."""
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         """Evenly spaced times of the process's span."""
@@ -32,7 +32,7 @@ class EvenTime(Spacing):
 
 @dataclass(frozen=True)
 class EvenLambda(Spacing):
-    """Uniform in lambda = log(alpha/sigma) (Lu et al., 2022, arXiv:2206.00927)."""
+    r"""Uniform in :math:`\lambda = \log(\alpha/\sigma)` (Lu et al., 2022, arXiv:2206.00927)."""
 
     def __call__(self, process: Process, steps: int) -> Tensor:
         """The times of evenly spaced lambda over the window."""
@@ -41,7 +41,7 @@ class EvenLambda(Spacing):
 
 @dataclass(frozen=True)
 class EvenRoot(Spacing):
-    """Uniform in (sigma/alpha)^(1/rho): the steps of Karras et al. (2022, arXiv:2206.00364), shorter towards the data."""
+    r"""Uniform in :math:`(\sigma/\alpha)^{1/\rho}`: shorter steps towards the data (Karras et al., 2022, arXiv:2206.00364)."""
 
     rho: float = 7.0
 

@@ -24,7 +24,7 @@ from genalloy.core.spec import Value
 
 
 class Probes(Value, ABC):
-    """Law of the probes: zero mean, unit covariance."""
+    r"""Law of the probes: :math:`E\,\epsilon = 0, E\,\epsilon\epsilon^\top = I`."""
 
     @abstractmethod
     def __call__(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
