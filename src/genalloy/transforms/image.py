@@ -32,9 +32,9 @@ WAVELETS = ((1.0, 1.0, 1.0, 1.0), (1.0, -1.0, 1.0, -1.0), (1.0, 1.0, -1.0, -1.0)
 
 
 class Squeeze(Transform):
-    r"""(\*B, C, H, W) -> (\*B, 4 C, H / 2, W / 2); see the module's text.
+    r"""(\*B, C, H, W) -> (\*B, 4 C, H / 2, W / 2), each 2x2 block as channels (Dinh et al., 2017, arXiv:1605.08803).
 
-    shape: (C, H, W). Raises ValueError where H or W is odd.
+    Nothing is computed: log-determinant 0. shape: (C, H, W). Raises ValueError where H or W is odd.
     """
 
     event_dims = 3
@@ -46,6 +46,7 @@ class Squeeze(Transform):
         self.out_shape(self.shape)
 
     def out_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) -> (4 C, H / 2, W / 2). Raises ValueError where a side is odd."""
         channels, height, width = shape
         if height % 2 or width % 2:
             raise ValueError(f"found an image of {height} x {width} pixels, expected even sides; pad or crop it, or squeeze less")
@@ -61,9 +62,10 @@ class Squeeze(Transform):
 
 
 class Haar(Transform):
-    r"""Haar wavelets: (\*B, C, H, W) -> (\*B, 4 C, H / 2, W / 2), averages first (scaled by 2, so that the map is orthogonal).
+    r"""Haar's wavelets (Haar, 1910): (\*B, C, H, W) -> (\*B, 4 C, H / 2, W / 2), log-determinant 0.
 
-    shape: (C, H, W). Raises ValueError where H or W is odd.
+    The C first channels are the sums of each 2x2 block over 2 (twice the average, so that the map is orthogonal), the others
+    differences: of columns, of rows, and of diagonals. shape: (C, H, W). Raises ValueError where H or W is odd.
     """
 
     event_dims = 3
@@ -75,6 +77,7 @@ class Haar(Transform):
         self.register_buffer("wavelets", torch.tensor(WAVELETS) / 2, persistent=False)
 
     def out_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) -> (4 C, H / 2, W / 2)."""
         return self.squeeze.out_shape(shape)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
@@ -108,7 +111,13 @@ class Shuffle(Transform):
 
 
 class InvertibleConvolution(Mixing, Transform):
-    r"""z = W x at every pixel of an image (\*B, C, H, W), started at a random rotation; see the module's text and `Mixing`."""
+    r"""The invertible 1x1 convolution, z = W x at every pixel (Kingma & Dhariwal, 2018, arXiv:1807.03039); x (\*B, C, H, W).
+
+    .. math:: W = P L (U + \mathrm{diag}(\sigma e^{s})), \qquad \log|\det dz/dx| = H\,W\, \textstyle\sum_i s_i
+
+    size: C. start: of W, a random rotation unless told otherwise; see :class:`genalloy.transforms.linear.Mixing`, whose
+    ValueError it raises.
+    """
 
     event_dims = 3
     size: int

@@ -45,6 +45,7 @@ class Layer(Module, ABC):
         return shape
 
     def as_layer(self) -> Layer:
+        """The layer itself; what :class:`Transform` makes of itself is an :class:`Exact`."""
         return self
 
     def coarser(self) -> Layer:
@@ -73,6 +74,7 @@ class Transform(Module, ABC):
         r"""(x, log |det dx/dz|), the inverse of :meth:`encode`."""
 
     def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Event shape of z for an event shape of x."""
         return shape
 
     def as_layer(self) -> Layer:
@@ -84,7 +86,7 @@ class Transform(Module, ABC):
 
 
 class Exact(Layer):
-    """A bijection with a closed-form log-determinant: EXACT both ways."""
+    r"""A bijection with a closed-form log-determinant, EXACT both ways: :math:`\log p(x) = \log p(z) + \log|\det dz/dx|`."""
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ class Exact(Layer):
 
 
 class Inverse(Transform):
-    """The same map run the other way: Inverse(MAF layer) is an IAF layer (Kingma et al., 2016)."""
+    """The same map run the other way; Inverse(MAF layer) is an IAF layer (Kingma et al., 2016, arXiv:1606.04934)."""
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()

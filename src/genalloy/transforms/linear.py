@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 class Permute(Transform):
-    """z_i = x_{p(i)} on vectors; permutation: integer tensor (D,), kept as a buffer."""
+    r""":math:`z_i = x_{p(i)}` on vectors (\*B, D), log-determinant 0; permutation: integer tensor (D,), kept as a buffer."""
 
     constant = True
 
@@ -39,7 +39,7 @@ class Permute(Transform):
 
 
 class Reverse(Transform):
-    """Entries of a vector in reverse order: an autoregressive stack then conditions both ways."""
+    r"""Entries of a vector (\*B, D) in reverse order, log-determinant 0: an autoregressive stack then conditions both ways."""
 
     constant = True
 
@@ -51,10 +51,11 @@ class Reverse(Transform):
 
 
 class ActNorm(Transform):
-    """Learned shift and scale of every entry, or of every channel where `per_channel`; see the module's text.
+    r"""Activation normalisation :math:`z = (x - b)\, e^{s}` (Kingma & Dhariwal, 2018, arXiv:1807.03039).
 
-    event_shape: shape of x, channels first. `initialise(x)` standardises a batch; until then it is the identity.
-    floor: the scale of an entry that is constant in that batch, as a share of its value.
+    Its log-determinant is :math:`\sum s` over the event. b and s are learned, one of every entry, or of every channel where
+    `per_channel`. event_shape: of x, channels first. `initialise(x)` standardises a batch; until then it is the identity. floor:
+    the scale of an entry that is constant in that batch, as a share of its value.
     """
 
     constant = True
@@ -69,6 +70,7 @@ class ActNorm(Transform):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Set b and s from a batch x (\*B, \*E) such that z has mean 0 and variance 1 an entry, or a channel."""
         rows = x.reshape(-1, *self.event_shape)
         rows = rows.movedim(1, -1).flatten(0, -2) if self.per_channel else rows
         mean, scale = mean_and_scale(rows, constant=self.floor)
@@ -127,7 +129,13 @@ class Mixing(ABC):  # noqa: B024
 
 
 class PLU(Mixing, Transform):
-    r"""z = W x on vectors (\*B, D), started at a random permutation; the inverse is two triangular solves. See `Mixing`."""
+    r""":math:`z = W x` on vectors (\*B, D), W in PLU form (Kingma & Dhariwal, 2018, arXiv:1807.03039).
+
+    .. math:: W = P L (U + \mathrm{diag}(\sigma e^{s})), \qquad \log|\det W| = \textstyle\sum_i s_i
+
+    The inverse is two triangular solves. size: D. start: of W, a random permutation unless told otherwise. See :class:`Mixing`,
+    whose ValueError it raises.
+    """
 
     size: int
     permutation: Any

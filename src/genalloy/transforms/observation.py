@@ -33,8 +33,12 @@ from genalloy.transforms.layer import Layer, Transform
 
 
 class Dequantise(Layer):
-    r"""Integers to reals by noise on the entries where `discrete` is true; outwards, floor and clip.
+    r"""Integers to reals by noise where `discrete` is true; back, floor and clip (Theis et al., 2016, arXiv:1511.01844).
 
+    .. math:: \log P(x) \ge \mathbb E_{q(u \mid x)}[\log p(x + u) - \log q(u \mid x)]
+
+    LOWER and proper for a given x, UPPER and proper for an own sample; variational where q is learned (Ho et al., 2019,
+    arXiv:1902.00275). x and z (\*B, \*E); `differentiable` is False, since the floor has no gradient.
     discrete: bool tensor of the event shape. low, high: smallest and largest integer, tensors of the event shape.
     noise: None for uniform noise; otherwise a part of events in (0, 1) given x scaled to [-1, 1] (\*B, \*E) and, where it
     declares more, the context. Its events have the shape of x where all entries are discrete, else (number of discrete,).
@@ -89,7 +93,10 @@ class Dequantise(Layer):
 
 
 class Standardise(Transform):
-    """z = (x - shift) / scale with fixed tensors of the event shape (standardisation in the user's own units)."""
+    r""":math:`z = (x - m) / s` with fixed tensors m, s > 0 of the event shape; log-determinant :math:`-\sum \log s`.
+
+    x (\*B, \*E) is in the user's own units, z has none. shift: m. scale: s.
+    """
 
     constant = True
 
@@ -110,7 +117,13 @@ class Standardise(Transform):
 
 
 class Logit(Transform):
-    r"""z = logit(alpha + (1 - 2 alpha) x / high) for x in [0, high] (Dinh, Sohl-Dickstein & Bengio, 2017)."""
+    r"""Bounded values to all reals by the logit (Dinh, Sohl-Dickstein & Bengio, 2017, arXiv:1605.08803).
+
+    .. math:: z = \mathrm{logit}\Big(\alpha + (1 - 2 \alpha) \frac{x}{h}\Big), \qquad
+              \log \frac{dx}{dz} = \log \sigma(z) + \log \sigma(-z) + \log \frac{h}{1 - 2 \alpha},
+
+    x in [0, h], (\*B, \*E) with `event_dims` event axes. high: h.
+    """
 
     def __init__(self, high: float, alpha: float = 0.05, event_dims: int = 1) -> None:
         super().__init__()
@@ -131,7 +144,7 @@ class Logit(Transform):
 
 
 class Flatten(Transform):
-    """An image or sequence as a vector; volume is kept."""
+    r"""An image or sequence (\*B, \*shape) as a vector (\*B, D); volume is kept."""
 
     constant = True
 

@@ -43,12 +43,15 @@ Bound = tuple[Tensor, ...]
 
 
 class Contractive(Protocol):
-    """What a network must offer; :mod:`genalloy.networks.lipschitz` has two. lipschitz: its bound, below 1."""
+    """What a network g must offer; :mod:`genalloy.networks.lipschitz` has two. lipschitz: its bound, below 1."""
 
     lipschitz: float
 
-    def bind(self, context: Context, batch: Shape) -> Bound: ...
-    def linearise(self, x: Tensor, bound: Bound) -> tuple[Tensor, Tangent]: ...
+    def bind(self, context: Context, batch: Shape) -> Bound:
+        """What g depends on beside x, made once for N = prod(batch) points: weights within their norms, the context."""
+
+    def linearise(self, x: Tensor, bound: Bound) -> tuple[Tensor, Tangent]:
+        r"""g(x) (N, \*E) at rows x (N, \*E), and its tangent map T (K, N, \*E) -> J T."""
 
 
 class Placed(NamedTuple):
@@ -63,15 +66,16 @@ class Placed(NamedTuple):
 
 
 class LogDet(Value, ABC):
-    """How log det(I + J) is found: at(network, rows, bound) -> (g(rows), Evidence (N,)), differentiable."""
+    r"""How :math:`\log\det(I + J)` of z = x + g(x) is found."""
 
     @abstractmethod
-    def at(self, network: Any, rows: Tensor, bound: Bound) -> tuple[Tensor, Evidence]: ...
+    def at(self, network: Any, rows: Tensor, bound: Bound) -> tuple[Tensor, Evidence]:
+        r"""(g(rows) (N, \*E), log det(I + J) (N,) with its claim) at rows (N, \*E), differentiable."""
 
 
 @dataclass(frozen=True)
 class ExactLogDet(LogDet):
-    """The whole Jacobian and its determinant: EXACT, D tangents and D^3 operations a row; differentiable to any order."""
+    """The whole Jacobian and its determinant: EXACT, D tangents and of order :math:`D^3` a row; differentiable to any order."""
 
     def at(self, network: Any, rows: Tensor, bound: Bound) -> tuple[Tensor, Evidence]:
         g, tangent = network.linearise(rows, bound)
@@ -180,9 +184,12 @@ def refuse_second_derivatives(what: str, remedy: str) -> None:
 
 @dataclass(frozen=True)
 class Truncated(PowerSeries, LogDet):
-    """The first `terms` of the series: an ESTIMATE, wrong by the rest of it.
+    r"""The first n = `terms` of the series: an ESTIMATE, wrong by the rest of it (Behrmann et al., 2019, arXiv:1811.00995).
 
-    probes 0: traces of the whole Jacobian's powers, without noise and differentiable to any order, for few entries.
+    .. math:: \log\det(I + J) \approx \sum_{k=1}^{n} \frac{(-1)^{k+1}}{k}\, v^\top J^k v
+
+    probes: v a row, whose mean is taken; 0: traces of the whole Jacobian's powers, without noise and differentiable to any order,
+    for few entries. noise: law of the probes. unrolled: see :class:`PowerSeries`.
     """
 
     terms: int = 8
@@ -202,6 +209,7 @@ class Truncated(PowerSeries, LogDet):
         return g, self.labelled(value, None)
 
     def coefficients(self, rows: Tensor) -> Tensor:
+        """Ones: the n terms, each kept, (terms, probes, 1)."""
         return rows.new_ones(self.terms, self.probes, 1)
 
     def labelled(self, value: Tensor, stderr: Tensor | None) -> Evidence:
@@ -211,11 +219,14 @@ class Truncated(PowerSeries, LogDet):
 
 @dataclass(frozen=True)
 class Roulette(PowerSeries, LogDet):
-    """`exact` terms always, then as many more as a geometric variable with success probability p says: UNBIASED.
+    r"""`exact` terms always, then as many more as a geometric variable says: UNBIASED (Chen et al., 2019, arXiv:1906.02735).
 
-    shared: one depth a probe and batch (cheap; the rows' errors are then correlated), otherwise every row draws its own (errors
-    independent between rows; the batch is as deep as its deepest row). Depths come from torch's generator.
-    Raises ValueError where p is outside (0, 1).
+    .. math:: \log\det(I + J) = \mathbb E \sum_{k=1}^{m+n} \frac{(-1)^{k+1}}{k\, P_k}\, v^\top J^k v, \qquad
+              P_k = (1 - p)^{\max(k - m, 0)}, \quad P(n \ge i) = (1 - p)^i,
+
+    with m = `exact`. shared: one depth a probe and batch (cheap; the rows' errors are then correlated), otherwise every row draws
+    its own (errors independent between rows; the batch is as deep as its deepest row). Depths come from torch's generator.
+    probes, noise, unrolled: see :class:`PowerSeries`. Raises ValueError unless 0 < p < 1, exact >= 0 and probes >= 1.
     """
 
     p: float = 0.5
@@ -230,6 +241,7 @@ class Roulette(PowerSeries, LogDet):
             raise ValueError(f"found {self}, expected 0 < p < 1, exact >= 0 and at least one probe")
 
     def coefficients(self, rows: Tensor) -> Tensor:
+        """1 / P_k of the terms that are kept and 0 behind them, (depth, probes, N), or (depth, probes, 1) where `shared`."""
         uniform = torch.rand(self.probes, 1 if self.shared else len(rows), dtype=torch.float64)
         beyond = (torch.log1p(-uniform) / math.log1p(-self.p)).floor()
         deepest = int(beyond.max())
@@ -246,8 +258,9 @@ class Roulette(PowerSeries, LogDet):
 
 
 class Residual(Transform):
-    r"""z = x + g(x; c), with the exact log-determinant of the whole Jacobian: as it stands for few entries.
+    r""":math:`z = x + g(x; c)` with Lip(g) < 1, an i-ResNet's block (Behrmann et al., 2019, arXiv:1811.00995); x (\*B, \*E).
 
+    Its log-determinant is that of the whole Jacobian, for few entries; :class:`StochasticResidual` takes another.
     network: a contraction of events of shape E, see :class:`Contractive`. inverse: solver of x + g(x) = z; it raises
     NotConverged. `decode` is differentiable once, by the implicit function theorem.
     """
@@ -281,7 +294,7 @@ class Residual(Transform):
         return (rows + g).reshape(*batch, *self.event_shape), evidence
 
     def preimage(self, z: Tensor, context: Context = None) -> Tensor:
-        """x with x + g(x) = z."""
+        r"""x (\*B, \*E) with x + g(x) = z, by fixed-point iteration. Raises NotConverged."""
         rows, bound, batch = self._placed(z, context)
         x = self.inverse(lambda y: self.network.linearise(y, bound)[0], rows.detach())
         if torch.is_grad_enabled():
@@ -319,7 +332,8 @@ class _Implicit(torch.autograd.Function):
 class StochasticResidual(Layer):
     """A residual transform whose log-determinant is found by `log_det`, and in training by `learning` where that is given.
 
-    Both directions carry the estimator's label: UNBIASED for :class:`Roulette`, ESTIMATE for :class:`Truncated`.
+    Both directions carry the estimator's label: UNBIASED for :class:`Roulette` (residual flows: Chen et al., 2019,
+    arXiv:1906.02735), ESTIMATE for :class:`Truncated`, EXACT for :class:`ExactLogDet`.
     """
 
     def __init__(self, transform: Residual, log_det: LogDet = Roulette(), learning: LogDet | None = None) -> None:

@@ -45,7 +45,7 @@ Shape = tuple[int, ...]
 
 
 class SurjectionMap(Module, ABC):
-    r"""y (\*B, \*whole) <-> core (\*B, \*core_shape) and rest (\*B, \*rest_shape), volume kept.
+    r"""y (\*B, \*whole) <-> core (\*B, \*core_shape) and rest (\*B, \*rest_shape), one to one and without change of volume.
 
     coordinates: of the rest that are real. Choices (signs, orders) have none: they are a part of the core's own numbers.
     choices: logarithm of the number of rests, where that is finite.
@@ -59,7 +59,7 @@ class SurjectionMap(Module, ABC):
 
     @abstractmethod
     def apart(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(core, rest) of y."""
+        r"""(core (\*B, \*core_shape), rest (\*B, \*rest_shape)) of y (\*B, \*whole)."""
 
     @abstractmethod
     def together(self, core: Tensor, rest: Tensor) -> Tensor:
@@ -70,13 +70,14 @@ class SurjectionMap(Module, ABC):
         return core.new_ones(core.shape[: core.dim() - len(self.core_shape)], dtype=torch.bool)
 
     def even(self, core: Tensor) -> Tensor:
-        """A rest drawn evenly among all, where they are finitely many."""
+        r"""A rest (\*B, \*rest_shape) drawn evenly among all, where they are finitely many."""
         raise NotImplementedError
 
 
 class Slices(SurjectionMap):
-    """Core: the first `kept` of the first axis (entries of a vector, channels of an image); rest: the others.
+    """The slicing surjection (Nielsen et al., 2020, arXiv:2007.02731): the first axis is cut behind `kept`.
 
+    Core: the first `kept` entries of a vector, or channels of an image; rest: the others, which are real.
     Raises ValueError unless 0 < kept < the axis' size.
     """
 
@@ -90,15 +91,20 @@ class Slices(SurjectionMap):
         self.coordinates = math.prod(self.rest_shape)
 
     def apart(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The two pieces of y along the first event axis."""
         core, rest = y.split(self.sizes, -len(self.whole))
         return core, rest
 
     def together(self, core: Tensor, rest: Tensor) -> Tensor:
+        """core and rest joined along the first event axis."""
         return torch.cat([core, rest], -len(self.whole))
 
 
 class Signs(SurjectionMap):
-    """Core: absolute values; rest: 1.0 where y >= 0, else 0.0."""
+    r"""The absolute value surjection (Nielsen et al., 2020, arXiv:2007.02731): :math:`y = (2 s - 1)\,|y|`.
+
+    Core: :math:`|y|`; rest: s, 1.0 where y >= 0 and else 0.0, one of :math:`2^D`.
+    """
 
     def __init__(self, whole: Shape) -> None:
         super().__init__()
@@ -112,14 +118,20 @@ class Signs(SurjectionMap):
         return core * (2 * rest - 1)
 
     def holds(self, core: Tensor) -> Tensor:
+        """Whether all entries of a core are >= 0."""
         return (core >= 0).flatten(-len(self.whole)).all(-1)
 
     def even(self, core: Tensor) -> Tensor:
+        """D independent fair signs, 0.0 or 1.0."""
         return torch.randint_like(core, 2)
 
 
 class Sort(SurjectionMap):
-    """Core: a vector's entries in increasing order; rest: the place of each in y, a permutation of 0..D-1 as floats."""
+    r"""The sorting surjection of vectors (Nielsen et al., 2020, arXiv:2007.02731); rests are one of :math:`D!` orders.
+
+    Core: the entries in increasing order; rest: the place of each in y, a permutation of 0..D-1 as floats, both (\*B, D).
+    Raises ValueError where events are not vectors.
+    """
 
     def __init__(self, whole: Shape) -> None:
         super().__init__()
@@ -133,12 +145,15 @@ class Sort(SurjectionMap):
         return core, places.to(y.dtype)
 
     def together(self, core: Tensor, rest: Tensor) -> Tensor:
+        """Each entry of core put back at its place: ``y[rest[i]] = core[i]``."""
         return torch.empty_like(core).scatter(-1, rest.long(), core)
 
     def holds(self, core: Tensor) -> Tensor:
+        """Whether a core never decreases."""
         return (core.diff(dim=-1) >= 0).all(-1)
 
     def even(self, core: Tensor) -> Tensor:
+        """A permutation drawn uniformly from all D!."""
         return torch.rand_like(core).argsort(-1).to(core.dtype)
 
 
@@ -189,7 +204,12 @@ class Surjection(ABC):
 
 
 class Reduce(Surjection, Layer):
-    """x -> core, and the rest outwards from p(rest | core); see the module's text.
+    r"""x -> core; back, the rest is drawn from p(rest | core) (Nielsen et al., 2020, arXiv:2007.02731).
+
+    .. math:: \log p(x) = \log p(\mathrm{core}) + \log p(\mathrm{rest} \mid \mathrm{core}),
+
+    with the label of the second term both ways; without a part it is minus the logarithm of the number of rests, EXACT.
+    fold: what core and rest are. part: of the rest given the core, see :class:`Surjection`.
 
     Raises ValueError where an own sample's core is none (negative, not in order): the base does not live there.
     """
@@ -224,7 +244,12 @@ class Reduce(Surjection, Layer):
 
 
 class Extend(Surjection, Layer):
-    """x -> (x, e) with e from q(e | x), and outwards the core alone; see the module's text. -inf where x is no core."""
+    r"""x -> (x, e) with e from q(e | x), and back the core alone (augmented flows: Huang et al., 2020, arXiv:2002.07101).
+
+    .. math:: \log p(x) \ge \mathbb E_{q(e \mid x)}[\log p_z(x, e) - \log q(e \mid x)],
+
+    LOWER and proper for a given x, UPPER and proper for an own sample; -inf where x is no core. See the module's text.
+    """
 
     def __init__(self, fold: SurjectionMap, part: nn.Module | None = None) -> None:
         super().__init__()
@@ -246,18 +271,27 @@ class Extend(Surjection, Layer):
 
 
 def augment(shape: Shape, extra: int, part: nn.Module | None = None) -> Extend:
-    r"""x (\*B, \*shape) -> with `extra` further entries (channels of an image) from q(e | x), N(0, I) where `part` is None."""
+    r"""x (\*B, \*shape) -> with `extra` further entries (channels of an image) from q(e | x), N(0, I) where `part` is None.
+
+    Chen et al., 2020, arXiv:2002.09741 (VFlow).
+    """
     fold = Slices((shape[0] + extra, *shape[1:]), shape[0])
     return Extend(fold, StandardNormal(fold.rest_shape) if part is None else part)
 
 
 def shuffle(dims: int) -> list[Layer]:
-    """The stochastic permutation of vectors: an even order each way; LOWER inwards, UPPER outwards, both proper."""
+    r"""The stochastic permutation of vectors (\*B, dims) (Nielsen et al., 2020, arXiv:2007.02731): an even order each way.
+
+    LOWER for a given x, UPPER for an own sample, both proper.
+    """
     return [Reduce(Sort((dims,))), Extend(Sort((dims,)))]
 
 
 class Positive(Transform):
-    r"""z = log(e^x - 1), positive numbers to all reals; x = softplus(z)."""
+    r"""Positive numbers to all reals: :math:`z = \log(e^x - 1)` of slope :math:`1 / (1 - e^{-x})`; back, softplus.
+
+    x (\*B, \*E) of `event_dims` axes. At x = 0 the code is that of the least positive number, so that it stays finite.
+    """
 
     def __init__(self, event_dims: int = 1) -> None:
         super().__init__()
@@ -272,7 +306,7 @@ class Positive(Transform):
 
 
 class Ordered(Transform):
-    r"""Increasing vectors to all reals: z_1 = x_1, z_i = log(e^{x_i - x_{i-1}} - 1)."""
+    r"""Increasing vectors (\*B, D) to all reals: :math:`z_1 = x_1`, :math:`z_i = \log(e^{x_i - x_{i-1}} - 1)`."""
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         gaps, log_slope = _from_positive(x.diff(dim=-1))
