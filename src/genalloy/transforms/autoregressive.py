@@ -25,8 +25,12 @@ Shape = tuple[int, ...]
 
 
 class AutoregressiveTransform(Transform):
-    r"""See the module's text. `Inverse(...)` of it draws in one pass and is what a posterior wants.
+    r"""An autoregressive transform of x (\*B, \*E); with an affine map MAF (Papamakarios et al., 2017, arXiv:1705.07057).
 
+    .. math:: z_d = \tau(x_d;\, r_d(x_{<d}, c)), \qquad \log|\det dz/dx| = \sum_d \log \tau'(x_d; r_d)
+
+    `Inverse(...)` of it draws in one pass and is what a posterior wants (IAF: Kingma et al., 2016, arXiv:1606.04934); with deep
+    sigmoids it is NAF (Huang et al., 2018, arXiv:1804.00779), with splines NSF (Durkan et al., 2019, arXiv:1906.04032).
     network: x (\*B, \*E), context -> raw parameters (\*B, \*E, univariate.width), with `init_state`, `step`, `split(z)` (the
     variables in the order of generation) and `merge(variables)`; see :class:`genalloy.networks.causal.made.MADE`.
     """

@@ -39,11 +39,11 @@ class CouplingMask(Module, ABC):
 
     @abstractmethod
     def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""(still (\*B, \*still_shape), moved (\*B, \*moved_shape))."""
+        r"""(still (\*B, \*still_shape), moved (\*B, \*moved_shape)) of x (\*B, \*E)."""
 
     @abstractmethod
     def whole(self, still: Tensor, moved: Tensor) -> Tensor:
-        """The inverse of :meth:`part`."""
+        r"""The inverse of :meth:`part`, (\*B, \*E)."""
 
     @abstractmethod
     def raw(self, features: Tensor, width: int) -> Tensor:
@@ -71,6 +71,7 @@ class FixedMask(CouplingMask):
         self.register_buffer("place", torch.cat([fixed, free]).argsort(), persistent=False)
 
     def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The entries that stay and those that move, each in the order of the flattened event."""
         flat = x.flatten(-self.event_dims)
         return flat[..., self.fixed], flat[..., self.free]
 
@@ -84,7 +85,10 @@ class FixedMask(CouplingMask):
 
 
 class ChannelMask(CouplingMask):
-    """The first half of the channels of an image (C, H, W) stays, or the second; the network sees and gives images."""
+    """The first half of the channels of an image (C, H, W) stays, or the second (Dinh et al., 2017, arXiv:1605.08803).
+
+    Network and moved part are images too. shape: (C, H, W). second: whether the second half stays. Raises ValueError where C < 2.
+    """
 
     def __init__(self, shape: Shape, second: bool = False) -> None:
         super().__init__()
@@ -96,6 +100,7 @@ class ChannelMask(CouplingMask):
         self.still_shape, self.moved_shape = ((n, *self.shape[1:]) for n in (reversed(self.sizes) if second else self.sizes))
 
     def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The two halves of the channels, what stays first."""
         first, rest = x.split(self.sizes, -self.event_dims)
         return (rest, first) if self.second else (first, rest)
 
@@ -104,13 +109,15 @@ class ChannelMask(CouplingMask):
         return torch.cat([moved, still] if self.second else [still, moved], -self.event_dims)
 
     def raw(self, features: Tensor, width: int) -> Tensor:
+        r"""Images of `width` blocks of channels, (\*B, width C', H, W), as (\*B, C', H, W, width)."""
         return features.unflatten(-self.event_dims, (width, -1)).movedim(-self.event_dims - 1, -1)
 
 
 class CheckerboardMask(CouplingMask):
-    """The squares of one colour stay; the network sees the image with the others at zero, and gives images.
+    r"""The squares of one colour stay, the others move (Dinh, Sohl-Dickstein & Bengio, 2017, arXiv:1605.08803).
 
-    shape: (C, H, W). odd: whether the odd squares stay.
+    The network sees the image (\*B, C, H, W) with the squares that move at zero, and gives an image of `width` blocks of C
+    channels. shape: (C, H, W). odd: whether the odd squares stay.
     """
 
     def __init__(self, shape: Shape, odd: bool = False) -> None:
@@ -121,6 +128,7 @@ class CheckerboardMask(CouplingMask):
         self.register_buffer("free", (~self.mask).flatten().nonzero().squeeze(1), persistent=False)
 
     def part(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The image with zeros where entries move, and a vector of those that do."""
         return x * self.mask, x.flatten(-3)[..., self.free]
 
     def whole(self, still: Tensor, moved: Tensor) -> Tensor:
@@ -128,16 +136,19 @@ class CheckerboardMask(CouplingMask):
         return flat.index_copy(-1, self.free, moved).unflatten(-1, self.shape)
 
     def raw(self, features: Tensor, width: int) -> Tensor:
+        r"""(\*B, width C, H, W) at the squares that move, as (\*B, moved, width)."""
         return features.unflatten(-3, (width, -1)).flatten(-3)[..., self.free].transpose(-1, -2)
 
 
 class Coupling(Transform):
-    r"""See the module's text.
+    r"""A coupling layer (Dinh, Krueger & Bengio, 2015, arXiv:1410.8516; Dinh et al., 2017, arXiv:1605.08803); x and z (\*B, \*E).
 
-    network: (still, \*context) -> features with `univariate.width` numbers for each moved entry. It starts at the identity
-    where its last layer starts at zero. limit: beyond it the network sees the logarithm of what stays
-    (:func:`genalloy.networks.input_embedding.compress`), so that far from the data the map is what it is at their edge;
-    None for no limit.
+    .. math:: z_A = x_A, \qquad z_B = \tau(x_B;\, r(x_A, c)), \qquad \log|\det dz/dx| = \sum_B \log \tau'
+
+    parting: what A and B are. network: (still, \*context) -> features with `univariate.width` numbers for each moved entry. It
+    starts at the identity where its last layer starts at zero. univariate: the map :math:`\tau`. limit: beyond it the network
+    sees the logarithm of what stays (:func:`genalloy.networks.input_embedding.compress`), so that far from the data the map is
+    what it is at their edge; None for no limit.
     """
 
     def __init__(

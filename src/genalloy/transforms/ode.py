@@ -57,11 +57,13 @@ class _Count:
 
 
 class Continuous(Layer):
-    r"""The flow of an ordinary differential equation.
+    r"""The flow of an ordinary differential equation dx/dt = f(x, t, c) (Grathwohl et al., 2019, arXiv:1810.01367).
+
+    .. math:: \log p(x_0 \mid c) = \log p(x_1) + \int_0^1 \mathrm{tr}\,\frac{\partial f}{\partial x}(x_t, t, c)\, dt
 
     field: network (x, t, \*context) -> (\*B, \*E) with ``inputs = (event_shape, (), *context_shapes)``; smooth, and best of
     bounded speed. solver: fixed steps or adaptive. steps: the grid of fixed steps. trace: exact, or by random probes.
-    gradient: how derivatives of a solve are found.
+    gradient: how derivatives of a solve are found. Contributions are ESTIMATE.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Continuous(Layer):
         return journey.end, journey.evidence(-1)
 
     def journey(self, x: Tensor, context: Context = None, backwards: bool = False) -> ODESolution:
-        """One solve with all its integrals."""
+        r"""One solve from x (\*B, \*E) with all its integrals; `backwards` from z at t = 1 to x at t = 0."""
         context = self._own(context)
         x = self._broadcast(x, context)
         vectors = self.trace.vectors(x, len(self.event_shape), self.training)

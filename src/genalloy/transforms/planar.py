@@ -53,6 +53,7 @@ class Coefficients(Module):
         self.network = Dense(self.context_shapes, len(start), hidden, zero=True) if self.context_shapes else None
 
     def forward(self, context: Context = None) -> Tensor:
+        r"""(n,) without a context, else (\*B, n)."""
         return self.start if self.network is None else self.start + self.network(context)
 
 
@@ -62,20 +63,24 @@ def positive(raw: Tensor, floor: float) -> Tensor:
 
 
 def squash(a: Tensor) -> tuple[Tensor, Tensor]:
-    """(tanh a, its derivative), the latter to full relative precision in the tails."""
+    r""":math:`(\tanh a, \tanh' a)`, the latter as :math:`4 \sigma(2a) \sigma(-2a)`: to full relative precision in the tails."""
     return a.tanh(), 4 * torch.sigmoid(2 * a) * torch.sigmoid(-2 * a)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
+    r""":math:`\sum_d a_d b_d` over the last axis, (\*B, D) -> (\*B)."""
     return (a * b).sum(-1)
 
 
 class Planar(Transform):
-    r"""z = x + u tanh(w.x + b) on vectors (\*B, D), near the identity at the start; its `Inverse` draws in closed form.
+    r"""A planar flow on vectors (\*B, D) (Rezende & Mohamed, 2015, arXiv:1505.05770), near the identity at the start.
 
-    hidden: of the network that moves (u, w, b) with the context. floor: smallest slope, w.u > floor - 1. size: of the random
-    (u, w, b) at the start; small ones let an annealed target say where the planes go, on data they learn too slowly.
-    Decoding raises NotConverged where a root is not found to the dtype's precision.
+    .. math:: z = x + \hat u \tanh(w^\top x + b), \qquad \log|\det dz/dx| = \log(1 + w^\top \hat u\, \tanh'(w^\top x + b))
+
+    Its `Inverse` draws in closed form. hidden: of the network that moves (u, w, b) with the context. floor: smallest slope,
+    :math:`w^\top \hat u > \mathrm{floor} - 1`. size: of the random (u, w, b) at the start; small ones let an annealed target say
+    where the planes go, on data they learn too slowly. Decoding raises NotConverged where a root is not found to the dtype's
+    precision.
     """
 
     def __init__(
@@ -117,10 +122,12 @@ class Planar(Transform):
 
 
 class Radial(Transform):
-    r"""z = x + beta (x - x0) / (alpha + |x - x0|) on vectors (\*B, D): mass drawn to a centre, or pushed from it.
+    r"""A radial flow on vectors (\*B, D): mass drawn to a centre, or pushed from it (Rezende & Mohamed, 2015, arXiv:1505.05770).
 
-    hidden: of the network that moves (x0, alpha, beta) with the context. floor: smallest slope, (alpha + beta) / alpha at x0.
-    Closed form both ways.
+    .. math:: z = x + \frac{\beta}{\alpha + r} (x - x_0), \qquad r = |x - x_0|
+
+    Closed form both ways; the determinant is in the module's text. hidden: of the network that moves (x0, alpha, beta) with the
+    context. floor: smallest slope, (alpha + beta) / alpha at x0.
     """
 
     def __init__(self, dims: int, hidden: Hidden = Hidden(), context_shapes: Shapes = (), floor: float = SLOPE) -> None:

@@ -49,10 +49,13 @@ class Units(NamedTuple):
 
 @dataclass(frozen=True)
 class DeepSigmoid(Univariate):
-    r"""z = logit(sum_k w_k sigmoid(a_k x + b_k)) + leak x; raw = (slopes, offsets, weights), each of `units` numbers.
+    r"""The deep sigmoidal map of NAF (Huang et al., 2018, arXiv:1804.00779) and Flow++ (Ho et al., 2019, arXiv:1902.00275).
 
-    bound: log a lies within (-bound, bound). spread: offsets at raw = 0 are even in [-spread, spread], so that units differ.
-    leak: least slope. solver: of the inverse; :class:`genalloy.solvers.roots.NotConverged` where it fails.
+    .. math:: z = \operatorname{logit} \sum_{k=1}^{K} w_k\, \sigma(a_k x + b_k) + \lambda x
+
+    units: K; raw (\*B, 3 K) = (slopes, offsets, weights). bound: log a lies within (-bound, bound). spread: offsets at raw = 0
+    are even in [-spread, spread], so that units differ. leak: :math:`\lambda`, the least slope. solver: of the inverse; it raises
+    :class:`genalloy.solvers.roots.NotConverged` where it fails.
     """
 
     units: int = 8
@@ -63,6 +66,7 @@ class DeepSigmoid(Univariate):
 
     @property
     def width(self) -> int:
+        """3 units: slopes, offsets and weights."""
         return 3 * self.units
 
     def parameters(self, raw: Tensor) -> Units:

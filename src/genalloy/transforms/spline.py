@@ -97,11 +97,15 @@ def _share(b: Bin, rise: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class RationalQuadratic(Univariate):
-    r"""A spline of `bins` bins on [-bound, bound], identity outside; raw = (widths, heights, inner slopes).
+    r"""A monotone rational-quadratic spline on [-bound, bound], the identity outside (Durkan et al., 2019, arXiv:1906.04032).
 
-    A knot's slope is the lesser of its two bins' times a factor within (1 / spread, spread). Slopes far above those of a
-    neighbouring bin are what makes the inverse ill-conditioned: so both directions keep to float32 whatever the network says.
-    floor: share of even spacing that every bin keeps.
+    In a bin of width w and height h, with s = h / w, slopes :math:`\delta` at its ends and :math:`\xi` the share of its width,
+
+    .. math:: z = y_k + \frac{h\,[s \xi^2 + \delta_k \xi (1-\xi)]}{s + (\delta_{k+1} + \delta_k - 2 s)\,\xi (1-\xi)}.
+
+    bins: K; raw (\*B, 3 K - 1) = (widths, heights, inner slopes). A knot's slope is the lesser of its two bins' times a factor
+    within (1 / spread, spread). Slopes far above those of a neighbouring bin are what makes the inverse ill-conditioned: so both
+    directions keep to float32 whatever the network says. floor: share of even spacing that every bin keeps.
     """
 
     bins: int = 8
@@ -111,6 +115,7 @@ class RationalQuadratic(Univariate):
 
     @property
     def width(self) -> int:
+        """3 bins - 1: widths, heights and inner slopes."""
         return 3 * self.bins - 1
 
     def knots(self, raw: Tensor) -> Knots:

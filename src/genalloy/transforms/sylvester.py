@@ -37,10 +37,10 @@ Shape = tuple[int, ...]
 
 
 class Basis(Value, ABC):
-    """How Q comes from raw coefficients."""
+    """How Q (D, M) with orthonormal columns comes from raw coefficients (n,)."""
 
     def columns(self, dims: int) -> int:
-        """M."""
+        """M, the number of columns for events of D = `dims` entries."""
         return dims
 
     @abstractmethod
@@ -54,9 +54,10 @@ class Basis(Value, ABC):
 
 @dataclass(frozen=True)
 class Orthogonal(Basis):
-    r"""`width` <= D columns made orthonormal by Bjorck & Bowie's iteration (1971), Q <- Q (I + (I - Q^T Q) / 2).
+    r"""`width` <= D columns made orthonormal by :math:`Q \leftarrow Q (I + \tfrac12 (I - Q^\top Q))` (Bjorck & Bowie, 1971).
 
-    Raises NotConverged where columns are not orthonormal to the dtype's precision after `steps` (they were nearly dependent).
+    The O-SNF of van den Berg et al., 2018, arXiv:1803.05649. Raises NotConverged where columns are not orthonormal to the dtype's
+    precision after `steps` (they were nearly dependent).
     """
 
     width: int = 8
@@ -66,6 +67,7 @@ class Orthogonal(Basis):
         return min(self.width, dims)
 
     def start(self, dims: int) -> Tensor:
+        """A random orthonormal matrix, flattened: (D M,)."""
         return torch.linalg.qr(torch.randn(dims, self.columns(dims)))[0].flatten()
 
     def matrix(self, raw: Tensor, dims: int) -> Tensor:
@@ -88,11 +90,15 @@ class Orthogonal(Basis):
 
 @dataclass(frozen=True)
 class Householder(Basis):
-    """M = D: a product of `reflections` I - 2 v v^T / |v|^2 (Householder, 1958)."""
+    r"""M = D: a product of `reflections` of :math:`I - 2 v v^\top / |v|^2` (Householder, 1958), each from D raw coefficients.
+
+    The H-SNF of van den Berg et al., 2018, arXiv:1803.05649.
+    """
 
     reflections: int = 8
 
     def start(self, dims: int) -> Tensor:
+        """Random normal directions, flattened: (reflections D,)."""
         return torch.randn(self.reflections * dims)
 
     def matrix(self, raw: Tensor, dims: int) -> Tensor:
@@ -106,11 +112,15 @@ class Householder(Basis):
 
 @dataclass(frozen=True)
 class Triangular(Basis):
-    """M = D: Q is the identity, or the reversal where `reverse`; stacks take them in turn."""
+    """M = D: Q is the identity, or the reversal where `reverse`; stacks take them in turn. No coefficients.
+
+    The T-SNF of van den Berg et al., 2018, arXiv:1803.05649.
+    """
 
     reverse: bool = False
 
     def start(self, dims: int) -> Tensor:
+        """Nothing: (0,)."""
         return torch.zeros(0)
 
     def matrix(self, raw: Tensor, dims: int) -> Tensor:
@@ -119,10 +129,14 @@ class Triangular(Basis):
 
 
 class Sylvester(Transform):
-    r"""z = x + Q R tanh(R~ Q^T x + b) on vectors (\*B, D), near the identity at the start.
+    r"""A Sylvester flow on vectors (\*B, D) (van den Berg et al., 2018, arXiv:1803.05649), near the identity at the start.
 
-    basis: kind of Q. hidden: of the network that moves (Q, R, R~, b) with the context. floor: smallest slope,
-    r_ii r~_ii > floor - 1. Decoding solves M scalar equations in turn; it raises NotConverged where one fails.
+    .. math:: z = x + Q R \tanh(\tilde R\, Q^\top x + b), \qquad
+              \log|\det dz/dx| = \sum_i \log(1 + r_{ii} \tilde r_{ii}\, \tanh'_i)
+
+    dims: D. basis: kind of Q. hidden: of the network that moves (Q, R, R~, b) with the context. floor: smallest slope,
+    :math:`r_{ii} \tilde r_{ii} \ge \mathrm{floor} - 1`. Decoding solves M scalar equations in turn; it raises NotConverged where
+    one fails.
     """
 
     def __init__(

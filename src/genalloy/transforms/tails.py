@@ -32,7 +32,14 @@ samples stay finite through the maps behind, which stretch by e^15 at most."""
 
 
 class LogTails(Transform):
-    """Elementwise on events of `event_dims` axes, the identity within `limit`; see the module's text."""
+    r"""Elementwise logarithmic tails on events of `event_dims` axes, the identity within `limit`; x and z (\*B, \*E).
+
+    .. math:: z = \mathrm{sign}(x)\,(b + \mathrm{asinh}(|x| - b)) \;(|x| > b), \qquad
+              \log \frac{dz}{dx} = -\tfrac12 \log\big(1 + (|x| - b)_+^2\big)
+
+    with b = `limit`. In place of a heavy-tailed base (Jaini et al., 2020, arXiv:1907.04481; Alexanderson & Henter, 2020,
+    arXiv:2006.06599). Decoding saturates at :data:`MOST` beyond the limit.
+    """
 
     def __init__(self, event_dims: int = 1, limit: float = 3.0) -> None:
         super().__init__()

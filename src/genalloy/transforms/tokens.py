@@ -11,9 +11,9 @@ Shape = tuple[int, ...]
 
 
 class Patches(Transform):
-    """(C, H, W) as (H/p * W/p) tokens of C p p numbers, row by row; volume is kept.
+    r"""Images (\*B, C, H, W) as H/p W/p tokens of C p p numbers, row by row (TarFlow: Zhai et al., 2024, arXiv:2412.06329).
 
-    Raises ValueError where p does not divide the sides.
+    Volume is kept. shape: (C, H, W). size: p. Raises ValueError where p does not divide the sides.
     """
 
     constant = True
@@ -41,11 +41,12 @@ class Patches(Transform):
         return x, z.new_zeros(z.shape[:-2])
 
     def out_shape(self, shape: Shape) -> Shape:
+        """(tokens, numbers in each)."""
         return self.tokens
 
 
 class ReverseTokens(Transform):
-    """Tokens (T, F) in reverse order, so that an autoregressive stack conditions both ways."""
+    r"""Tokens (\*B, T, F) in reverse order, volume kept, so that an autoregressive stack conditions both ways."""
 
     constant = True
     event_dims = 2

@@ -48,12 +48,13 @@ def soft_clamp(raw: Tensor, bound: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Affine(Univariate):
-    """z = x e^a + m with a softly clamped to (-bound, bound) (Dinh, Sohl-Dickstein & Bengio, 2017); raw = (a, m)."""
+    """:math:`z = x e^a + m`, a softly clamped to (-bound, bound); raw = (a, m) (RealNVP: Dinh et al., 2017, arXiv:1605.08803)."""
 
     bound: float = 3.0
 
     @property
     def width(self) -> int:
+        """2: log-scale and shift."""
         return 2
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,12 +68,13 @@ class Affine(Univariate):
 
 @dataclass(frozen=True)
 class Additive(Univariate):
-    """z = x + m (Dinh, Krueger & Bengio, 2015, NICE): keeps volume; raw = (m,)."""
+    """:math:`z = x + m`, which keeps volume; raw = (m,) (NICE: Dinh, Krueger & Bengio, 2015, arXiv:1410.8516)."""
 
     volume = True
 
     @property
     def width(self) -> int:
+        """1: the shift."""
         return 1
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,13 +88,14 @@ class Additive(Univariate):
 
 @dataclass(frozen=True)
 class Then(Univariate):
-    """One map after another: z = second(first(x)); raw parameters side by side."""
+    r"""One map after another, :math:`z = \tau_2(\tau_1(x))`; raw parameters side by side, log-slopes added."""
 
     first: Univariate
     second: Univariate
 
     @property
     def width(self) -> int:
+        """The sum of both widths."""
         return self.first.width + self.second.width
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
