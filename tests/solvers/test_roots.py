@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from genalloy.solvers.fixed_point import FixedPoint
 from genalloy.solvers.roots import Bracketed, Increasing, NotConverged
 
 TYPES = (torch.float32, torch.float64)
@@ -87,3 +88,9 @@ def test_no_graph_without_gradients() -> None:
     y = torch.ones(2, requires_grad=True)
     with torch.no_grad():
         assert not Bracketed()(curve, y).requires_grad
+
+
+@pytest.mark.parametrize("solver", [Bracketed, FixedPoint])
+def test_no_steps_are_refused(solver: type) -> None:
+    with pytest.raises(ValueError, match="found steps=0"):
+        solver(steps=0)

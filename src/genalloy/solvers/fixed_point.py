@@ -31,12 +31,16 @@ class FixedPoint(Value):
     place of the dtype.
     memory: points that Anderson's step combines, 0 for plain iteration. steps: evaluations of g.
 
-    Raises :class:`NotConverged` with the number of rows concerned and the worst residual.
+    Raises :class:`NotConverged` with the number of rows concerned and the worst residual, ValueError where `steps` is below 1.
     """
 
     tolerance: float = 0.0
     memory: int = 5
     steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"found steps={self.steps}, expected at least 1 evaluation")
 
     @torch.no_grad()
     def __call__(self, g: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:

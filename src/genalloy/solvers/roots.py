@@ -69,13 +69,17 @@ class Bracketed(Value):
     tolerance: width of the final bracket relative to \|x\|, 0 for four units in the last place of the dtype. expansions: times
     the bracket may grow by `growth`. steps: evaluations of f afterwards.
 
-    Raises :class:`NotConverged` with the number of elements concerned and the worst residual.
+    Raises :class:`NotConverged` with the number of elements concerned and the worst residual, ValueError where `steps` < 1.
     """
 
     tolerance: float = 0.0
     steps: int = 400
     expansions: int = 60
     growth: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"found steps={self.steps}, expected at least 1 evaluation")
 
     def __call__(self, f: Increasing, y: Tensor, guess: Tensor | None = None) -> Tensor:
         """The root, with gradients to y and to whatever f holds where gradients are enabled; guess: y where None."""
