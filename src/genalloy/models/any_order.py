@@ -54,9 +54,11 @@ MOST_ENUMERATED = 10
 
 
 def schedule(losses: Tensor, budget: int) -> tuple[int, ...]:
-    """Sizes of the `budget` blocks (no more than D) that cost least, from L_t (D,), by the module's dynamic program.
+    r"""Sizes of the `budget` blocks (no more than D) that cost least, from L_t (D,) (Watson et al., 2021, arXiv:2106.03802).
 
-    O(D^2 budget). Raises ValueError where the budget is below 1.
+    .. math:: C_b(j) = \min_{i<j} C_{b-1}(i) + (j - i) L_i
+
+    Of order :math:`D^2` operations a block. Raises ValueError where the budget is below 1.
     """
     dims = len(losses)
     if budget < 1:
@@ -124,12 +126,15 @@ class SamplingOrder(Value, ABC):
 
 @dataclass(frozen=True)
 class OneByOne(SamplingOrder):
-    """One entry at a time, each sample in a random order of its own."""
+    """One entry at a time, each sample in a random order of its own: D passes (Hoogeboom et al., 2022, arXiv:2110.02037)."""
 
 
 @dataclass(frozen=True)
 class Parallel(SamplingOrder):
-    """Blocks of these sizes, whose entries are drawn at once; each sample in a random order of its own."""
+    """Blocks of these sizes, whose entries are drawn at once; each sample in a random order of its own: one pass a block.
+
+    Sizes of least cost come from :func:`schedule` (Watson et al., 2021, arXiv:2106.03802).
+    """
 
     sizes: tuple[int, ...] = ()
 
@@ -152,12 +157,14 @@ class FixedOrder(SamplingOrder):
         return super().steps(dims)
 
     def keys(self, like: Tensor) -> Tensor:
+        """The place of each entry in the order, the same for every row."""
         return torch.tensor(self.order, device=like.device).argsort().to(like.dtype).expand_as(like)
 
     def estimate(self, asked: LikelihoodEstimator) -> LikelihoodEstimator:
         return ThisOrder()
 
     def begins(self, known: Tensor, sizes: tuple[int, ...]) -> bool:
+        """Whether known entries are the first ones of the order, and fill whole blocks."""
         inside, ends = known[..., list(self.order)], torch.tensor((0, *sizes)).cumsum(0).to(known.device)
         count = inside.sum(-1, keepdim=True)
         return bool(((count == ends).any(-1) & ~(inside[..., 1:] & ~inside[..., :-1]).any(-1)).all())
@@ -174,7 +181,8 @@ class LikelihoodEstimator(Value, ABC):
         """Raise ValueError where D entries are too many."""
 
     @abstractmethod
-    def __call__(self, distribution: AnyOrderDistribution, x: Tensor) -> Evidence: ...
+    def __call__(self, distribution: AnyOrderDistribution, x: Tensor) -> Evidence:
+        r"""The claim on log p(x), (\*B), of rows x (\*B, \*E)."""
 
     def own(self, distribution: AnyOrderDistribution, x: Tensor, value: Tensor) -> Evidence:
         """From log p(x | sigma) of the order that made x."""
@@ -183,7 +191,9 @@ class LikelihoodEstimator(Value, ABC):
 
 @dataclass(frozen=True)
 class RandomStep(LikelihoodEstimator):
-    """The bound by one pass: LOWER, not proper; what training takes.
+    r"""The bound by one pass: LOWER, not proper; what training takes (Hoogeboom et al., 2022, arXiv:2110.02037).
+
+    .. math:: \log p(x) \ge E_t\, E_\sigma\; D \operatorname*{mean}_{k \ge s(t)} \log p(x_{\sigma_k} | x_{\sigma_{<s(t)}})
 
     draws: values of t, stratified, averaged; with two or more there is a standard error (from neighbouring strata, a little
     too large). learning: the same where gradients are enabled. Rows of a batch share one random shift, so that every batch
@@ -217,7 +227,10 @@ def _stderr(terms: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class RandomOrder(LikelihoodEstimator):
-    """log of the mean of p(x | sigma) over `draws` whole random orders, B passes each: LOWER and proper, rising to log p(x)."""
+    r""":math:`\log \frac1k \sum_i p(x | \sigma_i)` over k = `draws` random orders (Uria et al., 2014, arXiv:1310.1757).
+
+    B passes each. LOWER and proper, rising to log p(x).
+    """
 
     draws: int = 1
 
@@ -254,6 +267,7 @@ class EveryOrder(LikelihoodEstimator):
         return Evidence.exact(reached[tuple(range(dims))], f"every order{distribution.words}", distribution.measure)
 
     def own(self, distribution: AnyOrderDistribution, x: Tensor, value: Tensor) -> Evidence:
+        """The density itself, whichever order made x."""
         return self(distribution, x)
 
 
@@ -273,10 +287,12 @@ class ThisOrder(LikelihoodEstimator):
 
 
 class AnyOrder(Part):
-    r"""p(x | c) as a mixture over orders; see the module's text.
+    r"""p(x | c) as a mixture over orders (Uria et al., 2014, arXiv:1310.1757; Hoogeboom et al., 2022, arXiv:2110.02037).
+
+    .. math:: p(x | c) = E_\sigma \prod_k p(x_{\sigma_k} | x_{\sigma_{<k}}, c)
 
     network: (x, known, context) -> (\*B, \*E, width), x and the bool tensor `known` (\*B, \*E); it must not see x elsewhere than
-    where known. head: what its parameters mean. generation: Ancestral(), Parallel(sizes) or FixedOrder(order). estimate: what
+    where known. head: what its parameters mean. generation: OneByOne(), Parallel(sizes) or FixedOrder(order). estimate: what
     density() returns, RandomStep(draws), RandomOrder(draws) or EveryOrder().
 
     Raises ValueError where network and head disagree on the width, or sizes and order do not fit the event.

@@ -34,7 +34,7 @@ from genalloy.heads.head import Head
 
 
 class Autoregressive(Part):
-    """p(x | c) as a product of one-dimensional conditionals.
+    r""":math:`p(x | c) = \prod_i p(x_{o_i} | x_{o_{<i}}, c)`, EXACT (Uria et al., 2016, arXiv:1605.02226).
 
     network: causal network over `event_shape` (see the module's text); head: what its parameters mean.
     Raises ValueError where network and head disagree on the number of parameters.

@@ -75,9 +75,11 @@ class ChainNetwork(Module, ABC):
 
 
 class Chain(Part):
-    """p(x | c) = integral of prod_t p(z_t | ..) p(x_t | ..) dz, with the inference of the same network.
+    r""":math:`p(x | c) = \int \prod_t p(z_t | s_t)\, p(x_t | z_{\le t}, x_{<t})\, dz`, with the inference of the same network.
 
-    discrete: whether x is of integers. context_shapes: event shapes of c's parts.
+    LOWER and proper for a given x where its priors, posteriors and emissions are EXACT. network: what happens at its steps.
+    discrete: whether x is of integers. context_shapes: event shapes of c's parts. Raises ValueError without a step, or where
+    steps that emit and the first axis of the event differ in number.
     """
 
     def __init__(self, network: ChainNetwork, event_shape: Shape, discrete: bool = False, context_shapes: Shapes = ()) -> None:
@@ -133,6 +135,7 @@ class ChainDistribution(Distribution):
         return self._collected(x, self._walk(x, lead, self.infer(x) if encoding is None else encoding, drawn))
 
     def density(self, x: Any) -> Evidence:
+        r"""log p(x, z) - log r(z | x) of one draw of all latents, (\*B), nats."""
         return self.trace(x, 1).log_weights().at(0)
 
     def _walk(self, x: Any, lead: Shape, encoding: Any, choose: Choice) -> Iterator[Link]:
@@ -207,6 +210,7 @@ class ChainDistribution(Distribution):
         return whole, latents, joint
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        """A sample of prior and emissions with log p(x, z) - log r(z | x) of its own latents: UPPER."""
         x, latents, joint = self.generate(sample_shape)
         walk = self._walk(x, (*sample_shape, *self.batch_shape), self.infer(x), given(latents))
         for link in walk:

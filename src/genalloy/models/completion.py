@@ -40,12 +40,16 @@ class Completion(Value, ABC):
     """(distribution without batch, x (*E), known (*E), n) -> n completed rows. Raises Unavailable where the model cannot."""
 
     @abstractmethod
-    def __call__(self, distribution: Any, x: Tensor, known: Tensor, count: int) -> Completed: ...
+    def __call__(self, distribution: Any, x: Tensor, known: Tensor, count: int) -> Completed:
+        r"""n = `count` rows that keep x (\*E) where `known` (\*E) is true, and by what law the rest was drawn."""
 
 
 @dataclass(frozen=True)
 class Enumerated(Completion):
-    """From the masses of all joint states of the unknown entries. levels: of every entry, 0..levels-1. most: states at most."""
+    r"""From the masses of all joint states of the unknown entries, :math:`p(x_U | x_K) \propto p(x)`: exact.
+
+    levels: of every entry, 0..levels-1. most: states at most. Raises Unavailable where there are more, or the mass is not known.
+    """
 
     levels: int
     most: int = 2**16

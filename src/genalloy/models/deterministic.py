@@ -49,6 +49,7 @@ class PointMass(Distribution):
         return self.point.expand(*sample_shape, *self.point.shape)
 
     def density(self, x: Any) -> Evidence:
+        r"""log 1[x = point], (\*S, \*B), EXACT over codes; NONE over real numbers."""
         lead = torch.broadcast_shapes(leading(x, tuple(self.event_shape)), self.batch_shape)
         if not self.discrete:
             return Evidence.none("a point mass has no density over real numbers", tuple(lead))

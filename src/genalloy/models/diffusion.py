@@ -49,7 +49,8 @@ class DataLikelihood(Value, ABC):
     window: Window = (-4.5, 6.0)
 
     @abstractmethod
-    def measure(self, dims: int) -> Measure: ...
+    def measure(self, dims: int) -> Measure:
+        """What D = `dims` entries are measured by: Lebesgue, or counting."""
 
     def affine(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """(shift, scale) of the event shape before any data were seen."""
@@ -91,10 +92,11 @@ def mixing(lam: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class ContinuousData(DataLikelihood):
-    """Continuous data. The reference model is N(0, I) in y: its reconstruction and prior close the window at both edges.
+    """Continuous data, Lebesgue.
 
+    The reference model is N(0, I) in y: its reconstruction and prior close the window at both edges.
     standardise: take shift and scale from the first batch (each coordinate on its own).
-    high: lambda_0; detail finer than e^-high standard deviations is lost.
+    low, high: lambda_1 and lambda_0; detail finer than e^-high standard deviations is lost.
     """
 
     standardise: bool = True
@@ -112,9 +114,11 @@ class ContinuousData(DataLikelihood):
         return replace(self, standardise=False)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        r"""Mean and standard deviation of every coordinate, (\*E) each; None with fewer than two rows."""
         return mean_and_scale(x) if self.standardise and len(x) > 1 else None
 
     def edge(self, distribution: Any, x: Tensor, y: Tensor) -> Tensor:
+        r""":math:`\log N(y; 0, I)`, what the reference model says."""
         return sum_event(-0.5 * y.square() - HALF_LOG_2PI, len(distribution.event_shape))
 
     def reference(self, y: Tensor, eps: Tensor, lam: Tensor, dims: int) -> Tensor:
@@ -132,9 +136,12 @@ class ContinuousData(DataLikelihood):
 
 @dataclass(frozen=True)
 class DiscretisedData(DataLikelihood):
-    """Integers 0..levels-1 on even levels of [-1, 1]. At lambda_0 neighbouring levels lie 11 standard deviations apart.
+    r"""Integers 0..levels-1 on even levels of [-1, 1], counting measure (Kingma et al., 2021, arXiv:2107.00630).
 
-    Samples are snapped to the nearest level; values off the grid have density -inf.
+    .. math:: p(x_i = k \mid x_{t_0}) \propto p_k \exp\big(-(x_{t_0,i} - \alpha_0 l_k)^2 / 2 \sigma_0^2\big)
+
+    At lambda_0 neighbouring levels lie 11 standard deviations apart. Samples are snapped to the nearest level; values off the
+    grid have density -inf.
     """
 
     levels: int
@@ -148,6 +155,7 @@ class DiscretisedData(DataLikelihood):
         return counting(dims)
 
     def affine(self, shape: Shape) -> tuple[Tensor, Tensor]:
+        """Half the range, (levels - 1) / 2, as shift and scale of every entry."""
         return torch.full(shape, (self.levels - 1) / 2), torch.full(shape, (self.levels - 1) / 2)
 
     def offset(self, x: Tensor, width: int) -> Tensor:
@@ -158,6 +166,7 @@ class DiscretisedData(DataLikelihood):
         return ((hits + 1) / (len(x) + self.levels)).log()
 
     def edge(self, distribution: Any, x: Tensor, y: Tensor) -> Tensor:
+        r""":math:`\log P(x \mid x_{t_0}) - KL(q(x_{t_1} \mid x)\, \|\, N(0, I))` at one noised :math:`x_{t_0}`."""
         (low, high), dims = distribution.window, len(distribution.event_shape)
         a, s = mixing(low)
         prior = 0.5 * (s**2 + a**2 * y.square() - 1 - 2 * math.log(s))
@@ -187,13 +196,16 @@ class DiscretisedData(DataLikelihood):
         return x_t / distribution.path.scale(t), self._mass(distribution, x, x_t, t) - log_q
 
     def finish(self, y: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """The nearest level's number of every entry."""
         return (y * scale + shift).round().clamp(0, self.levels - 1)
 
 
 class Diffusion(Part):
-    """p(x | c) by denoising.
+    r"""p(x | c) by denoising (Ho et al., 2020, arXiv:2006.11239; Song et al., 2021, arXiv:2011.13456).
 
-    network: (x, c_noise, *context) -> (\\*B, \\*E, parameterisation.width), with ``inputs = (event_shape, (), *context_shapes)``.
+    .. math:: x_t = \alpha_t y + \sigma_t \epsilon, \qquad D(x_t, t) \approx E[y \mid x_t], \qquad y = (x - m) / s
+
+    network: (x, c_noise, \*context) -> (\*B, \*E, parameterisation.width), with ``inputs = (event_shape, (), *context_shapes)``.
     sampler: (process, noise) -> x. estimator: (distribution, x) -> Evidence, what density() returns. The window of lambda is the
     observation's, as far as the path reaches, or the path's own where it is a table.
 

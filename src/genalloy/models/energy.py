@@ -24,7 +24,9 @@ from genalloy.mcmc.langevin import Kernel, Langevin, slope
 
 
 class EnergyModel(Part):
-    r"""p(x | c) proportional to base(x | c) exp(-network(x, c)).
+    r"""p(x | c) proportional to base(x | c) exp(-network(x, c)) (LeCun et al., 2006; Du & Mordatch, 2019, arXiv:1903.08689).
+
+    .. math:: p(x|c) = \frac{b(x|c)\, e^{-f(x, c)}}{Z(c)}, \qquad E(x) = f(x, c) - \log b(x|c)
 
     network: both(x, c) -> (\*B, 1), the tilt f. base: Part over x with an EXACT density and samples. sampler: kernel that
     makes samples. buffer: replay buffer whose chains samples continue from; without one they start at the base.
@@ -98,10 +100,12 @@ class EnergyDistribution(Distribution):
         return self.part.sampler(self.energy, start)
 
     def density(self, x: Tensor) -> Evidence:
+        """NONE: Z is unknown."""
         return Evidence.none(
             "unnormalised: an energy has no log Z; ask AnnealedImportance()(distribution, x)", leading(x, tuple(self.event_shape))
         )
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        """Chains that ran, and NONE."""
         x = self.sample(sample_shape)
         return x, self.density(x)

@@ -25,7 +25,9 @@ from genalloy.transforms.layer import Layer, Transform
 
 
 class Flow(Part):
-    """p(x | c): draw z from base(c), run the layers outwards.
+    r"""p(x | c): draw z from base(c), run the layers outwards (Rezende & Mohamed, 2015, arXiv:1505.05770).
+
+    .. math:: \log p(x \mid c) = \log p(z \mid c) + \sum_l \text{contribution}_l, \qquad \text{of a bijection } \log|\det dz/dx|
 
     base: Part with events of the last layer's shape; layers: transforms or layers, data side first.
     event_shape: shape of x; context_shapes: event shapes of the context's parts, where base or layers take one.
@@ -52,6 +54,7 @@ class Flow(Part):
         return DrivenDistribution(self, context) if driven else FlowDistribution(self, context)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Data-dependent initialisation of the layers in turn and of the base, from a batch x (\*B, \*E)."""
         _initialise(self, x, context)
 
 
@@ -122,7 +125,7 @@ class Layered(Distribution, ABC):
         return x, contributions
 
     def density(self, x: Tensor) -> Evidence:
-        """As the layers and the base claim; what is solved numerically states its error, by a coarser solve of the same noise."""
+        r"""log p(x), (\*S, \*B), nats, with the sum of the base's and the layers' claims."""
         coarse = self._coarse(x)
         fine = self.once(x)
         if coarse is None:
@@ -148,6 +151,7 @@ class Layered(Distribution, ABC):
             return twin.once(x).value
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        """A sample of the base through the layers, with its claim on log p of itself."""
         x, total = draw(self.base, (*sample_shape, *self.missing))
         for layer in reversed(self.layers):
             x, evidence = layer.decode(x, self.context)

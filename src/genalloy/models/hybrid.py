@@ -26,7 +26,9 @@ from genalloy.core.part import Part, declared_measure, declared_rsample
 
 
 class Hybrid(Part):
-    """p(x) by a flow, p(y | x) by a classifier of its code.
+    r"""p(x) by a flow, p(y | x) by a classifier of its code (Nalisnick et al., 2019, arXiv:1902.02767).
+
+    .. math:: \log p(x, y) = \log p(x) + \log p(y \mid z), \qquad z = f(x)
 
     flow: a Flow, preprocessing included. classifier: Part whose context is the code, flattened to (code size,), with events of
     shape () (a label). The model itself is p(x); a context is handed on to the flow.

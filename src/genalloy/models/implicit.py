@@ -19,9 +19,10 @@ from genalloy.core.part import Part
 
 
 class Implicit(Part):
-    r"""x = network(both(z, c)), z ~ latent.
+    r"""x = network(both(z, c)), z ~ latent: the generator of a GAN (Goodfellow et al., 2014, arXiv:1406.2661).
 
-    latent: Part over z, without context. network: both(z, c) -> (\*B, event size) or (\*B, \*E).
+    latent: Part over z, without context. network: both(z, c) -> (\*B, event size) or (\*B, \*E). Samples carry gradients, and
+    their density is NONE (Mohamed & Lakshminarayanan, 2016, arXiv:1610.03483).
     """
 
     measure: Measure
@@ -61,6 +62,7 @@ class ImplicitDistribution(Distribution):
         return self.generate(z)
 
     def density(self, x: Tensor) -> Evidence:
+        """NONE: see the module's text."""
         return Evidence.none(
             "an implicit model only samples; compare samples, or train a flow under Adversarial(critic) for a density",
             leading(x, tuple(self.event_shape)),

@@ -62,9 +62,12 @@ class EvenGrid(Value):
 
 
 class GridLogistic(Head):
-    """A logistic over amplitudes, discretised onto a grid's levels, P(x_t = k) of the module's text.
+    r"""A logistic over amplitudes, discretised onto a grid's levels.
 
-    width 2: its centre and the logarithm of its scale, not below -12.
+    .. math:: P(x = k) = \sigma\Big(\frac{u_{k+1} - m}{s}\Big) - \sigma\Big(\frac{u_k - m}{s}\Big)
+
+    u_k are the middles of neighbouring levels, infinite at the ends. width 2: the centre m and log s, not below -12. grid: which
+    amplitudes the levels are.
     """
 
     has_rsample = False

@@ -22,9 +22,9 @@ Estimate = Callable[[TorchDistribution, Tensor], Evidence]
 
 
 class Mixture(Part):
-    """p(x | c) = sum_i w_i p_i(x | c), w the softmax of learned logits, uniform at the start.
+    r""":math:`p(x | c) = \sum_i w_i\, p_i(x | c)`, w the softmax of learned logits, uniform at the start.
 
-    components: Parts over the same events.
+    components: Parts over the same events. Claims are as the module's text says: LOWER only where every component is proper.
     """
 
     def __init__(self, components: Sequence[nn.Module]) -> None:
@@ -45,7 +45,7 @@ class Mixture(Part):
 
 
 class Conditioned(Part):
-    """p(x | c) at one c, a tensor, as a part that takes no context."""
+    """p(x | c) at one c, a tensor, as a part that takes no context. part: takes `value` as its whole context."""
 
     value: Tensor
 
@@ -67,7 +67,10 @@ def over_labels(part: nn.Module, log_prior: Tensor) -> Mixture:
 
 
 class MixtureDistribution(Distribution):
-    """See :class:`Mixture`; samples carry gradients with respect to the components, never to the weights."""
+    """See :class:`Mixture`; samples carry gradients with respect to the components, never to the weights.
+
+    Raises ValueError where the components' events differ in shape.
+    """
 
     has_rsample = False
 
@@ -85,6 +88,7 @@ class MixtureDistribution(Distribution):
         return [e + Evidence.exact(w.expand(e.value.shape), "mixture") for e, w in zip(terms, self.log_weights, strict=True)]
 
     def density(self, x: Tensor) -> Evidence:
+        r""":math:`\log \sum_i w_i\, p_i(x)`, (\*S, \*B), nats."""
         return log_sum_exp(self._weighted(x))
 
     def estimated(self, x: Tensor, estimate: Estimate) -> Evidence:
@@ -95,6 +99,7 @@ class MixtureDistribution(Distribution):
         return self.draw(sample_shape)[0]
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        """A component by the weights, a sample of it, and the log-density of the sample: EXACT or UPPER, proper where all are."""
         shape = (*sample_shape, *self.batch_shape)
         choice = torch.distributions.Categorical(logits=self.log_weights, validate_args=False).sample(shape)
         drawn = [draw(part, sample_shape if part.batch_shape else shape) for part in self.components]

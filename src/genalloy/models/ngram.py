@@ -29,8 +29,9 @@ LARGEST = 2**62
 
 
 class NGram(Part):
-    """p(x) = prod_t p(x_t | the order - 1 symbols before) of rows (T,) of symbols 0..levels-1, by counts. Takes no context.
+    r""":math:`p(x) = \prod_t p(x_t | x_{t-n+1}, \dots, x_{t-1})` by counts, Witten-Bell smoothed (Witten & Bell, 1991): EXACT.
 
+    Rows (T,) of symbols 0..levels-1; takes no context. order: n.
     grams: codes of every counted gram, all orders one after the other, each sorted; counts: of each; sizes: grams of each order.
     Raises ValueError where levels^order does not fit into an integer.
     """

@@ -27,14 +27,17 @@ class Rule(ABC):
     """(part, context, its process) -> the steered process."""
 
     @abstractmethod
-    def __call__(self, part: Any, context: Context, process: Process) -> Process: ...
+    def __call__(self, part: Any, context: Context, process: Process) -> Process:
+        """The process that samplers run, from that of part(context)."""
 
 
 @dataclass(frozen=True)
 class ClassifierFree(Value, Rule):
-    """D + scale (D(c) - D(null)): away from what the model says without context (Ho & Salimans, 2022, arXiv:2207.12598).
+    r""":math:`D(c) + w\,(D(c) - D(\mathrm{null}))`: away from what the model says without context (Ho & Salimans, 2022,
+    arXiv:2207.12598).
 
-    scale: 0 for the model itself. null: the value that stands for no context, as the model was trained with.
+    scale: the paper's w, 0 for the model itself. null: the value that stands for no context, as the model was trained
+    with.
     """
 
     scale: float = 2.0
@@ -51,10 +54,10 @@ class ClassifierFree(Value, Rule):
 
 
 class Classifier(Module, Rule):
-    r"""D + scale sigma^2/alpha grad log p(y | x_t) (Dhariwal & Nichol, 2021, arXiv:2105.05233).
+    r""":math:`D + w\,\frac{\sigma^2}{\alpha} \nabla_{x_t} \log p(y \mid x_t)` (Dhariwal & Nichol, 2021, arXiv:2105.05233).
 
-    network: (x_t / sqrt(alpha^2 + sigma^2), lambda (\*B)) -> logits (\*B, classes), trained on noised data. label: y,
-    0..classes-1.
+    network: (:math:`x_t / \sqrt{\alpha^2 + \sigma^2}`, lambda (\*B)) -> logits (\*B, classes), trained on noised data. label: y,
+    0..classes-1. scale: w.
     """
 
     def __init__(self, network: nn.Module, label: int, scale: float = 1.0) -> None:
@@ -76,8 +79,7 @@ class Classifier(Module, Rule):
 
 
 class Inpainting(Module, Rule):
-    r"""Known entries are replaced by what they are: D = known where `mask` is true (after Lugmayr et al., 2022,
-    arXiv:2201.09865).
+    """Known entries are replaced by what they are: D = known where `mask` is true (after Lugmayr et al., 2022, arXiv:2201.09865).
 
     known, mask: of the event shape, in the data's units. The known part of x_t is noised along with the rest.
     """
@@ -102,8 +104,10 @@ class Inpainting(Module, Rule):
 
 
 class Steered(Part):
-    """A diffusion under a rule; samples only, with density NONE. part: a Diffusion. rule: ClassifierFree, Classifier,
-    Inpainting."""
+    """A diffusion under a rule; samples only, with density NONE.
+
+    part: a Diffusion. rule: ClassifierFree, Classifier or Inpainting.
+    """
 
     def __init__(self, part: nn.Module, rule: Any) -> None:
         super().__init__()
