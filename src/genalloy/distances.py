@@ -32,7 +32,10 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def wasserstein2(a: Tensor, b: Tensor) -> float:
-    """W2 (not squared) of two samples of equal size (n, \\*E), in their units."""
+    r""":math:`W_2 = (\min_\pi \frac1n \sum_i |a_i - b_{\pi(i)}|^2)^{1/2}` of two samples of equal size (n, \*E), in their units.
+
+    Raises ValueError where the sizes differ or a number is not finite. See the module's text on its floor.
+    """
     cost = squared_distances(a, b)
     rows = torch.arange(len(cost), device=cost.device)
     return float(cost[rows, optimal_assignment(cost)].mean().sqrt())

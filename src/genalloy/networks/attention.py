@@ -35,7 +35,10 @@ class AttentionConfig(Value):
 
 
 class GatedConvolution(Module):
-    """(N, H, W, C) -> the same; see the module's text. Starts half open."""
+    r""":math:`\text{norm}(h + a \odot \sigma(b))`, a and b by convolutions, (N, H, W, C) -> the same; starts half open.
+
+    Ho et al., 2019, arXiv:1902.00275; see the module's text.
+    """
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -50,7 +53,10 @@ class GatedConvolution(Module):
 
 
 class GatedAttention(Module):
-    """(N, H, W, C) -> the same; see the module's text. size: (H, W)."""
+    r""":math:`\text{norm}(h + a \odot \sigma(b))`, a and b by self-attention over all places, (N, H, W, C) -> the same.
+
+    size: (H, W), whose places have learned embeddings. Ho et al., 2019, arXiv:1902.00275; see the module's text.
+    """
 
     def __init__(self, channels: int, heads: int, size: Shape) -> None:
         super().__init__()
@@ -69,7 +75,7 @@ class GatedAttention(Module):
 class Blocks(Module):
     r"""Images (\*B, C, H, W) with each `side` x `side` block of pixels as channels: (\*B, side^2 C, H / side, W / side).
 
-    The squeeze of Dinh, Sohl-Dickstein & Bengio (2017).
+    The squeeze of Dinh, Sohl-Dickstein & Bengio, 2017, arXiv:1605.08803.
     """
 
     def __init__(self, side: int) -> None:
@@ -81,7 +87,7 @@ class Blocks(Module):
 
 
 class AttentionNet(Module):
-    r"""(still (\*B, C, H, W), \*context) -> features (\*B, outputs, H, W).
+    r"""The conditioner of Flow++ (Ho et al., 2019, arXiv:1902.00275): (still (\*B, C, H, W), \*context) -> (\*B, outputs, H, W).
 
     inputs: ((C, H, W), \*context shapes), which enter as in :class:`genalloy.networks.convolution.ConvNet`. zero: start at
     outputs of 0. Raises ValueError where the heads do not divide the channels.

@@ -27,7 +27,10 @@ from genalloy.networks.denoiser import LevelEmbedding
 
 
 class ConcatSquash(Module):
-    r"""A velocity field: (x (\*B, \*E), t (\*B) or (), \*context) -> (\*B, \*E), zero at the start.
+    r"""A velocity field: (x (\*B, \*E), t (\*B) or (), \*context) -> (\*B, \*E), zero at the start (Grathwohl et al., 2019,
+    arXiv:1810.01367).
+
+    .. math:: h_{l+1} = \tanh\left((W_l h_l + b_l) \odot \mathrm{sigmoid}(G_l u) + B_l u\right)
 
     inputs: (event_shape, (), \*context_shapes); widths: of the hidden layers; features: width of u.
     Called with vectors (n, \*B, \*E) as well, it returns the pair (value, derivatives of the value along them).
@@ -55,6 +58,7 @@ class ConcatSquash(Module):
             parameter.zero_()
 
     def forward(self, context: Context, vectors: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        r"""The velocity (\*B, \*E), and with `vectors` (n, \*B, \*E) its derivatives along them, (n, \*B, \*E)."""
         x, t, *rest = context
         gates, shifts = self._modulation(t.to(x.dtype), tuple(rest))
         events = len(self.inputs[0])

@@ -36,7 +36,8 @@ class Filters(Value):
 
 
 class ConvNet(Module):
-    r"""(still (\*B, C, H, W), \*context) -> features (\*B, outputs, H, W).
+    r"""(still (\*B, C, H, W), \*context) -> features (\*B, outputs, H, W); the plain kind is Glow's (Kingma & Dhariwal, 2018,
+    arXiv:1807.03039).
 
     inputs: ((C, H, W), \*context shapes); batches broadcast. zero: start at outputs of 0.
     Raises ValueError where the number of context parts or their shapes are others.
@@ -97,7 +98,8 @@ def _block(filters: Filters) -> nn.Sequential:
 class Elements(Module):
     r"""Image features as parameters of elements: (\*B, width C, H, W) -> (\*B, C H W width), what a head's network gives.
 
-    network: gives `width` groups of C channels. So `From(Gaussian(), Elements(ConvNet(inputs, 2 * C), 2), (C, H, W), inputs)`.
+    network: gives `width` groups of C channels. So `Conditional(Gaussian(), Elements(ConvNet(inputs, 2 * C), 2), (C, H, W),
+    inputs)`.
     """
 
     def __init__(self, network: nn.Module, width: int) -> None:
@@ -109,5 +111,5 @@ class Elements(Module):
 
 
 def concat_elu(x: Tensor, axis: int = -1) -> Tensor:
-    """elu([x, -x]) along an axis, twice as long: both signs pass. Shang, Sohn, Almeida & Lee, 2016, with elu for relu."""
+    """elu([x, -x]) along an axis, twice as long: both signs pass. Shang et al., 2016, arXiv:1603.05201, with elu for relu."""
     return F.elu(torch.cat([x, -x], axis))

@@ -17,7 +17,10 @@ from genalloy.core.spec import Module
 
 
 class LevelEmbedding(Module):
-    r"""c (\*B) -> [sin w_j c, cos w_j c], frequencies w_j spaced geometrically, (\*B, width) (Vaswani et al., 2017)."""
+    r"""c (\*B) -> :math:`[\sin \omega_j c, \cos \omega_j c]`, (\*B, width) (Vaswani et al., 2017, arXiv:1706.03762).
+
+    slowest, fastest: the ends of the frequencies, which are spaced geometrically; radians a unit of c.
+    """
 
     frequencies: Tensor
 
@@ -50,9 +53,9 @@ class Conditioning(Module):
 
 
 class ModulatedBlock(Module):
-    r"""h + W2 drop(silu(W1 norm(h) (1 + scale(c)) + shift(c))), the last layer zero at the start.
+    r""":math:`h + W_2\, \mathrm{drop}(\mathrm{silu}(W_1 \mathrm{norm}(h) \odot (1 + s(c)) + b(c)))`, W_2 zero at the start.
 
-    h (\*B, width), c (\*B, conditioning); scale and shift are linear (Perez, Strub, de Vries, Dumoulin & Courville, 2018).
+    h (\*B, width), c (\*B, conditioning); s and b are linear (FiLM: Perez et al., 2018, arXiv:1709.07871).
     """
 
     def __init__(self, width: int, conditioning: int, dropout: float = 0.0) -> None:

@@ -54,7 +54,7 @@ class ClampedInput(Value):
     r"""min(max(x, -limit), limit), one feature an element: (\*B) -> (\*B, 1).
 
     An inverse that feeds its own outputs back in cannot run away: what the network gives is bounded, so its values are. Recipes
-    take Compressed, which still tells far values apart; models that were saved with this are read.
+    take CompressedInput, which still tells far values apart; models that were saved with this are read.
     """
 
     limit: float = 10.0

@@ -70,7 +70,7 @@ def _lip_swish(h: Tensor, learned: Tensor | None) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class LipSwish(Activation):
-    """h sigmoid(beta h) / 1.1, beta = softplus(learned); see the module's text.
+    r""":math:`h\, \sigma(\beta h) / 1.1`, of slope at most 1 (Chen et al., 2019, arXiv:1906.02735); beta = softplus(learned).
 
     The published start is 0.5. A sharper one lets small networks bend from the first step on.
     """
@@ -83,7 +83,10 @@ class LipSwish(Activation):
 
 @dataclass(frozen=True)
 class ConcatenatedLipSwish(Activation):
-    """(LipSwish(h), LipSwish(-h)) / 1.004: slopes that halve no gradient, where one LipSwish does on one side."""
+    """(LipSwish(h), LipSwish(-h)) / 1.004: slopes of norm near 1 everywhere (Perugachi-Diaz et al., 2021, arXiv:2102.02694).
+
+    One LipSwish halves the gradient on one side; see the module's text.
+    """
 
     start: float | None = 2.0
 
@@ -96,7 +99,7 @@ class ConcatenatedLipSwish(Activation):
 
 @dataclass(frozen=True)
 class Elu(Activation):
-    """h where positive, e^h - 1 below: the activation of i-ResNets."""
+    """h where positive, :math:`e^h - 1` below: the activation of i-ResNets (Behrmann et al., 2019, arXiv:1811.00995)."""
 
     start: float | None = None
 
@@ -106,7 +109,10 @@ class Elu(Activation):
 
 
 class Bounded(Module, ABC):
-    """A linear map without bias whose operator norm is known: `weight`, and the directions v that it stretches most."""
+    r"""A linear map without bias whose operator norm is known, by power iteration (Miyato et al., 2018, arXiv:1802.05957).
+
+    weight: the map. v (K, \*inputs): the orthonormal directions that it stretches most, a buffer.
+    """
 
     def __init__(self, weight: Tensor, event: Shape) -> None:
         super().__init__()
@@ -176,7 +182,7 @@ def _mixed(weights: Tensor, v: Tensor) -> Tensor:
 
 
 class BoundedLinear(Bounded):
-    """A matrix on vectors."""
+    """A matrix on vectors, (N, inputs) -> (N, outputs)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(_orthogonal((outputs, inputs)), (inputs,))
@@ -190,7 +196,11 @@ class BoundedLinear(Bounded):
 
 
 class BoundedConv(Bounded):
-    """A convolution of odd kernel size on images (C, H, W) with zeros around them; the size is kept."""
+    """A convolution of odd kernel size on images (N, C, H, W) with zeros around them; the size is kept (Gouk et al., 2021,
+    arXiv:1804.04368).
+
+    Its norm is that of the map on images of this size, borders included, not of the reshaped kernel.
+    """
 
     def __init__(self, event_shape: Shape, outputs: int, kernel: int) -> None:
         super().__init__(_orthogonal((outputs, event_shape[0], kernel, kernel)), tuple(event_shape))
@@ -301,7 +311,7 @@ def _links(sizes: tuple[int, ...], activation: Activation) -> list[tuple[int, in
 
 
 class LipschitzMLP(Contraction):
-    r"""Dense contraction of events of any shape (flattened): x (\*B, \*E) -> (\*B, \*E).
+    r"""Dense contraction of events of any shape, flattened (Behrmann et al., 2019, arXiv:1811.00995): x (\*B, \*E) -> the same.
 
     widths: of the hidden layers. context_shapes: parts of the context. lipschitz: bound on the whole network, below 1.
     tolerance: growth of an operator norm at which power iteration stops, relative.

@@ -55,6 +55,7 @@ class MLP(Module):
         self.net = nn.Sequential(*layers, last)
 
     def forward(self, context: Context) -> Tensor:
+        r"""Features (\*B, outputs) of the context's parts, joined."""
         features = join(context, self.inputs)
         if self.shift or self.scale != 1.0:
             features = (features - self.shift) / self.scale
@@ -81,6 +82,7 @@ class Dense(Module):
         self.activation, self.dropout = hidden.activation(), nn.Dropout(hidden.dropout)
 
     def forward(self, context: Context) -> Tensor:
+        r"""Features (\*B, outputs) of the context's parts, joined."""
         h = join(context, self.inputs)
         for layer, skip in zip(self.layers, self.skips, strict=True):
             above = self.dropout(self.activation(layer(h)))
@@ -91,8 +93,9 @@ class Dense(Module):
 class ResidualMLP(Module):
     r"""Context parts of shapes `inputs` -> features (\*B, outputs): `blocks` residual blocks of `width`.
 
-    A block is h + W_2 phi(W_1 phi(h)), W_2 zero at the start. zero: start at outputs of 0.
-    activation: LeakyReLU for critics and generators, SiLU for energies (chains need a smooth gradient).
+    A block (pre-activation: He et al., 2016, arXiv:1603.05027) is :math:`h + W_2\, \phi(W_1\, \phi(h))`, W_2 zero at the start.
+    zero: start at outputs of 0. activation: LeakyReLU for critics and generators, SiLU for energies (chains need a smooth
+    gradient).
     """
 
     def __init__(

@@ -56,7 +56,10 @@ def share(known: Tensor, dims: int) -> Tensor:
 
 
 class OrderAgnosticMLP(Module):
-    r"""Dense residual network over the whole event as one vector: tables, small grids; see the module's text."""
+    r"""Dense residual network over the whole event as one vector: tables, small grids (Hoogeboom et al., 2022, arXiv:2110.02037).
+
+    (x (\*B, \*E), known (\*B, \*E), context) -> (\*B, \*E, width); see the module's text.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class OrderAgnosticMLP(Module):
 class OrderAgnosticAttention(Module):
     r"""Convolutions and self-attention over all places: sequences (T,) and (F, T), images (C, H, W); see the module's text.
 
+    (x (\*B, \*E), known (\*B, \*E), context) -> (\*B, \*E, width).
     context_shapes: parts of the image's height and width, or of the sequence's length (T,) and (F, T), stay aligned with it.
     """
 
@@ -120,6 +124,7 @@ class OrderAgnosticAttention(Module):
 class OrderAgnosticUNet(Module):
     r"""U-Net over images (C, H, W), every block modulated by the share of known entries; see the module's text.
 
+    (x (\*B, C, H, W), known (\*B, C, H, W), context) -> (\*B, C, H, W, width).
     context_shapes: parts of the image's height and width are further planes of the input, all others modulate the blocks.
     """
 

@@ -64,9 +64,10 @@ class GlobalBlock(Module):
 
 
 class UNet(Module):
-    r"""Denoiser of images: (\*B, C, H, W) -> (\*B, C, H, W, per_element).
+    r"""Denoiser of images (Ronneberger et al., 2015, arXiv:1505.04597): (\*B, C, H, W) -> (\*B, C, H, W, per_element).
 
-    inputs: ((C, H, W), (), \*context_shapes); channels double each time the grid is halved.
+    inputs: ((C, H, W), (), \*context_shapes); channels double each time the grid is halved. depth: halvings at most. blocks: at
+    each size. dropout: inside each block.
     """
 
     where: Tensor

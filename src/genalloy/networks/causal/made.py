@@ -30,7 +30,7 @@ Shape = tuple[int, ...]
 
 
 class MaskedLinear(Module):
-    r"""y = (M * W) x + b with M (outputs, inputs) of zeros and ones: (\*B, inputs) -> (\*B, outputs).
+    r""":math:`y = (M \odot W)\, x + b` with M (outputs, inputs) of zeros and ones: (\*B, inputs) -> (\*B, outputs).
 
     Weights start uniform within 1 / sqrt(number of inputs that a unit may see).
     """
@@ -88,6 +88,9 @@ class MADEState(NamedTuple):
 class MADE(Module):
     r"""Masked dense network with `width` parameters a variable: x (\*B, \*E), context -> (\*B, \*E, width).
 
+    .. math:: M^{1}_{kd} = [m_k > d], \quad M^{l}_{kj} = [m_k \ge m_j], \quad M^{out}_{dk} = [d \ge m_k]
+
+    (Germain, Gregor, Murray & Larochelle, 2015, arXiv:1502.03509.)
     order: a permutation of 0..D-1, flat event indices in order of generation; None is the natural order. The context
     (parts of shapes `context_shapes`) is seen by every unit. linear: whether a linear path leads past the hidden layers.
 

@@ -95,6 +95,7 @@ class Channels(Module, ABC):
         """The belief once a channel's value is known."""
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        r"""Parameters (\*B, C, H, W, width) of every element, each channel's given the ones before it in x."""
         parameters = self.network(x, context)
         belief, values, outputs = self.start(parameters), tuple(x.unbind(-3)), []
         for c in range(self.channels):
@@ -127,10 +128,12 @@ class Channels(Module, ABC):
 
 
 class SharedMixture(Channels):
-    r"""Parameters of a mixture head of width 3 x M, (weights, means, raw scales), with the weights shared by a pixel's channels.
+    r"""A mixture head's parameters, weights shared by a pixel's channels (PixelCNN++: Salimans et al., 2017, arXiv:1701.05517).
 
-    network: pixel network of width `mixture_width(C, M)`. head: mixture head with `joint_log_prob`, the model's own. entry:
-    scales values as the head's means are.
+    .. math:: p(x_1, \dots, x_C) = \sum_m \pi_m \prod_c p(x_c; \mu_{mc} + \sum_{c' < c} \tanh(k_{mcc'})\, e(x_{c'}), s_{mc})
+
+    network: pixel network of width `mixture_width(C, M)`. head: mixture head with `joint_log_prob`, the model's own; its width is
+    3 x M, (weights, means, raw scales). entry: e, scales values as the head's means are.
     """
 
     def __init__(self, network: Any, head: Any, entry: ScaledInput = ScaledInput()) -> None:
@@ -146,6 +149,7 @@ class SharedMixture(Channels):
         return self._split(parameters)[0].squeeze(-2)
 
     def element(self, parameters: Tensor, belief: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+        r"""(log-weights, moved means, raw scales) of channel c = len(values), (\*B, 3 M)."""
         _, means, raw, coefficients = self._split(parameters)
         c = len(values)
         mean = means[..., c, :]
@@ -159,7 +163,7 @@ class SharedMixture(Channels):
 
 
 class LinearLogits(Channels):
-    """One logit an element for bits, moved by the pixel's channels before it; network of width `logits_width(C)`."""
+    r"""One logit an element for bits, :math:`l_c + \sum_{c' < c} k_{cc'} (2 x_{c'} - 1)`; network of width `logits_width(C)`."""
 
     def __init__(self, network: Any) -> None:
         super().__init__(network, 1, logits_width(network.event_shape[0]))
@@ -168,6 +172,7 @@ class LinearLogits(Channels):
         return parameters[..., :0]
 
     def element(self, parameters: Tensor, belief: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+        r"""The logit (\*B, 1) of channel c = len(values)."""
         c = len(values)
         logit = parameters[..., c : c + 1]
         for k, value in enumerate(values):

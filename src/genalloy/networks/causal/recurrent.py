@@ -31,7 +31,7 @@ Memory = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class LSTM(Value):
-    """A long short-term memory; see the module's text.
+    """A long short-term memory (Hochreiter & Schmidhuber, 1997; Gers, Schmidhuber & Cummins, 2000); see the module's text.
 
     forget: the forget gate's bias at the start, so that a new layer remembers about exp(forget) tokens.
     """
@@ -57,7 +57,7 @@ class LSTM(Value):
 
 @dataclass(frozen=True)
 class GRU(Value):
-    """A gated recurrent unit; see the module's text."""
+    """A gated recurrent unit (Cho et al., 2014, arXiv:1406.1078); see the module's text."""
 
     def module(self, width: int, hidden: int) -> nn.GRU:
         """torch's layer, (N, T, width) -> (N, T, hidden)."""

@@ -36,10 +36,12 @@ DENSE = DenseAttention()
 
 @dataclass(frozen=True)
 class Attention(Value):
-    """Options of a transformer's blocks, whose heads give softmax(q k^T / sqrt(d)) v over the places that a pattern allows.
+    r"""Options of a transformer's blocks (Vaswani et al., 2017, arXiv:1706.03762).
 
-    heads: divide the width. pattern: which places each looks at. rotary: positions by turning queries and keys.
-    dropout: of what a block adds. expansion: units of the dense layer for each feature.
+    .. math:: \mathrm{softmax}(q k^\top / \sqrt d)\, v \quad \text{over the places that a pattern allows}
+
+    heads: divide the width. pattern: which places each looks at. rotary: positions by turning queries and keys (Su et al., 2021,
+    arXiv:2104.09864). dropout: of what a block adds. expansion: units of the dense layer for each feature.
     """
 
     heads: int = 4
