@@ -52,6 +52,7 @@ def r3gan(
 
     latent None: a quarter of the dimension. width None: 128 on up to eight dimensions, otherwise 256. gamma: of both penalties,
     None for one that follows the dimension, 0 for none.
+    Huang et al., 2024, arXiv:2501.05441.
     """
     size = width or (128 if target.space.dims <= 8 else 256)
     model = on_data(target, generator(target.space.shape, latent, size, blocks))

@@ -34,6 +34,7 @@ def ardm(
     size: channels of images (32) and sequences (64), width of the dense network for all else (256). blocks: None for the
     network's own number. dropout: on integers. budget: parallel steps of samples and density, None for one an entry. steps None:
     1000 on images, 2400 on all else.
+    Hoogeboom et al., 2022, arXiv:2110.02037; parallel steps: Watson et al., 2021, arXiv:2106.03802.
     """
     head, entry = _head_entry(target, components)
     drop = 0.0 if target.space.levels is None else dropout

@@ -68,6 +68,7 @@ def made(
     width None: 256, 32 on few reals. dropout: on integers. orders: members of an ensemble, their mixture; the first takes the
     natural order of the entries, the others random ones. rate, decay: of the optimiser. conditional: on the label. steps None:
     500 on integers, 1500 on reals, fewer on few rows.
+    Germain et al., 2015, arXiv:1502.03509; MADE-MoG: Papamakarios et al., 2017, arXiv:1705.07057.
     """
     reals = target.space.levels is None
     hidden = Hidden((width or sized(target, 256, 256, 32),) * layers, dropout=0.0 if reals else dropout)
@@ -100,6 +101,7 @@ def gated_pixelcnn(
     """Gated PixelCNN: masked convolutions in two stacks, sampled through an activation cache.
 
     conditional: on the label. Raises ValueError where the data are not images.
+    van den Oord et al., 2016, arXiv:1606.05328.
     """
     image_size(target, "gated-pixelcnn")
     head, given, stack = head_of(target, components), label_shapes(conditional), GatedStack(channels, layers, dropout=dropout)

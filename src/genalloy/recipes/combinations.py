@@ -37,7 +37,10 @@ def iaf_posterior(target: Target, latent: int, hidden: int, dropout: float, laye
 def vae_iaf(
     target: Target, latent: int | None = None, hidden: int = 256, layers: int = 2, dropout: float = 0.2, steps: int = 1500
 ) -> Composition:
-    """VAE whose posterior is an inverse autoregressive flow."""
+    """VAE whose posterior is an inverse autoregressive flow.
+
+    Kingma et al., 2016, arXiv:1606.04934.
+    """
     size = default_latent(target, latent)
     decoder, encoder = likelihood(target, size, hidden, dropout), iaf_posterior(target, size, hidden, dropout, layers)
     model = observed(target, LatentVariable(StandardNormal((size,)), decoder, encoder))
@@ -68,6 +71,7 @@ def flow_gan(
 
     weight None: half the dimension, since a likelihood in nats grows with it and a payoff does not. weight 0: no critic.
     width None: as realnvp's. Of few reals the best validated weights are kept: the last have learned them by heart.
+    Grover, Dhar & Ermon, 2018, arXiv:1705.08868.
     """
     flow, dims = realnvp(target, layers, width, dropout), target.space.dims
     weight = dims / 2 if weight is None else weight
@@ -79,7 +83,10 @@ def flow_gan(
 
 @recipe("aae", "combination", Kind.LOWER, Kind.LOWER, TASKS, "Makhzani, Shlens, Jaitly & Goodfellow, 2016")
 def aae(target: Target, latent: int | None = None, hidden: int = 256, dropout: float = 0.2, steps: int = 1000) -> Composition:
-    """Adversarial autoencoder: reconstruction, and a critic that matches the codes' law to the prior."""
+    """Adversarial autoencoder: reconstruction, and a critic that matches the codes' law to the prior.
+
+    Makhzani et al., 2016, arXiv:1511.05644.
+    """
     size = min(default_latent(target, latent), 8)
     parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))
     objective = Reconstruction() + Adversarial(aae_critic(size), real=Prior(), fake=Encode())
@@ -91,7 +98,10 @@ def aae(target: Target, latent: int | None = None, hidden: int = 256, dropout: f
 def latent_diffusion(
     target: Target, latent: int | None = None, hidden: int = 256, beta: float = 0.5, dropout: float = 0.2, steps: int = 4000
 ) -> Composition:
-    """VAE whose prior is a diffusion, fitted in a second phase to the codes."""
+    """VAE whose prior is a diffusion, fitted in a second phase to the codes.
+
+    Rombach et al., 2022, arXiv:2112.10752.
+    """
     size = default_latent(target, latent)
     decoder, encoder = likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout)
     prior, score = latent_diffusion_prior(size)

@@ -45,6 +45,7 @@ def ffjord(
 
     width None: 64 on up to ten dimensions, 128 otherwise. solves: Runge-Kutta steps in training, four times as many in
     evaluation. kinetic, jacobian: weights of the two regularisers. steps None: 1500 on reals, 600 on integers.
+    Grathwohl et al., 2019, arXiv:1810.01367; regularisers: Finlay et al., 2020, arXiv:2002.02798.
     """
     dims, reals = target.space.dims, target.space.levels is None
     width = width or (64 if dims <= SMALL else 128)
@@ -62,6 +63,8 @@ def flow_matching(
 
     coupling: independent, or optimal-transport within the batch. reflow: a second phase on the model's own pairs.
     steps None: 8000 on reals, 2000 on integers.
+    Lipman et al., 2023, arXiv:2210.02747; optimal transport: Tong et al., 2024, arXiv:2302.00482; reflow: Liu, Gong & Liu, 2023,
+    arXiv:2209.03003.
     """
     dims, reals = target.space.dims, target.space.levels is None
     pairings = {"independent": Independent(), "optimal-transport": OptimalTransport()}

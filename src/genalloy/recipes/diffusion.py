@@ -77,6 +77,7 @@ def ddpm(target: Target, channels: int = 16, steps: int | None = None) -> Compos
     """Denoising diffusion: the variational bound on integers, probability-flow likelihood on few reals.
 
     steps None: 1600 on integers, 3000 on reals.
+    Ho, Jain & Abbeel, 2020, arXiv:2006.11239; the bound: Kingma et al., 2021, arXiv:2107.00630.
     """
     shape, levels = target.space.shape, target.space.levels
     if levels is not None:

@@ -39,7 +39,10 @@ def chains(dims: int) -> Langevin:
 
 @recipe("ebm", "energy", Kind.NONE, Kind.NONE, ("sample",), "Tieleman, 2008; Du & Mordatch, 2019")
 def ebm(target: Target, width: int | None = None, buffer: int = 2048, decay: float = 0.001, steps: int = 600) -> Composition:
-    """Energy model on a Gaussian base, fitted by persistent contrastive divergence with Langevin chains."""
+    """Energy model on a Gaussian base, fitted by persistent contrastive divergence with Langevin chains.
+
+    Tieleman, 2008; Du & Mordatch, 2019, arXiv:1903.08689.
+    """
     shape, dims = target.space.shape, target.space.dims
     kept, kernel = ReplayBuffer(buffer, shape), chains(dims)
     sampler = Langevin(100, kernel.step_size)
@@ -50,7 +53,10 @@ def ebm(target: Target, width: int | None = None, buffer: int = 2048, decay: flo
 
 @recipe("ebm-nce", "energy", Kind.NONE, Kind.NONE, ("sample",), "Gutmann & Hyvarinen, 2010")
 def ebm_nce(target: Target, width: int | None = None, ratio: int = 2, steps: int = 1500) -> Composition:
-    """The same energy by noise-contrastive estimation: no chains while training; for few dimensions."""
+    """The same energy by noise-contrastive estimation: no chains while training; for few dimensions.
+
+    Gutmann & Hyvarinen, 2010.
+    """
     shape, dims = target.space.shape, target.space.dims
     if dims > 16:
         raise ValueError(f"ebm-nce contrasts with Gaussian noise, which teaches little in {dims} dimensions; try ebm")

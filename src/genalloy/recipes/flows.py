@@ -101,6 +101,7 @@ def realnvp(
     layers None: 10 on integers, 20 on reals, 8 on few rows, 4 a scale. width None: 96 on integers, 64 on reals, 32 on few rows,
     32 channels. steps None: 1000 and 6000, fewer on few rows. dropout: on integers, where dense.
     scales: 0 for dense; on images with even sides, at most so many scales.
+    Dinh, Sohl-Dickstein & Bengio, 2017, arXiv:1605.08803.
     """
     if target.space.dims < 2:
         raise ValueError("realnvp needs at least two entries to couple; found one; try maf")
@@ -128,6 +129,7 @@ def maf(
 
     components 1: on N(0, I), as the plain MAF. width None: 128, 32 on few reals. dropout: on integers. steps None: 800 on
     integers, 2500 on reals, fewer on few rows.
+    Papamakarios, Pavlakou & Murray, 2017, arXiv:1705.07057.
     """
     reals = target.space.levels is None
     dims, hidden = target.space.dims, masked_layers(target, width, dropout)
@@ -156,6 +158,7 @@ def iaf(target: Target, layers: int = 5, width: int | None = None, dropout: floa
     """Inverse autoregressive flow: samples in one parallel pass, scores one variable at a time.
 
     width None: 128, 32 on few reals. dropout: on integers. steps None: 300 on integers, 1500 on reals, fewer on few rows.
+    Kingma et al., 2016, arXiv:1606.04934.
     """
     reals, hidden = target.space.levels is None, masked_layers(target, width, dropout)
     flow = autoregressive_flow(target.space.dims, layers, hidden, bounded(target, layers), inverted=True)
@@ -176,6 +179,7 @@ def nsf(
 
     layers None: 3 autoregressive ones, 8 couplings. width None: 128, 32 on few reals. dropout: on integers. steps None: 800 on
     integers, 3000 on reals, fewer on few rows.
+    Durkan et al., 2019, arXiv:1906.04032.
     """
     reals, dims = target.space.levels is None, target.space.dims
     hidden = replace(masked_layers(target, width, dropout), activation=nn.ReLU if reals else nn.SiLU)

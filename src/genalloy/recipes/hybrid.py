@@ -56,6 +56,7 @@ def hybrid_flow(
     scale, None: 4. width: of their networks, None: 32 channels, or 128 units, 32 on few reals. dense: on pictures, blocks of
     all entries behind these.
     Pictures of even sides are squeezed, twice at most; all else is flattened. steps None: 1000 on pictures, 2000 otherwise.
+    Nalisnick et al., 2019, arXiv:1902.02767; residual blocks: Chen et al., 2019, arXiv:1906.02735.
     """
     if kind not in KINDS:
         raise ValueError(f"hybrid-flow has no kind {kind!r}; expected one of {', '.join(KINDS)}")

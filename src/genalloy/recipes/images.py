@@ -69,6 +69,7 @@ def nice(
     scales: at most so many on images with even sides, 0 for dense couplings. layers None: 4 couplings a scale; dense, 10 on
     integers, 12 on reals, 8 on few. width: channels, three times as wide where dense; None: 32, dense 96, or 32 on few reals.
     dropout: where dense, on integers.
+    Dinh, Krueger & Bengio, 2015, arXiv:1410.8516.
     """
     if count := possible(target.space.shape, scales):
         return on_scales(target, Nice(layers or 4, Filters(width or 32)), count, steps)
@@ -95,6 +96,7 @@ def glow(
     scales: at most so many on images with even sides, 0 for dense couplings. layers None: 4 couplings a scale; dense, 10 on
     integers, 12 on reals, 8 on few. width: channels, three times as wide where dense; None: 32, dense 96, or 32 on few reals.
     dropout: where dense, on integers.
+    Kingma & Dhariwal, 2018, arXiv:1807.03039.
     """
     if count := possible(target.space.shape, scales):
         return on_scales(target, Glow(layers or 4, Filters(width or 32), wavelets=not few(target)), count, steps)

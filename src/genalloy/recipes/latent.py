@@ -41,7 +41,10 @@ def default_latent(target: Target, latent: int | None) -> int:
 def vae(
     target: Target, latent: int | None = None, hidden: int = 256, beta: float = 1.0, dropout: float = 0.2, steps: int = 1500
 ) -> Composition:
-    """Variational autoencoder: Gaussian prior and posterior, factorised likelihood fitting the data's kind."""
+    """Variational autoencoder: Gaussian prior and posterior, factorised likelihood fitting the data's kind.
+
+    Kingma & Welling, 2014, arXiv:1312.6114.
+    """
     size = default_latent(target, latent)
     parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))
     return Composition(observed(target, LatentVariable(*parts)), [Phase(ELBO(beta=beta), OPTIONS)], steps)
@@ -51,7 +54,10 @@ def vae(
 def iwae(
     target: Target, latent: int | None = None, hidden: int = 256, samples: int = 5, dropout: float = 0.2, steps: int = 1000
 ) -> Composition:
-    """VAE trained on the k-sample importance-weighted bound."""
+    """VAE trained on the k-sample importance-weighted bound.
+
+    Burda, Grosse & Salakhutdinov, 2016, arXiv:1509.00519.
+    """
     size = default_latent(target, latent)
     parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))
     return Composition(observed(target, LatentVariable(*parts)), [Phase(ImportanceWeightedBound(samples), OPTIONS)], steps)

@@ -64,6 +64,7 @@ def planar(target: Target, layers: int = 16, energy: str = "", steps: int = 4000
     """Planar flow: each layer moves points along one direction by a tanh of another; inverted by a certified root.
 
     energy: "u1" to "u4": fitted to that energy by reverse KL, on its data set for comparison, instead of to the rows.
+    Rezende & Mohamed, 2015, arXiv:1505.05770.
     """
     # towards an energy of two bows, two planes of size 1 at the start end in worse optima (KL .43 instead of .31 nats)
     stack = [Planar(target.space.dims, size=0.01 if energy else 1.0) for _ in range(layers)]
@@ -75,6 +76,7 @@ def radial(target: Target, layers: int = 16, energy: str = "", steps: int = 4000
     """Radial flow: each layer draws mass to a point or pushes it away; closed form both ways.
 
     energy: as for planar.
+    Rezende & Mohamed, 2015, arXiv:1505.05770.
     """
     stack = [Radial(target.space.dims) for _ in range(layers)]
     return on_energy(target, stack, energy, steps) if energy else on_rows(target, stack, steps)
@@ -118,6 +120,7 @@ def vae_sylvester(
 
     kind: orthogonal, householder, triangular; planar for comparison, none for the Gaussian alone. flows: transforms.
     width: columns (orthogonal, None: half the codes) or reflections (householder, None: 4).
+    van den Berg et al., 2018, arXiv:1803.05649.
     """
     size, dropout = default_latent(target, latent), 0.2
     count = 0 if kind == "none" else flows

@@ -89,6 +89,7 @@ def wavenet(
     depth: at most so that the largest dilation fits the sequence. head: of integers, "categorical" or "logistics", a mixture of
     discretised ones. conditional: on the label. Rows (T, F) of more than 4 entries are independent given the rows before.
     Raises ValueError on another head.
+    van den Oord et al., 2016, arXiv:1609.03499.
     """
     tokens = Frames() if len(target.space.shape) == 2 and target.space.shape[1] > FEW else _tokens(target)
     grid = tokens.cut(target.space.shape).grid
@@ -109,6 +110,7 @@ def linear_prediction(
 
     loudness: whether the residual's scale follows that of the window. grid: what levels stand for, "mu-law" or "even".
     conditional: coefficients for each label. Raises ValueError where the data are not sequences (T,) of integers.
+    Atal & Hanauer, 1971.
     """
     space, levels = target.space, target.space.levels
     if levels is None or len(space.shape) != 1:

@@ -52,6 +52,7 @@ def residual_flow(
 
     Blocks of three maps; blocks, width None: 8 of 64 on reals, 8 of 128 on integers. steps None: 2000 and 1500. exact: entries up
     to which density() takes the whole Jacobian; beyond, roulette (UNBIASED on reals).
+    Chen et al., 2019, arXiv:1906.02735.
     """
     dims = target.space.dims
     few = dims <= EXACT_UP_TO
@@ -75,6 +76,7 @@ def i_resnet(
 
     Blocks of three maps; blocks, width None: 8 of 64 on reals, 8 of 128 on integers. terms: of the series in training; density()
     takes 20. Up to 8 entries traces are exact in training, up to 64 in density(); otherwise they are probed.
+    Behrmann et al., 2019, arXiv:1811.00995.
     """
     blocks, width = blocks or 8, width or (64 if target.space.levels is None else 128)
     dims = target.space.dims

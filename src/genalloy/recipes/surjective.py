@@ -120,6 +120,7 @@ def flow_plus_plus(
 
     channels: of the attention networks, for images of even sides. width: of dense ones, None: 96, 32 on few reals. variational:
     False for uniform noise. steps None: 600 on integers, 2500 on reals, fewer on few rows.
+    Ho et al., 2019, arXiv:1902.00275.
     """
     space, univariate = target.space, Then(DeepSigmoid(units), Scale())
     reals, dims, shape = space.levels is None, space.dims, space.shape
@@ -162,6 +163,7 @@ def augmented(
 
     extra: invented entries, None for as many as the data have and at least 2. width None: 96, 32 on few reals. dropout: on
     integers. steps None: 1000 on integers, 4000 on reals, fewer on few rows.
+    Chen et al., 2020, arXiv:2002.09741; Huang, Dinh & Courville, 2020, arXiv:2002.07101.
     """
     dims, reals = target.space.dims, target.space.levels is None
     extra = extra or max(dims, 2)
@@ -187,6 +189,7 @@ def naf(
     """Neural autoregressive flow: deep sigmoidal maps whose parameters a masked network gives, orders alternating.
 
     width None: 96, 32 on few reals. dropout: on integers. steps None: 600 on integers, 2500 on reals, fewer on few rows.
+    Huang et al., 2018, arXiv:1804.00779.
     """
     reals, dims = target.space.levels is None, target.space.dims
     hidden = masked_layers(target, width or sized(target, 96, 96, 32), dropout)

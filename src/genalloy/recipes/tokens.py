@@ -52,6 +52,7 @@ def tarflow(
     """Transformer autoregressive flow on patches, cached sampling.
 
     patch None: the largest that leaves 16 tokens. layers: flow layers; blocks: attention blocks in each. dropout: on integers.
+    Zhai et al., 2024, arXiv:2412.06329.
     """
     drop = 0.0 if target.space.levels is None else dropout
     steps_, tokens = as_tokens(target.space.shape, patch)

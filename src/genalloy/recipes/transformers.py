@@ -76,6 +76,7 @@ def image_transformer(
     block: side of the squares whose pixels share their keys, half as wide a margin around; 0: attention to all earlier pixels.
     near: width of the masked convolution that pixels enter through; 0: each place is given the pixel before alone, as published.
     conditional: on the label. steps None: 1400. Raises ValueError where the data are not images.
+    Parmar et al., 2018, arXiv:1802.05751.
     """
     size = image_size(target, "image-transformer", "transformer-lm")
     pattern: Pattern = LocalPatches(size[1], (block, block), (block // 2, block // 2)) if block else DenseAttention()
@@ -97,6 +98,7 @@ def sparse_transformer(
 
     stride None: the width of images, otherwise the square root of the number of elements.
     conditional: on the label. steps None: 9000 on text, 1400 otherwise.
+    Child et al., 2019, arXiv:1904.10509.
     """
     space, tokens = target.space, _tokens(target.space)
     grid = tokens.cut(space.shape).grid
@@ -113,6 +115,7 @@ def transformer_lm(
     """Transformer language model with rotary positions, over characters, tokens or any other elements in turn.
 
     conditional: on the label. steps None: 9000 on text, 1400 otherwise.
+    Vaswani et al., 2017, arXiv:1706.03762; rotary positions: Su et al., 2021, arXiv:2104.09864.
     """
     attention = Attention(HEADS, rotary=True, dropout=dropout)
     model = transformer(target, Shift(width), layers, attention, _tokens(target.space), conditional)
