@@ -102,9 +102,9 @@ def of_latent(prior: Claims, likelihood: Claims, posterior: Claims) -> Claims:
     return Claims(outside, own)
 
 
-def of_flow(base: Claims, inward: Claim, outward: Claim) -> Claims:
+def of_flow(base: Claims, encoding: Claim, decoding: Claim) -> Claims:
     """log p(z) plus the layers' contributions."""
-    return Claims(base.density.plus(inward), base.draw.plus(outward))
+    return Claims(base.density.plus(encoding), base.draw.plus(decoding))
 
 
 def of_mixture(*parts: Claims) -> Claims:

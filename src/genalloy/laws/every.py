@@ -175,7 +175,7 @@ def _sorted(e: Shape, c: Shapes) -> nn.Module:
 
 
 def _folded(e: Shape, c: Shapes) -> nn.Module:
-    """Absolute values dropped outwards and, so that all reals are met, drawn again."""
+    """Absolute values dropped by decoding and, so that all reals are met, drawn again."""
     return Flow(_realnvp(e, c), [Reduce(Signs(e)), Extend(Signs(e))], e, c)
 
 

@@ -24,15 +24,15 @@ def invertible(transform: Any, x: Tensor, context: Context = None, tolerance: fl
     """
     name = type(transform).__name__
     with torch.no_grad():
-        z, inward = transform.encode(x, context)
-        back, outward = transform.decode(z, context)
+        z, ladj = transform.encode(x, context)
+        back, inverse_ladj = transform.decode(z, context)
     scale = float(x.abs().max())
     check(torch.isfinite(z).all() and torch.isfinite(back).all(), f"{name} is not finite at scale {scale:.3g}")
     gap = float((back - x).abs().max()) / max(scale, 1.0)
     check(gap < tolerance, f"{name}: decode(encode(x)) is off by {gap:.2g} of x at scale {scale:.3g}")
-    gap = float((inward + outward).abs().max())
-    check(gap < max(tolerance, 1e-3 * float(inward.abs().max())), f"{name}: the two log-determinants differ by {gap:.2g}")
-    check(inward.shape == x.shape[:1], f"{name}: log-determinant of shape {tuple(inward.shape)} for {len(x)} rows")
+    gap = float((ladj + inverse_ladj).abs().max())
+    check(gap < max(tolerance, 1e-3 * float(ladj.abs().max())), f"{name}: the two log-determinants differ by {gap:.2g}")
+    check(ladj.shape == x.shape[:1], f"{name}: log-determinant of shape {tuple(ladj.shape)} for {len(x)} rows")
     if x[0].numel() <= MOST:
         wide = copy.deepcopy(transform).double()
         _jacobian(wide.encode, x.double(), _wide(context), name)

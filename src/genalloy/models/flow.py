@@ -1,6 +1,6 @@
 r"""Flows and fixed preprocessing: log p(x) = log p(z) + sum of the layers' contributions.
 
-The base is any Part: a Gaussian, another flow, a mixture, a VAE. Labels are added from the base outwards, so the
+The base is any Part: a Gaussian, another flow, a mixture, a VAE. Labels are added from the base on, so the
 algebra decides what may be claimed (Rezende & Mohamed, 2015; Nielsen et al., 2020).
 """
 
@@ -25,7 +25,7 @@ from genalloy.transforms.layer import Layer, Transform
 
 
 class Flow(Part):
-    r"""p(x | c): draw z from base(c), run the layers outwards (Rezende & Mohamed, 2015, arXiv:1505.05770).
+    r"""p(x | c): draw z from base(c), decode it layer by layer (Rezende & Mohamed, 2015, arXiv:1505.05770).
 
     .. math:: \log p(x \mid c) = \log p(z \mid c) + \sum_l \text{contribution}_l, \qquad \text{of a bijection } \log|\det dz/dx|
 

@@ -5,7 +5,7 @@ A transform is an invertible map between data x and noise z, two tensor function
     encode(x, c) -> (z, ladj),  ladj = log |det dz/dx|        decode(z, c) -> (x, ladj),  ladj = log |det dx/dz|
 
 A layer is what a flow stacks. It returns its contribution to log p(x) = log p(z) + contribution as Evidence, and so
-carries the label of what it does: exact for a bijection, LOWER inwards and UPPER outwards where a coordinate was
+carries the label of what it does: exact for a bijection, LOWER encoding and UPPER decoding where a coordinate was
 invented or dropped (Nielsen et al., 2020, SurVAE flows), ESTIMATE or UNBIASED where a log-determinant is stochastic.
 """
 

@@ -150,8 +150,8 @@ class Radial(Transform):
 
     def _ladj(self, r: Tensor, alpha: Tensor, gamma: Tensor) -> Tensor:
         across = (r + gamma).log() - (r + alpha).log()
-        outwards = (r * r + 2 * alpha * r + alpha * gamma).log() - 2 * (r + alpha).log()
-        return (self.dims - 1) * across + outwards
+        radial = (r * r + 2 * alpha * r + alpha * gamma).log() - 2 * (r + alpha).log()
+        return (self.dims - 1) * across + radial
 
     def _ball(self, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """(x0, alpha, gamma = alpha + beta)."""

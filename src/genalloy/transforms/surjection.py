@@ -3,15 +3,15 @@ r"""Surjections (Nielsen, Jaini, Hoogeboom, Winther & Welling, 2020): maps that 
 Take y apart, one to one and without change of volume, into a core and a rest: the first entries and the others; absolute
 values and signs; sorted values and their order. With a distribution of the rest given the core there are two layers.
 
-**Reduce**, :math:`x \leftrightarrow (z, s)` with s lost inwards. Outwards s is drawn from p(s | z). x determines s, so
+**Reduce**, :math:`x \leftrightarrow (z, s)` with s lost by encoding; decoding draws s from p(s | z). x determines s, so
 
 .. math:: p(x) = p(z)\, p(s \mid z), \qquad (z, s) = \text{apart}(x):
 
-inwards it is deterministic, and both directions carry the label of p(s | z): EXACT if that is. (`slice`, `abs` and `sort` of
+encoding is deterministic, and both directions carry the label of p(s | z): EXACT if that is. (`slice`, `abs` and `sort` of
 SurVAE; the split of a multi-scale flow.) The base must live where cores live: positive numbers, ordered numbers.
 
-**Extend**, :math:`z \leftrightarrow (x, e)` with e lost outwards. Outwards it is deterministic; the density is an integral, and
-inwards e is imputed from q(e | x):
+**Extend**, :math:`z \leftrightarrow (x, e)` with e lost by decoding, which is deterministic; the density is an integral, and
+encoding imputes e from q(e | x):
 
 .. math:: p(x) = \int p_z(x, e)\,de, \qquad \log p(x) \ge \mathbb E_{q(e|x)}[\log p_z(x, e) - \log q(e \mid x)]:
 
