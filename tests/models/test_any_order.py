@@ -363,5 +363,5 @@ def test_mistakes_are_refused() -> None:
         AnyOrder(network, Bernoulli(), (12,), estimate=EveryOrder())
     with pytest.raises(ValueError, match="the network gives 1 parameters an element, Categorical expects 3"):
         AnyOrder(network, Categorical(3), (12,))
-    with pytest.raises(ValueError, match="AbsorbingMLP takes any"):
+    with pytest.raises(ValueError, match="OrderAgnosticMLP takes any"):
         OrderAgnosticAttention((2, 2, 2, 2), 1)

@@ -160,7 +160,7 @@ class OrderAgnosticUNet(Module):
 def as_image(shape: Shape) -> Shape:
     """(T,) as (1, T, 1), (F, T) as (F, T, 1). Raises ValueError where there are more than three axes, or none."""
     if not 1 <= len(shape) <= 3:
-        raise ValueError(f"found events of shape {tuple(shape)}, expected (T,), (F, T) or (C, H, W); AbsorbingMLP takes any")
+        raise ValueError(f"found events of shape {tuple(shape)}, expected (T,), (F, T) or (C, H, W); OrderAgnosticMLP takes any")
     return {1: (1, *shape, 1), 2: (*shape, 1), 3: tuple(shape)}[len(shape)]
 
 

@@ -217,7 +217,7 @@ def _meets(objective: Objective, path: Path, distribution: Any) -> None:
     if own is not None and own != path:
         raise Unavailable(f"{objective!r} walks {path!r} and the model {own!r}; give both the same path")
     if own is None and path.clip(EVERYWHERE) != EVERYWHERE:
-        raise Unavailable(f"{objective!r} needs a path from data to source; {path!r} keeps some of both: use Linear()")
+        raise Unavailable(f"{objective!r} needs a path from data to source; {path!r} keeps some of both: use LinearPath()")
 
 
 def _regression(distribution: Any, y: Tensor, source: Tensor, path: Path, times: Times) -> Tensor:
