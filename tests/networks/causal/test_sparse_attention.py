@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from genalloy.networks.causal.sparse_attention import (
-    Columns,
+    ColumnAttention,
     DenseAttention,
     Factor,
-    Fixed,
-    Local,
+    FixedAttention,
+    LocalAttention,
     LocalBlocks,
     LocalPatches,
     Pattern,
-    Strided,
-    Summaries,
+    StridedAttention,
+    SummaryAttention,
     _plan,
     side,
 )
@@ -54,11 +54,11 @@ def summaries(t: int, j: int) -> bool:
 
 CASES = {
     "dense": (DenseAttention(), dense),
-    "local": (Local(3), local),
+    "local": (LocalAttention(3), local),
     "blocks": (LocalBlocks(5, 2), blocks),
     "patches": (LocalPatches(4, (2, 2), (1, 1)), patches),
-    "columns": (Columns(5), columns),
-    "summaries": (Summaries(5, 2), summaries),
+    "columns": (ColumnAttention(5), columns),
+    "summaries": (SummaryAttention(5, 2), summaries),
 }
 
 
@@ -117,7 +117,7 @@ def test_the_places_that_a_step_reads(name: str) -> None:
 
 @pytest.mark.parametrize("heads", [False, True])
 @pytest.mark.parametrize("stride", [1, 3, 4, 5])
-@pytest.mark.parametrize("two", [Strided, lambda stride, heads: Fixed(stride, 1, heads)])
+@pytest.mark.parametrize("two", [StridedAttention, lambda stride, heads: FixedAttention(stride, 1, heads)])
 def test_two_layers_of_two_factors_reach_every_earlier_place(two, stride: int, heads: bool) -> None:
     pattern = two(stride, heads=heads)
     everything = torch.ones(T, T).tril().bool()
@@ -126,13 +126,13 @@ def test_two_layers_of_two_factors_reach_every_earlier_place(two, stride: int, h
 
 def test_the_order_of_the_factors_counts_where_summaries_come_first() -> None:
     everything = torch.ones(T, T).tril().bool()
-    assert torch.equal(reached([positive(Strided(4), 1), positive(Strided(4), 2)]), everything)
+    assert torch.equal(reached([positive(StridedAttention(4), 1), positive(StridedAttention(4), 2)]), everything)
     # what is no summary of an earlier block stays unseen
     law = predicted(lambda t, j: j <= t and (j // 4 == t // 4 or j % 4 == 3))
-    assert torch.equal(reached([positive(Fixed(4), 1), positive(Fixed(4), 2)]), law)
+    assert torch.equal(reached([positive(FixedAttention(4), 1), positive(FixedAttention(4), 2)]), law)
 
 
-@pytest.mark.parametrize("pattern", [Strided(4), Fixed(4, 2)])
+@pytest.mark.parametrize("pattern", [StridedAttention(4), FixedAttention(4, 2)])
 def test_factors_take_turns(pattern: Pattern) -> None:
     first, second = pattern.factors(0), pattern.factors(1)
     assert len(first) == len(second) == 1 and first != second and pattern.factors(2) == first
@@ -141,7 +141,7 @@ def test_factors_take_turns(pattern: Pattern) -> None:
 
 
 def test_heads_take_one_factor_each() -> None:
-    block = positive(Strided(4, heads=True))
+    block = positive(StridedAttention(4, heads=True))
     with torch.no_grad():
         block.attend.weight[20:] = 0.0  # the second head carries nothing
         block.attend.bias.zero_()
@@ -150,17 +150,19 @@ def test_heads_take_one_factor_each() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_local_window_grows_with_depth(depth: int) -> None:
-    layers = [positive(Local(3), layer) for layer in range(depth)]
+    layers = [positive(LocalAttention(3), layer) for layer in range(depth)]
     assert torch.equal(reached(layers), predicted(lambda t, j: 0 <= t - j <= 2 * depth))
 
 
 def test_blocks_read_no_more_keys_than_they_see() -> None:
     """The work that is saved: keys a query meets, of 64 places."""
-    kept = {p: _plan(p, 64).mask.shape[-1] for p in (Local(8), LocalBlocks(8, 4), LocalPatches(8, (4, 4), (2, 2)))}
+    kept = {p: _plan(p, 64).mask.shape[-1] for p in (LocalAttention(8), LocalBlocks(8, 4), LocalPatches(8, (4, 4), (2, 2)))}
     assert list(kept.values()) == [15, 12, 36]
 
 
-@pytest.mark.parametrize("make", [lambda: Local(0), lambda: LocalBlocks(4, -1), lambda: Columns(0), lambda: Summaries(3, 4)])
+@pytest.mark.parametrize(
+    "make", [lambda: LocalAttention(0), lambda: LocalBlocks(4, -1), lambda: ColumnAttention(0), lambda: SummaryAttention(3, 4)]
+)
 def test_impossible_sizes_are_refused(make) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         make()
@@ -168,7 +170,7 @@ def test_impossible_sizes_are_refused(make) -> None:
 
 def test_factors_that_heads_cannot_share_are_refused() -> None:
     with pytest.raises(ValueError, match="2 factors"):
-        TransformerBlock(6, T, Attention(3, Strided(4, heads=True)))
+        TransformerBlock(6, T, Attention(3, StridedAttention(4, heads=True)))
 
 
 def test_a_stride_near_the_root() -> None:
@@ -176,5 +178,5 @@ def test_a_stride_near_the_root() -> None:
 
 
 def test_a_factor_is_a_pattern_of_itself() -> None:
-    factor: Factor = Local(3)
+    factor: Factor = LocalAttention(3)
     assert factor.factors(5) == (factor,)
