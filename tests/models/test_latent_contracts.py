@@ -305,3 +305,8 @@ def test_the_panel_takes_conditional_and_discrete_models() -> None:
 def test_one_trace_serves_objectives_of_one_k() -> None:
     at = play(vae())
     assert batch_trace(at, 2) is batch_trace(at, 2) and batch_trace(at, 3) is not batch_trace(at, 2)
+
+
+def test_a_point_is_compared_with_every_row_of_a_batch() -> None:
+    distribution = Deterministic(nn.Identity(), (2,), ((2,),), discrete=True)(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+    assert distribution.density(torch.tensor([1.0, 1.0])).value.tolist() == [-math.inf, 0.0]

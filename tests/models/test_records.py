@@ -261,3 +261,12 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
     experts: dict[str, nn.Module] = {"left": StandardNormal((1,))}
     with pytest.raises(ValueError, match="without its modality"):
         ProductOfExperts(experts)
+
+
+def test_nothing_observed_is_the_prior_in_the_models_own_precision() -> None:
+    model = exact().double()
+    nowhere = Masked.present(torch.full((3, 1), torch.nan, dtype=torch.float64), torch.zeros(3))
+    posterior = model().infer(Record({"left": nowhere, "right": nowhere}))
+    assert posterior.loc.dtype == torch.float64 and posterior.batch_shape == (3,)
+    assert bool((posterior.loc == 0).all()) and bool((posterior.scale == 1).all())
+    assert ga.density(model(), {"left": nowhere, "right": nowhere}).value.tolist() == [0.0, 0.0, 0.0]

@@ -195,3 +195,9 @@ def test_regularisers_share_the_likelihood_s_solve(first):
     assert len(calls) == inner.layers[0].evaluations
     with pytest.raises(Unavailable, match="journey"):
         KineticEnergy().check(Play(StandardNormal((2,)), Batch(torch.randn(4, 2))))
+
+
+def test_pairs_keep_to_named_contexts():
+    y, source = torch.arange(4.0)[:, None], torch.tensor([[3.0], [2.0], [1.0], [0.0]])
+    label = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    assert torch.equal(OptimalTransport().pair(y, source, {"label": label}), OptimalTransport().pair(y, source, label))

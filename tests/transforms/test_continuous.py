@@ -276,3 +276,12 @@ def test_the_coarser_solve_has_the_same_probes():
     with torch.no_grad():
         claim = flow().density(torch.randn(30, 2))
     assert float(claim.stderr.max()) < 1e-3
+
+
+@pytest.mark.parametrize("gradient", [Backpropagated(), Checkpointed(), Adjoint()], ids=lambda g: type(g).__name__)
+def test_gradients_reach_a_named_context(gradient):
+    shapes = ({"near": (3,)},)
+    ode = perturb_parameters(Continuous(MLP(((2,), (), *shapes), 2, (8,), nn.Tanh), (2,), gradient=gradient, steps=Steps(3, 3)))
+    c, x = torch.randn(4, 3, requires_grad=True), torch.randn(4, 2)
+    ode.encode(x, {"near": c})[1].value.sum().backward()
+    assert c.grad is not None and bool(c.grad.abs().sum() > 0)

@@ -53,8 +53,7 @@ class PointMass(Distribution):
         lead = torch.broadcast_shapes(leading(x, tuple(self.event_shape)), self.batch_shape)
         if not self.discrete:
             return Evidence.none("a point mass has no density over real numbers", tuple(lead))
-        same = (x == self.point).flatten(x.dim() - len(self.event_shape)).all(-1) if self.event_shape else x == self.point
-        value = torch.zeros(lead, dtype=self.point.dtype if self.point.is_floating_point() else None).masked_fill(
-            ~same, -math.inf
-        )
+        same = (x == self.point).flatten(len(lead)).all(-1) if self.event_shape else x == self.point
+        dtype = self.point.dtype if self.point.is_floating_point() else None
+        value = torch.zeros(lead, dtype=dtype, device=self.point.device).masked_fill(~same, -math.inf)
         return Evidence(value, Kind.EXACT, "point mass", True, None, self.measure, covers=False)

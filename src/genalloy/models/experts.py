@@ -34,6 +34,8 @@ class ProductOfExperts(Part):
     """
 
     has_rsample = True
+    one: Tensor
+    zero: Tensor
 
     def __init__(self, experts: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -52,12 +54,14 @@ class ProductOfExperts(Part):
         self.shapes = RecordShape({name: event(front[0]) for name, (front, _) in declared.items()})
         self.context_shapes = shapes_of((self.shapes, *front[1:], *([named] if named else [])))
         self.event_shape, self.measure = event(first.event_shape), getattr(first, "measure", None)
+        self.register_buffer("one", torch.ones(self.event_shape), persistent=False)
+        self.register_buffer("zero", torch.zeros(self.event_shape), persistent=False)
 
     def forward(self, context: Context = None) -> GaussianDistribution:
         (record, *front), named = split(context)
         others = (*front, named) if named else tuple(front) or None
         lead, dims = leading(record, self.shapes), len(self.event_shape)
-        precision, total = torch.ones(()), torch.zeros(())
+        precision, total = self.one, self.zero
         for name, part in record.parts.items():
             x, there = presence(part, self.shapes[name])
             if there is not None and not bool(there.any()):

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genalloy.core.contexts import Context
+from genalloy.core.contexts import Context, tensors
 from genalloy.core.distribution import Shape, sum_event
 from genalloy.core.evidence import Unavailable
 from genalloy.core.spec import Value
@@ -75,10 +75,9 @@ class OptimalTransport(Pairing):
     def pair(self, y: Tensor, source: Tensor, context: Context) -> Tensor:
         r"""The source's rows (n, \*E) in the order of the exact assignment; costs (n, n) distances."""
         cost = squared_distances(y, source)
-        for part in context if type(context) is tuple else (context,):
-            if part is not None:
-                rows = part.reshape(len(y), -1)
-                cost = cost + self.weight * squared_distances(rows, rows)
+        for part in tensors(context):
+            rows = part.reshape(len(y), -1)
+            cost = cost + self.weight * squared_distances(rows, rows)
         return source[optimal_assignment(cost)]
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genalloy.core.contexts import Context, Shapes, batch_of
+from genalloy.core.contexts import Context, Shapes, batch_of, tensors
 from genalloy.core.distribution import Shape, sum_event
 from genalloy.core.evidence import Evidence
 from genalloy.core.observations import leading
@@ -142,8 +142,7 @@ class Continuous(Layer):
 
     def _solve(self, rate: Field, start: State, context: Context, backwards: bool) -> State:
         grid = self.steps.grid(self.training)
-        parts = context if type(context) is tuple else (context,)
-        leaves = (*self.field.parameters(), *(c for c in parts if c is not None))
+        leaves = (*self.field.parameters(), *tensors(context))
         return self.gradient(self.solver, rate, start, grid[::-1] if backwards else grid, leaves)
 
     def _own(self, context: Context) -> Context:
