@@ -41,11 +41,17 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
 # -- signals -------------------------------------------------------------------------------------------------------
 
 
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_fit_saves_says_how_to_go_on_and_exits_as_stopped(tmp_path: Path, number: int) -> None:
     folder = tmp_path / "a run"
     words = genalloy("fit", "maf", "8gaussians", "--limit", 200, "--set", "layers=1", "--steps", 300_000, "--out", folder)
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # where the tests run in the background of a shell, Ctrl-C is ignored, and so it would be by what they start
+    with subprocess.Popen(words, **pipes, text=True, env=ENVIRONMENT, preexec_fn=heed_interrupts) as process:
         wait_for(folder / "log.csv", process)
         with pytest.raises(InUse, match=f"in use by process {process.pid} on "), locked(folder, print):
             pass

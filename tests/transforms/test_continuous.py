@@ -9,7 +9,7 @@ from torch import nn
 from genalloy.core.evidence import Kind
 from genalloy.core.spec import from_spec, to_spec
 from genalloy.heads.gaussian import StandardNormal
-from genalloy.laws.invertible import invertible
+from genalloy.laws.invertible import LayerTransform, invertible
 from genalloy.laws.subject import perturb_parameters
 from genalloy.models.flow import Flow
 from genalloy.networks.concat_squash import ConcatSquash
@@ -48,22 +48,6 @@ def layer(field="squash", context=(), **options):
     return perturb_parameters(Continuous(FIELDS[field](context), (2,), **options))
 
 
-class Tensors(nn.Module):
-    """The layer as a transform: log-determinants of both directions instead of contributions to log p(x)."""
-
-    def __init__(self, ode):
-        super().__init__()
-        self.ode = ode
-
-    def encode(self, x, context=None):
-        z, evidence = self.ode.encode(x, context)
-        return z, evidence.value
-
-    def decode(self, z, context=None):
-        x, evidence = self.ode.decode(z, context)
-        return x, -evidence.value
-
-
 @pytest.mark.parametrize("solver", [RungeKutta4(), Adaptive(1e-8, 1e-8)], ids=["fixed", "adaptive"])
 def test_a_linear_field_is_a_matrix_exponential(solver):
     if not solver.evaluations:
@@ -82,7 +66,7 @@ def test_a_linear_field_is_a_matrix_exponential(solver):
 def test_both_directions_at_every_scale(field, scale):
     """Round trip and log-determinant against autograd's Jacobian of the whole solve."""
     ode = layer(field, ((3,), ()), steps=Steps(24, 24))
-    invertible(Tensors(ode), scale * torch.randn(1, 2), (torch.randn(1, 3), torch.randn(1)))
+    invertible(LayerTransform(ode), scale * torch.randn(1, 2), (torch.randn(1, 3), torch.randn(1)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 20.0])

@@ -3,6 +3,7 @@ from .diffusion import check_diffusion as check_diffusion
 from .every import every_part as every_part
 from .every_objective import every_objective as every_objective
 from .every_transform import every_transform as every_transform
+from .invertible import LayerTransform as LayerTransform
 from .listed import Listed as Listed
 from .run import Finding as Finding
 from .run import check_part as check_part

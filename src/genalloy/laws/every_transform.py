@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genalloy.core.distribution import Shape
+from genalloy.laws.invertible import LayerTransform
 from genalloy.networks.causal.transformer import CausalTransformer
 from genalloy.networks.concat_squash import ConcatSquash
 from genalloy.networks.convolution import ConvNet, Filters
@@ -70,7 +71,7 @@ def _attending(tokens: Shape, c: Shapes) -> Transform:
 
 def _ode(e: Shape, c: Shapes) -> Any:
     """Not exact, and fine enough for the law's tolerance."""
-    return Continuous(ConcatSquash((e, (), *c), (16,), features=8), e, steps=Steps(20, 20))
+    return LayerTransform(Continuous(ConcatSquash((e, (), *c), (16,), features=8), e, steps=Steps(20, 20)))
 
 
 @dataclass(frozen=True)

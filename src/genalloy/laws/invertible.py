@@ -11,10 +11,27 @@ from torch import Tensor
 
 from genalloy.core.contexts import Context, tree_map
 from genalloy.laws.subject import NotApplicable, Subject, check
+from genalloy.transforms.layer import Layer, Transform
 
 SCALES = (1.0, 5.0, 20.0)
 MOST = 128
 """Coordinates up to which a Jacobian is formed."""
+
+
+class LayerTransform(Transform):
+    """A layer as a transform: log-determinants of both directions instead of contributions to log p(x)."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        z, evidence = self.layer.encode(x, context)
+        return z, evidence.value
+
+    def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        x, evidence = self.layer.decode(z, context)
+        return x, -evidence.value
 
 
 def invertible(transform: Any, x: Tensor, context: Context = None, tolerance: float = 1e-3) -> None:

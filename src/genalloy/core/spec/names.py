@@ -29,6 +29,9 @@ MODULES: dict[str, dict[str, str]] = {
         "heads.student": "StudentT",
         "heads.unit": "Beta Kumaraswamy LogitNormal",
     },
+    "laws": {
+        "laws.invertible": "LayerTransform",
+    },
     "mcmc": {
         "mcmc.buffer": "ReplayBuffer",
     },
