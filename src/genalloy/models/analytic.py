@@ -54,6 +54,10 @@ class AnalyticNetwork(Module):
         self.inputs: tuple[tuple[int, ...], ...] = ((DIMS,), ())
 
     def forward(self, context: Context) -> Tensor:
+        r"""The output F, (\*B, 2), of the exact denoiser at context = (w (\*B, 2), -lambda/4 (\*B)); or logits (\*B, 2, levels).
+
+        F solves :math:`D(w) = c_{skip}\, x_t + c_{out} F`, :math:`x_t = w \sqrt{\alpha^2 + \sigma^2}`; logits are log-masses.
+        """
         w, level = context
         lam = (-4 * level).unsqueeze(-1)
         if self.parameterisation.logits(w) is not None:

@@ -132,7 +132,6 @@ class OneByOne(SamplingOrder):
 @dataclass(frozen=True)
 class Parallel(SamplingOrder):
     """Blocks of these sizes, whose entries are drawn at once; each sample in a random order of its own: one pass a block.
-
     Sizes of least cost come from :func:`schedule` (Watson et al., 2021, arXiv:2106.03802).
     """
 
@@ -143,15 +142,15 @@ class Parallel(SamplingOrder):
 class FixedOrder(SamplingOrder):
     """Flat event indices in the order of generation, the same for every sample.
 
-    Densities are then EXACT, of this order's law, by B passes, whatever estimate is asked for.
-
-    Raises ValueError, from the model, where it is not a permutation.
+    Densities are then EXACT, of this order's law, by B passes, whatever estimate is asked for. Raises ValueError, from the model,
+    where it is not a permutation.
     """
 
     order: tuple[int, ...]
     sizes: tuple[int, ...] = ()
 
     def steps(self, dims: int) -> tuple[int, ...]:
+        """Sizes of the blocks of D entries. Raises ValueError where they do not sum to D, or the order is no permutation."""
         if sorted(self.order) != list(range(dims)):
             raise ValueError(f"found order {self.order}, expected a permutation of 0..{dims - 1}")
         return super().steps(dims)
@@ -161,6 +160,7 @@ class FixedOrder(SamplingOrder):
         return torch.tensor(self.order, device=like.device).argsort().to(like.dtype).expand_as(like)
 
     def estimate(self, asked: LikelihoodEstimator) -> LikelihoodEstimator:
+        """:class:`ThisOrder`, whatever is asked for: there is one order, and its density is known."""
         return ThisOrder()
 
     def begins(self, known: Tensor, sizes: tuple[int, ...]) -> bool:
@@ -171,6 +171,7 @@ class FixedOrder(SamplingOrder):
 
     @property
     def completion(self) -> str:
+        """In what order the rest is drawn, in words."""
         return "the rest in the fixed order, as if what is given had come first"
 
 
@@ -228,7 +229,6 @@ def _stderr(terms: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class RandomOrder(LikelihoodEstimator):
     r""":math:`\log \frac1k \sum_i p(x | \sigma_i)` over k = `draws` random orders (Uria et al., 2014, arXiv:1310.1757).
-
     B passes each. LOWER and proper, rising to log p(x).
     """
 
@@ -249,6 +249,7 @@ class EveryOrder(LikelihoodEstimator):
     """
 
     def check(self, dims: int) -> None:
+        """Raise ValueError where D entries are more than ten: the orders are summed by 2^D passes."""
         if dims > MOST_ENUMERATED:
             raise ValueError(f"found {dims} entries, expected at most {MOST_ENUMERATED} for EveryOrder; take RandomOrder(draws)")
 
@@ -283,6 +284,7 @@ class ThisOrder(LikelihoodEstimator):
         return self.own(distribution, x, distribution.along(x, distribution.orders(x)))
 
     def own(self, distribution: AnyOrderDistribution, x: Tensor, value: Tensor) -> Evidence:
+        r"""EXACT: `value` (\*B) itself, since x was made in the one order that there is."""
         return Evidence.exact(value, f"product of conditionals, fixed order{distribution.words}", distribution.measure)
 
 
@@ -293,9 +295,8 @@ class AnyOrder(Part):
 
     network: (x, known, context) -> (\*B, \*E, width), x and the bool tensor `known` (\*B, \*E); it must not see x elsewhere than
     where known. head: what its parameters mean. generation: OneByOne(), Parallel(sizes) or FixedOrder(order). estimate: what
-    density() returns, RandomStep(draws), RandomOrder(draws) or EveryOrder().
-
-    Raises ValueError where network and head disagree on the width, or sizes and order do not fit the event.
+    density() returns, RandomStep(draws), RandomOrder(draws) or EveryOrder(). Raises ValueError where network and head disagree on
+    the width, or sizes and order do not fit the event.
     """
 
     measure: Measure
@@ -322,6 +323,7 @@ class AnyOrder(Part):
         estimate.check(dims)
 
     def forward(self, context: Context = None) -> AnyOrderDistribution:
+        r"""The distribution of x given c, with events (\*E) and the batch of the context's parts, () without one."""
         return AnyOrderDistribution(self, context)
 
     def under(self, generation: SamplingOrder | None = None, estimate: LikelihoodEstimator | None = None) -> AnyOrder:
@@ -349,9 +351,11 @@ class AnyOrderDistribution(Distribution):
         super().__init__(batch_of(self.context, part.context_shapes), part.event_shape, part.measure)
 
     def density(self, x: Tensor) -> Evidence:
+        r"""The part's estimate of log p(x), (\*S, \*B), nats, of x (\*S, \*B, \*E); its claim is the estimator's."""
         return self.estimate(self, self._whole(x))
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E), each in the order and blocks of the part's `generation`; without gradients."""
         return self._sampled(sample_shape)[0]
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
@@ -398,7 +402,6 @@ class AnyOrderDistribution(Distribution):
     @torch.no_grad()
     def step_losses(self, x: Tensor, draws: int = 1) -> Tensor:
         r"""L_t, t = 0..D-1, nats an entry, (D,): a mean over the rows of x (\*B, \*E) and `draws` random orders of each.
-
         A row is asked under one order at all t, so that errors change little from one t to the next and do not lead a schedule.
         """
         x, losses = self._whole(x), []
@@ -410,7 +413,6 @@ class AnyOrderDistribution(Distribution):
     @torch.no_grad()
     def complete(self, x: Tensor, known: Tensor, sample_shape: Shape = ()) -> Tensor:
         r"""Samples (\*S, \*B, \*E) that equal x where known; x and the bool tensor `known` (\*B, \*E), batches broadcast.
-
         The others are drawn from the network's own conditionals given what is known, in the law's order and blocks, known
         entries first: the law of :attr:`completion_law`. It is p(x_others | x_known) where the orders agree, otherwise another
         law; `Enumerated` and `ImportanceResampled` of :mod:`genalloy.models.completion` draw from that conditional itself.
@@ -431,7 +433,6 @@ class AnyOrderDistribution(Distribution):
     @torch.no_grad()
     def proposals(self, x: Tensor, known: Tensor, sample_shape: Shape = ()) -> tuple[Tensor, Tensor]:
         r"""Completions and log p(x) / q(x_others | order) of each, p(x) by all orders, beyond ten entries by `ORDERS`.
-
         The order of a completion is uniform over those of the others, whatever they are, so that it cancels in the weights.
         """
         rows, drawn = self._completed(x, known, sample_shape)

@@ -58,6 +58,7 @@ class Autoregressive(Part):
             )
 
     def forward(self, context: Context = None) -> AutoregressiveDistribution:
+        r"""The distribution of x given c, with events (\*E) and the batch of the context's parts, () without one."""
         return AutoregressiveDistribution(self, context)
 
 
@@ -107,6 +108,7 @@ class AutoregressiveDistribution(Distribution):
         return ~(any_[..., 1:] & ~all_[..., :-1]).any(-1)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E) from the cache, a step at a time; with gradients where `has_rsample` is set."""
         return self._generate(sample_shape, scored=False)[0]
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:

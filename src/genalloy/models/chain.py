@@ -77,9 +77,12 @@ class ChainNetwork(Module, ABC):
 class Chain(Part):
     r""":math:`p(x | c) = \int \prod_t p(z_t | s_t)\, p(x_t | z_{\le t}, x_{<t})\, dz`, with the inference of the same network.
 
+    .. math:: \log w = \sum_t [\log p(x_t \mid z_{\le t}, x_{<t}) + \log p(z_t \mid s_t) - \log r(z_t \mid s_t, e)]
+
     LOWER and proper for a given x where its priors, posteriors and emissions are EXACT. network: what happens at its steps.
     discrete: whether x is of integers. context_shapes: event shapes of c's parts. Raises ValueError without a step, or where
-    steps that emit and the first axis of the event differ in number.
+    steps that emit and the first axis of the event differ in number. Ladders: Sønderby et al., 2016, arXiv:1602.02282; DRAW:
+    Gregor et al., 2015, arXiv:1502.04623; recurrent: Chung et al., 2015, arXiv:1506.02216.
     """
 
     def __init__(self, network: ChainNetwork, event_shape: Shape, discrete: bool = False, context_shapes: Shapes = ()) -> None:
@@ -94,14 +97,17 @@ class Chain(Part):
 
     @property
     def measure(self) -> Measure:  # type: ignore[override]
+        """Counting over all entries of x where they are integers, otherwise Lebesgue."""
         dims = math.prod(self.event_shape)
         return counting(dims) if self.discrete else lebesgue(dims)
 
     @property
     def has_rsample(self) -> bool:
+        """Whether the network's priors and emissions are reparameterised, and x is not of integers."""
         return self.network.has_rsample and not self.discrete
 
     def forward(self, context: Context = None) -> ChainDistribution:
+        r"""The distribution of x given c, with events (\*E) and the batch of the context's parts, () without one."""
         return ChainDistribution(self, context)
 
 
@@ -218,6 +224,7 @@ class ChainDistribution(Distribution):
         return x, joint.above("latent model's own sample")
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples x (\*S, \*B, \*E) by priors and emissions, with gradients where all of them have some."""
         return self.generate(sample_shape)[0]
 
     def resample(self, x: Any, level: int) -> Tensor:

@@ -29,7 +29,7 @@ EXACTLY = "draws from p(the rest | what is given)"
 
 
 class Completed(NamedTuple):
-    """Rows (n, *E); by what law they were drawn, in words; of how many proposals each counts (n,), where there were some."""
+    r"""Rows (n, \*E); by what law they were drawn, in words; of how many proposals each counts (n,), where there were some."""
 
     values: Tensor
     how: str
@@ -37,7 +37,7 @@ class Completed(NamedTuple):
 
 
 class Completion(Value, ABC):
-    """(distribution without batch, x (*E), known (*E), n) -> n completed rows. Raises Unavailable where the model cannot."""
+    r"""(distribution without batch, x (\*E), known (\*E), n) -> n completed rows. Raises Unavailable where the model cannot."""
 
     @abstractmethod
     def __call__(self, distribution: Any, x: Tensor, known: Tensor, count: int) -> Completed:
@@ -63,7 +63,7 @@ class Enumerated(Completion):
         return Completed(states[chosen], f"{EXACTLY}, {len(states):,} states enumerated")
 
     def states(self, x: Tensor, known: Tensor) -> Tensor:
-        """x (*E) with every joint state of its unknown entries, (S, *E). Raises Unavailable where they are too many."""
+        r"""x (\*E) with every joint state of its unknown entries, (S, \*E). Raises Unavailable where they are too many."""
         free = int((~known).sum())
         if self.levels**free > self.most:
             raise Unavailable(

@@ -30,6 +30,7 @@ class Deterministic(Part):
         self.measure, self.has_rsample = measure_over(dims, discrete), True
 
     def forward(self, context: Context = None) -> PointMass:
+        r"""The point mass at network(c), of shape (\*B, \*E)."""
         return PointMass(self.network(context), self.event_shape, self.discrete)
 
 
@@ -43,9 +44,11 @@ class PointMass(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        r"""The point, (\*B, \*E)."""
         return self.point
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""The point itself, (\*S, \*B, \*E), a view with the network's gradients."""
         return self.point.expand(*sample_shape, *self.point.shape)
 
     def density(self, x: Any) -> Evidence:

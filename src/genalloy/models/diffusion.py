@@ -57,7 +57,7 @@ class DataLikelihood(Value, ABC):
         return torch.zeros(shape), torch.ones(shape)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """(shift, scale) from data (N, \\*E); None to keep what is there."""
+        r"""(shift, scale) from data (N, \*E); None to keep what is there."""
         return None
 
     def offset(self, x: Tensor, width: int) -> Tensor:
@@ -105,12 +105,15 @@ class ContinuousData(DataLikelihood):
 
     @property
     def window(self) -> Window:  # type: ignore[override]
+        """(low, high), as they were given."""
         return self.low, self.high
 
     def measure(self, dims: int) -> Measure:
+        """Lebesgue over D = `dims` entries."""
         return lebesgue(dims)
 
     def bare(self) -> DataLikelihood:
+        """The same window, with y = x: shift 0 and scale 1 whatever the data."""
         return replace(self, standardise=False)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -149,9 +152,11 @@ class DiscretisedData(DataLikelihood):
 
     @property
     def window(self) -> Window:  # type: ignore[override]
+        r"""(low, :math:`\log 5.5 (K - 1)`): the latter puts neighbouring levels 11 standard deviations apart."""
         return self.low, math.log(5.5 * (self.levels - 1))
 
     def measure(self, dims: int) -> Measure:
+        """Counting over D = `dims` entries."""
         return counting(dims)
 
     def affine(self, shape: Shape) -> tuple[Tensor, Tensor]:
@@ -185,6 +190,7 @@ class DiscretisedData(DataLikelihood):
         return sum_event(picked.where(index == x, -torch.inf), len(distribution.event_shape))
 
     def reference(self, y: Tensor, eps: Tensor, lam: Tensor, dims: int) -> Tensor:
+        """Zeros, the shape of lam: the edge terms complete the bound of the network's own errors, without a reference model."""
         return torch.zeros_like(lam)
 
     def lift(self, distribution: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -243,6 +249,7 @@ class Diffusion(Part):
         self.register_buffer("offset", torch.zeros(*self.event_shape, parameterisation.width))
 
     def forward(self, context: Context = None) -> DiffusionDistribution:
+        r"""The distribution of x given c, with events (\*E) and the batch of the context's parts, () without one."""
         return DiffusionDistribution(self, context)
 
     @torch.no_grad()
@@ -330,6 +337,7 @@ class DiffusionDistribution(Distribution):
         return alpha_rate * clean + sigma_rate * (x_t - self.path.alpha(times) * clean) / self.path.sigma(times)
 
     def density(self, x: Tensor) -> Evidence:
+        r"""log p(x), (\*S, \*B), nats, of x (\*S, \*B, \*E), by the part's estimator, whose claim it makes."""
         return self.part.estimator(self, x)
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
@@ -344,6 +352,7 @@ class DiffusionDistribution(Distribution):
 
     @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E) of the part's sampler, without gradients."""
         return self.sampled(self.process, sample_shape)
 
     def sampled(self, process: Process, sample_shape: Shape) -> Tensor:

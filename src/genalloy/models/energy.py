@@ -52,9 +52,11 @@ class EnergyModel(Part):
         return declared_measure(self.base)
 
     def forward(self, context: Context = None) -> EnergyDistribution:
+        r"""The distribution of x given c, with events (\*E) and the base's batch; the context's where the base has none."""
         return EnergyDistribution(self, context)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Hands x (\*B, \*E) and the context on to the base, where it is initialised from data; the tilt stays as it is."""
         base: Any = self.base
         if hasattr(base, "initialise"):
             base.initialise(x, context)
@@ -91,7 +93,7 @@ class EnergyDistribution(Distribution):
         return self.base.sample((*shape, *missing))
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        """Chains run by the sampler, from the replay buffer's where there is one (no context), else from the base."""
+        r"""Chains (\*S, \*B, \*E) of the sampler, from the replay buffer's where there is one (no context), else the base's."""
         buffer = self.part.buffer
         if buffer is None or self.batch_shape:
             start = self.fresh(sample_shape)
@@ -100,12 +102,12 @@ class EnergyDistribution(Distribution):
         return self.part.sampler(self.energy, start)
 
     def density(self, x: Tensor) -> Evidence:
-        """NONE: Z is unknown."""
+        r"""NONE, (\*S, \*B): Z is unknown."""
         return Evidence.none(
             "unnormalised: an energy has no log Z; ask AnnealedImportance()(distribution, x)", leading(x, tuple(self.event_shape))
         )
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
-        """Chains that ran, and NONE."""
+        r"""Chains (\*S, \*B, \*E) that ran, and NONE."""
         x = self.sample(sample_shape)
         return x, self.density(x)

@@ -27,8 +27,10 @@ from genalloy.heads.gaussian import GaussianDistribution
 class ProductOfExperts(Part):
     r"""q(z | record, c), the product of N(0, 1) and a Gaussian expert for every part that a row of the record has.
 
+    .. math:: s^{-2} = 1 + \sum_{m \text{ observed}} s_m^{-2}, \qquad \mu = s^2 \sum_{m \text{ observed}} \mu_m s_m^{-2}
+
     experts: Parts over z, by the names of the record's parts, each given both(x_m, c), x_m unnamed and first among its declared
-    `context_shapes`, and returning a Gaussian.
+    `context_shapes`, and returning a Gaussian. Wu & Goodman, 2018, arXiv:1802.05335.
 
     Raises ValueError where an expert declares no unnamed context or a z of another shape, Unavailable where one is not Gaussian.
     """
@@ -58,6 +60,7 @@ class ProductOfExperts(Part):
         self.register_buffer("zero", torch.zeros(self.event_shape), persistent=False)
 
     def forward(self, context: Context = None) -> GaussianDistribution:
+        r"""The Gaussian over z, mean and scale (\*B, \*Z), of (record, \*c); N(0, 1) for a row that has nothing."""
         (record, *front), named = split(context)
         others = (*front, named) if named else tuple(front) or None
         lead, dims = leading(record, self.shapes), len(self.event_shape)

@@ -47,6 +47,7 @@ class FittedGaussian(Part):
         return FittedGaussian(flat.mean(0).reshape(x.shape[1:]).to(x.dtype), factor.to(x.dtype))
 
     def forward(self, context: Context = None) -> FittedGaussianDistribution:
+        r"""The Gaussian, with events (\*E) and no batch; a context is ignored."""
         return FittedGaussianDistribution(self.mean, self.factor)
 
 
@@ -59,9 +60,11 @@ class FittedGaussianDistribution(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        r"""The mean, (\*E)."""
         return self.loc
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r""":math:`\mu + L \epsilon`, (\*S, \*E), with :math:`\epsilon \sim N(0, I)`."""
         noise = torch.randn(*sample_shape, self.loc.numel(), dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + (noise @ self.factor.T).reshape(*sample_shape, *self.event_shape)
 
@@ -84,6 +87,7 @@ class UniformLevels(Part):
         self.measure, self.has_rsample = counting(math.prod(self.event_shape)), False
 
     def forward(self, context: Context = None) -> KernelSmoothedDistribution:
+        r"""The uniform law, with events (\*E) and no batch; a context is ignored."""
         return KernelSmoothedDistribution(torch.zeros(1, *self.event_shape), self.levels, 1.0)
 
 
@@ -107,6 +111,7 @@ class KernelSmoothed(Part):
         self.measure, self.has_rsample = counting(math.prod(self.event_shape)), False
 
     def forward(self, context: Context = None) -> KernelSmoothedDistribution:
+        r"""The smoothed rows' law, with events (\*E) and no batch; a context is ignored."""
         return KernelSmoothedDistribution(self.rows, self.levels, self.noise)
 
 
@@ -120,6 +125,7 @@ class KernelSmoothedDistribution(Distribution):
         self.rows, self.levels, self.noise = rows, levels, noise
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Rows (\*S, \*E) drawn evenly, each entry replaced with probability eta by a uniform level; without gradients."""
         x = self.rows[torch.randint(len(self.rows), sample_shape, device=self.rows.device)]
         replaced = torch.rand_like(x) < self.noise
         return torch.where(replaced, torch.randint_like(x, self.levels), x)

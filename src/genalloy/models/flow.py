@@ -50,6 +50,7 @@ class Flow(Part):
         return declared_rsample(self.base) if all(layer.differentiable for layer in self.layers) else False  # type: ignore[union-attr]
 
     def forward(self, context: Context = None) -> Layered:
+        r"""The distribution of x given c, with events (\*E) and the base's batch; the context's where the base has none."""
         driven = len(self.layers) == 1 and hasattr(self.layers[0], "velocity")
         return DrivenDistribution(self, context) if driven else FlowDistribution(self, context)
 
@@ -72,9 +73,12 @@ def _initialise(part: Any, x: Tensor, context: Context) -> None:
 
 
 class Preprocessed(Part):
-    """A flow whose layers are fixed (no parameters): objectives may look through it at the part inside.
+    r"""A flow whose layers are fixed (no parameters): objectives may look through it at the part inside.
 
-    Raises ValueError where a layer has parameters to learn.
+    .. math:: \log p(x \mid c) = \log p(z \mid c) + \sum_l \text{contribution}_l
+
+    base: Part with events of the last layer's shape; layers: data side first. Raises ValueError where a layer has parameters to
+    learn.
     """
 
     def __init__(
@@ -96,9 +100,11 @@ class Preprocessed(Part):
         return declared_rsample(self.base) if all(layer.differentiable for layer in self.layers) else False  # type: ignore[union-attr]
 
     def forward(self, context: Context = None) -> Layered:
+        r"""The distribution of x given c, with events (\*E) and the base's batch; the context's where the base has none."""
         return PreprocessedDistribution(self, context)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Data-dependent initialisation of the layers in turn and of the base, from a batch x (\*B, \*E)."""
         _initialise(self, x, context)
 
 
@@ -116,7 +122,7 @@ class Layered(Distribution, ABC):
         self.has_rsample = self.base.has_rsample and all(layer.differentiable for layer in self.layers)
 
     def encoded(self, x: Tensor) -> tuple[Tensor, list[Evidence]]:
-        """z and each layer's contribution, data side first."""
+        r"""z (\*S, \*B, \*Z) of x (\*S, \*B, \*E), and each layer's contribution (\*S, \*B), data side first."""
         leading(x, self.event_shape)
         contributions = []
         for layer in self.layers:
@@ -151,7 +157,7 @@ class Layered(Distribution, ABC):
             return twin.once(x).value
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
-        """A sample of the base through the layers, with its claim on log p of itself."""
+        r"""A sample (\*S, \*B, \*E) of the base through the layers, with its claim (\*S, \*B) on log p of itself."""
         x, total = draw(self.base, (*sample_shape, *self.missing))
         for layer in reversed(self.layers):
             x, evidence = layer.decode(x, self.context)
@@ -159,6 +165,7 @@ class Layered(Distribution, ABC):
         return x, total
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E): those of the base, decoded layer by layer; with gradients where the base's have some."""
         shape = (*sample_shape, *self.missing)
         x = self.base.rsample(shape) if self.base.has_rsample else self.base.sample(shape)
         for layer in reversed(self.layers):
@@ -210,6 +217,7 @@ class DrivenDistribution(Layered):
         return density(self.base, self.journey.end) + self.journey.evidence()
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E): those of the base, carried to the data by one solve."""
         shape = (*sample_shape, *self.missing)
         return self.decode(self.base.rsample(shape) if self.base.has_rsample else self.base.sample(shape))
 
@@ -224,9 +232,11 @@ class TemperedFlow(Layered):
         self.varying = next((layer for layer in plain.layers if not layer.constant), None)
 
     def density(self, x: Tensor) -> Evidence:
+        r"""log p(x) of the tempered flow, (\*S, \*B), nats; NONE where a layer's log-determinant depends on x."""
         return super().density(x) if self.varying is None else self._nothing(x)
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        r"""A sample (\*S, \*B, \*E) of the tempered base through the layers, with its claim; NONE as for :meth:`density`."""
         x, evidence = super().draw(sample_shape)
         return x, evidence if self.varying is None else self._nothing(x)
 
@@ -246,6 +256,7 @@ class PreprocessedDistribution(Layered):
     fixed = True
 
     def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence | None]:
+        r"""(the base's distribution, z (\*S, \*B, \*Z), the layers' summed contribution (\*S, \*B), None without layers)."""
         z, contributions = self.encoded(x)
         return self.base, z, _chain(contributions)
 

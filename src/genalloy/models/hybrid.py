@@ -51,9 +51,11 @@ class Hybrid(Part):
         return declared_rsample(self.flow)
 
     def forward(self, context: Context = None) -> HybridDistribution:
+        """The distribution of x given c, as of the flow, with the labels' distribution beside it."""
         return HybridDistribution(self, context)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Data-dependent initialisation of the flow from a batch x (\*B, \*E), where the flow has any."""
         if hasattr(self.flow, "initialise"):
             self.flow.initialise(x, context)
 
@@ -70,12 +72,15 @@ class HybridDistribution(Distribution):
         self._latest: _Pass | None = None
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E) of the flow."""
         return self.flow.rsample(sample_shape)
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        r"""Samples (\*S, \*B, \*E) of the flow with the flow's claim (\*S, \*B) on their log-density."""
         return draw(self.flow, sample_shape)
 
     def density(self, x: Tensor) -> Evidence:
+        r"""log p(x) by the flow, (\*S, \*B), nats; the pass is kept, so that `label_given_x` of the same tensor is cheap."""
         return self._pass(x, "density").evidence
 
     def label_given_x(self, x: Tensor) -> TorchDistribution:
@@ -84,6 +89,7 @@ class HybridDistribution(Distribution):
         return self.classifier(self._pass(x, "label").code.reshape(*lead, -1))
 
     def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence]:
+        r"""(the flow's distribution, x itself, a contribution of 0 (\*S, \*B))."""
         return self.flow, x, Evidence.exact(x.new_zeros(leading(x, tuple(self.event_shape))))
 
     def _pass(self, x: Tensor, by: str) -> _Pass:

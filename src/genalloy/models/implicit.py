@@ -35,6 +35,7 @@ class Implicit(Part):
         self.context_shapes = shapes_of(context_shapes)
 
     def forward(self, context: Context = None) -> ImplicitDistribution:
+        r"""The distribution of x given c, with events (\*E) and the batch of the context's parts, () without one."""
         return ImplicitDistribution(self, context)
 
 
@@ -56,13 +57,14 @@ class ImplicitDistribution(Distribution):
         return x.reshape(*lead, *self.event_shape)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r""":math:`\mathrm{network}(z, c)` at draws z of the latent, (\*S, \*B, \*E), with gradients of the network."""
         needs_gradient(self.latent, "latent")
         shape = (*sample_shape, *self.batch_shape)
         z = self.latent.rsample(shape) if self.latent.has_rsample else self.latent.sample(shape)
         return self.generate(z)
 
     def density(self, x: Tensor) -> Evidence:
-        """NONE: see the module's text."""
+        r"""NONE, (\*S, \*B): see the module's text."""
         return Evidence.none(
             "an implicit model only samples; compare samples, or train a flow under Adversarial(critic) for a density",
             leading(x, tuple(self.event_shape)),

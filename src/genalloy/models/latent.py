@@ -24,11 +24,14 @@ from genalloy.core.traces import Term, Trace, surfaced
 
 
 class LatentVariable(Part):
-    """p(x | c) = integral of likelihood(x | z, c) prior(z | c) dz, with an inference network posterior(z | x, c).
+    r"""p(x | c) with an inference network (Kingma & Welling, 2014, arXiv:1312.6114; Rezende et al., 2014, arXiv:1401.4082).
+
+    .. math:: p(x | c) = \int p(x | z, c)\, p(z | c)\, dz, \qquad
+              \log p(x | c) \ge E_{r(z | x, c)} [\log p(x | z, c) + \log p(z | c) - \log r(z | x, c)]
 
     prior: Part over z, given c. likelihood: Part over x, given both(z, c). posterior: Part over z, given both(x, c).
     event_shape: shape of x, a dict of shapes for records; by default the likelihood's own. context_shapes: event shapes of c's
-    parts.
+    parts. Averages of k samples inside the logarithm: Burda et al., 2016, arXiv:1509.00519.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class LatentVariable(Part):
         return declared_rsample(self.prior, self.likelihood)
 
     def forward(self, context: Context = None) -> LatentDistribution:
+        r"""The distribution of x given c, with events (\*E) and the prior's batch; the context's where the prior has none."""
         return LatentDistribution(self, context)
 
 
@@ -81,6 +85,7 @@ class LatentDistribution(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether samples of both prior and likelihood carry gradients."""
         declared = getattr(self.part.likelihood, "has_rsample", None)
         return bool(self.prior.has_rsample and (self._likelihood().has_rsample if declared is None else declared))
 
@@ -116,26 +121,29 @@ class LatentDistribution(Distribution):
         return Trace(matched, (term, *above, *inside), decoded)
 
     def density(self, x: Any) -> Evidence:
+        r"""log p(x, z) - log r(z | x) at one draw of z, (\*B), nats: LOWER and proper where its terms are EXACT."""
         return self.trace(x, 1).log_weights().at(0)
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        r"""x (\*S, \*B, \*E) by prior and likelihood, with log p(x, z) - log r(z | x) of its own z: UPPER."""
         z, log_prior = draw(self.prior, (*sample_shape, *self.missing))
         x, log_likelihood = draw(self.decode(z))
         joint = log_likelihood + (log_prior - density(self.infer(x), z))
         return x, joint.above("latent model's own sample")
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples x (\*S, \*B, \*E) by prior and likelihood; each passes gradients on where it has any."""
         shape = (*sample_shape, *self.missing)
         z = self.prior.rsample(shape) if self.prior.has_rsample else self.prior.sample(shape)
         likelihood = self.decode(z)
         return likelihood.rsample() if likelihood.has_rsample else likelihood.sample()
 
     def encode(self, x: Tensor) -> Tensor:
-        """Posterior mean, (\\*B, \\*Z): in closed form where there is one, otherwise over 16 draws."""
+        r"""Posterior mean, (\*B, \*Z): in closed form where there is one, otherwise over 16 draws."""
         return posterior_mean(self.infer(x))
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Mean of the likelihood at the code of x; a sample where the likelihood has no mean."""
+        r"""Mean of the likelihood at the code of x, (\*B, \*E); a sample where the likelihood has no mean."""
         decoded = self.decode(self.encode(x))
         try:
             return decoded.mean
@@ -144,7 +152,7 @@ class LatentDistribution(Distribution):
 
 
 def posterior_mean(posterior: TorchDistribution, draws: int = 16) -> Tensor:
-    """Mean of a distribution over codes."""
+    r"""Mean (\*B, \*Z) of a distribution over codes; over `draws` samples where it has no closed form."""
     try:
         return posterior.mean
     except NotImplementedError:

@@ -40,11 +40,11 @@ class MuLawGrid(Value):
     """Levels are mu-law codes of amplitudes in [-1, 1] (ITU-T G.711); see :mod:`genalloy.heads.audio`."""
 
     def decode(self, codes: Tensor, levels: int) -> Tensor:
-        """Amplitudes, also of places between two codes."""
+        """Amplitudes of codes 0..levels-1 of any shape, also of places between two codes."""
         return mu_law_decode(codes, levels)
 
     def encode(self, amplitudes: Tensor, levels: int) -> Tensor:
-        """The nearest code on the companded scale."""
+        """The nearest code 0..levels-1 on the companded scale, of amplitudes of any shape, clamped to [-1, 1]."""
         return mu_law_encode(amplitudes.clamp(-1, 1), levels)
 
 
@@ -53,11 +53,11 @@ class EvenGrid(Value):
     """Levels are evenly spaced amplitudes from -1 to 1, 2 k / (K - 1) - 1."""
 
     def decode(self, codes: Tensor, levels: int) -> Tensor:
-        """Amplitudes, also of places between two codes."""
+        """Amplitudes :math:`2k / (K - 1) - 1` of codes k of any shape, also of places between two codes."""
         return 2 * codes / (levels - 1) - 1
 
     def encode(self, amplitudes: Tensor, levels: int) -> Tensor:
-        """The nearest level."""
+        """The nearest level 0..levels-1, of amplitudes of any shape, clamped to [-1, 1]."""
         return ((amplitudes.clamp(-1, 1) + 1) / 2 * (levels - 1) + 0.5).floor()
 
 
@@ -79,6 +79,7 @@ class GridLogistic(Head):
         self.levels, self.grid = levels, grid
 
     def forward(self, parameters: Tensor, event_dims: int) -> GridLogisticDistribution:
+        r"""Parameters (\*B, \*E, 2), centre and log s, as a distribution over events of the last `event_dims` axes."""
         centre, raw = parameters.unbind(-1)
         return GridLogisticDistribution(centre, raw.clamp(min=-12.0).exp(), self, event_dims)
 
@@ -99,12 +100,14 @@ class GridLogisticDistribution(Factorised):
         return self.grid.encode(self.centre, self.levels)
 
     def element_log_prob(self, x: Tensor) -> Tensor:
+        r"""log P(x_i = k) of each element, (\*S, \*B, \*E), nats; -inf off the levels."""
         low, high = (self.grid.decode(x + side, self.levels) for side in (-0.5, 0.5))
         edges = (low - self.centre) / self.scale, (high - self.centre) / self.scale
         mass = logistic_log_mass(x, self.levels, edges, (high - low) / self.scale)
         return mass.masked_fill(not_levels(x, self.levels), -torch.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Levels (\*S, \*B, \*E): the grid's nearest to m + s logit(u), u uniform and in [1e-6, 1 - 1e-6]; no gradients."""
         u = torch.rand((*sample_shape, *self.centre.shape), dtype=self.centre.dtype, device=self.centre.device)
         noise = u.clamp(1e-6, 1 - 1e-6).logit()
         return self.grid.encode(self.centre + self.scale * noise, self.levels)
@@ -139,6 +142,7 @@ class LinearWindow(Module):
         self.gain = nn.Parameter(torch.tensor(-2.0)) if loudness else None
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        r"""Centre and log-scale (\*B, T, 2) of each element of x (\*B, T), given those before it and the label (\*B)."""
         windows = self.windows(x)
         weights, bias = self._chosen(context)
         centre = (windows @ weights.unsqueeze(-1)).squeeze(-1) + bias.unsqueeze(-1)
@@ -238,9 +242,11 @@ class LinearPrediction(Part):
         self.measure, self.has_rsample = self.inner.measure, self.inner.has_rsample
 
     def forward(self, context: Context = None) -> AutoregressiveDistribution:
+        r"""The distribution of x given a label (\*B), or none, with events (T,)."""
         return self.inner(context)
 
     def initialise(self, x: Any, context: Context = None) -> None:
+        """Coefficients by least squares on x (N, T), a tensor or Masked, class by class where there are labels (N,)."""
         whole, seen = (x.x, x.mask) if type(x) is Masked else (x, torch.ones_like(x, dtype=torch.bool))
         label = parts(context, ((),))[0] if self.classes else None
         self.inner.network.solve(whole, seen, label)

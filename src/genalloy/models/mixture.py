@@ -41,6 +41,7 @@ class Mixture(Part):
         return declared_measure(self.components[0])
 
     def forward(self, context: Context = None) -> MixtureDistribution:
+        """The mixture of the components' distributions, all given the same context."""
         return MixtureDistribution([part(context) for part in self.components], self.logits.log_softmax(0))
 
 
@@ -56,6 +57,7 @@ class Conditioned(Part):
         self.register_buffer("value", value)
 
     def forward(self, context: Context = None) -> TorchDistribution:
+        """The part's distribution at the kept value; the context that is given here is ignored."""
         return self.part(self.value)
 
 
@@ -96,6 +98,7 @@ class MixtureDistribution(Distribution):
         return log_sum_exp(self._weighted(x, estimate))
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E), each of a component drawn by the weights."""
         return self.draw(sample_shape)[0]
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:

@@ -64,6 +64,7 @@ class NGram(Part):
         return NGram(order, levels, shape, torch.cat([g for g, _ in tables]), torch.cat([c for _, c in tables]), sizes)
 
     def forward(self, context: Context = None) -> NGramDistribution:
+        """The distribution of rows, with events (T,) and no batch; a context is ignored."""
         return NGramDistribution(self)
 
     def probability(self, past: Tensor, known: Tensor, symbol: Tensor) -> Tensor:
@@ -140,6 +141,7 @@ class NGramDistribution(Distribution):
         return torch.where(inside, p.log(), -torch.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Rows (\*S, T) of floats, a symbol at a time; without gradients."""
         nothing = torch.zeros(self.event_shape, device=self.part.grams.device)
         return self.complete(nothing, nothing.bool(), sample_shape)
 

@@ -24,10 +24,12 @@ from genalloy.core.part import Part, declared_measure, declared_rsample
 
 
 class Product(Part):
-    r"""p(record | c) = prod_m p_m(x_m | c); every part of the record has a Part of its own, of any family.
+    r"""p(record | c) as a product; every part of the record has a Part of its own, of any family.
+
+    .. math:: \log p(x | c) = \sum_{m \text{ observed}} \log p_m(x_m | c)
 
     parts: Parts by the names of the record's parts, each given the whole of c. Densities are those of the parts that a record
-    has; of a Masked part, those of the rows or entries that are observed.
+    has; of a Masked part, those of the rows or entries that are observed. As a decoder: Wu & Goodman, 2018, arXiv:1802.05335.
 
     Raises ValueError without parts, or where their names are no attribute names (torch's rule for submodules).
     """
@@ -53,9 +55,11 @@ class Product(Part):
         return declared_rsample(*self.parts.values())
 
     def forward(self, context: Context = None) -> ProductDistribution:
+        """The product of the parts' distributions given c, with records as events."""
         return ProductDistribution({name: part(context) for name, part in self.parts.items()})
 
     def initialise(self, x: Any, context: Context = None) -> None:
+        r"""Hands each part of a record x (\*B, \*E) that is there, and the context, on to the Part of that name."""
         for name, part in self.parts.items():
             if name in x and hasattr(part, "initialise"):
                 part.initialise(presence(x[name], self.event_shape[name])[0], context)  # type: ignore[operator]
@@ -79,15 +83,17 @@ class ProductDistribution(Distribution):
         return sum(terms[1:], terms[0])
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Record, Evidence]:
+        r"""A record (\*S, \*B), a draw of each part, with the sum of their claims (\*S, \*B)."""
         drawn = {name: draw(part, self._shape(part, sample_shape)) for name, part in self.parts.items()}
         terms = [evidence for _, evidence in drawn.values()]
         return Record({name: x for name, (x, _) in drawn.items()}), sum(terms[1:], terms[0])
 
     def rsample(self, sample_shape: Shape = ()) -> Record:
+        r"""A record (\*S, \*B) of the parts' samples with gradients; raises what a part without them raises."""
         return Record({name: part.rsample(self._shape(part, sample_shape)) for name, part in self.parts.items()})
 
     def sample(self, sample_shape: Shape = ()) -> Record:
-        """Samples without gradients, one record (\\*S, \\*B)."""
+        r"""Samples without gradients, one record (\*S, \*B)."""
         return Record({name: part.sample(self._shape(part, sample_shape)) for name, part in self.parts.items()})
 
     def _shape(self, part: TorchDistribution, sample_shape: Shape) -> Shape:

@@ -49,14 +49,16 @@ class Split(Part):
         return declared_rsample(self.deep, self.rest)
 
     def forward(self, context: Context = None) -> SplitDistribution:
+        """The distribution of x given c, with events (C, ...) and the deep part's batch; the context's where it has none."""
         return SplitDistribution(self, context if self.context_shapes else None)
 
     def parted(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(z_1, z_2)."""
+        r"""(z_1, z_2) of x (\*B, C, ...): its first C // 2 channels, and the others."""
         z1, z2 = x.split(self.sizes, -len(self.event_shape))
         return z1, z2
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Data-dependent initialisation of both parts from a batch x (\*B, C, ...), the rest's given z_1 of the data."""
         z1, z2 = self.parted(x)
         own = context if self.context_shapes else None
         for part, z, c in ((self.deep, z1, own), (self.rest, z2, both(z1, own))):
@@ -106,17 +108,20 @@ class SplitDistribution(Distribution):
         return z1, tuple(part.reshape(-1, *shape)[0] for part, shape in given) or None
 
     def density(self, x: Tensor) -> Evidence:
+        r""":math:`\log p(z_1 | c) + \log p(z_2 | z_1, c)`, (\*S, \*B), nats; NONE where tempered factors make no whole."""
         lead = torch.broadcast_shapes(leading(x, self.split.event_shape), self.batch_shape)
         z1, z2 = self.split.parted(x.expand(*lead, *self.split.event_shape))
         return self._claimed(density(self.deep, z1) + density(self._rest(z1, self.context), z2))
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        r"""x (\*S, \*B, C, ...), z_1 first and z_2 given it, with the sum of both claims, (\*S, \*B)."""
         z1, deep = draw(self.deep, (*sample_shape, *self.missing))
         rest = self._rest(z1, self.context)
         z2, above = draw(rest, self._lacking(z1, rest))
         return self._whole(z1, z2), self._claimed(deep + above)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, C, ...), z_1 first and z_2 given it; each passes gradients on where it has any."""
         shape = (*sample_shape, *self.missing)
         z1 = self.deep.rsample(shape) if self.deep.has_rsample else self.deep.sample(shape)
         rest = self._rest(z1, self.context)

@@ -116,6 +116,7 @@ class Steered(Part):
         self.context_shapes, self.event_shape = getattr(part, "context_shapes", ()), getattr(part, "event_shape", None)
 
     def forward(self, context: Context = None) -> SteeredDistribution:
+        """The steered distribution given c. Raises ValueError where parts of the context are missing or left over."""
         if self.context_shapes:
             parts(context, self.context_shapes)
         return SteeredDistribution(self, context)
@@ -139,11 +140,14 @@ class SteeredDistribution(Distribution):
 
     @torch.no_grad()
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E) of the diffusion's own sampler on the steered process, without gradients."""
         return self.inner.sampled(self.process, sample_shape)
 
     def density(self, x: Tensor) -> Evidence:
+        r"""NONE, (\*S, \*B): a rule's law has no known normaliser."""
         return Evidence.none(f"{type(self.rule).__name__} changes the law", leading(x, tuple(self.event_shape)))
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        r"""Samples (\*S, \*B, \*E), and NONE."""
         x = self.sample(sample_shape)
         return x, self.density(x)
