@@ -50,12 +50,14 @@ class Whole(Bounds):
     high: int
 
     def plain(self, value: Any) -> int:
+        """The value as an int. Raises TypeError for booleans and what is no integer, ValueError outside low..high."""
         number = operator.index(_no_switch(value))
         if not self.low <= number <= self.high:
             raise ValueError
         return number
 
     def read(self, text: str) -> Any:
+        """The int that a text stands for; the text itself where it is none."""
         return _as(int, text)
 
     def __str__(self) -> str:
@@ -71,6 +73,7 @@ class Number(Bounds):
     above: bool = False
 
     def plain(self, value: Any) -> float:
+        """The value as a float. Raises TypeError for booleans and what is no real number, ValueError outside the bounds."""
         if not isinstance(_no_switch(value), Real):
             raise TypeError
         number = float(value)
@@ -79,6 +82,7 @@ class Number(Bounds):
         return number
 
     def read(self, text: str) -> Any:
+        """The float that a text stands for; the text itself where it is none."""
         return _as(float, text)
 
     def __str__(self) -> str:
@@ -90,11 +94,13 @@ class Switch(Bounds):
     """True or false; on the command line also yes and no, in any case."""
 
     def plain(self, value: Any) -> bool:
+        """The value as a bool. Raises TypeError for anything but Python's and NumPy's booleans."""
         if type(value).__name__ not in ("bool", "bool_"):
             raise TypeError
         return bool(value)
 
     def read(self, text: str) -> Any:
+        """True for true and yes, False for false and no, in any case; otherwise the text itself."""
         return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
 
     def __str__(self) -> str:
@@ -108,6 +114,7 @@ class Choice(Bounds):
     words: tuple[str, ...]
 
     def plain(self, value: Any) -> str:
+        """The word. Raises ValueError where it is none of them."""
         if not isinstance(value, str) or value not in self.words:
             raise ValueError
         return str(value)
@@ -121,6 +128,7 @@ class Text(Bounds):
     """Any text but an empty one, without the zero character, which no file's name holds."""
 
     def plain(self, value: Any) -> str:
+        """The text. Raises ValueError where it is empty, no text, or holds the zero character."""
         if not isinstance(value, str) or not value or "\0" in value:
             raise ValueError
         return str(value)
@@ -136,9 +144,11 @@ class Maybe(Bounds):
     inner: Bounds
 
     def plain(self, value: Any) -> Any:
+        """None, or what the inner bounds make of the value; raises what they raise."""
         return None if value is None else self.inner.plain(value)
 
     def read(self, text: str) -> Any:
+        """None for none and null, in any case, unless the inner bounds hold such a word; otherwise what these read."""
         value = self.inner.read(text)
         return None if text.lower() in ("none", "null") and not self.inner.holds(value) else value
 

@@ -23,51 +23,73 @@ class Latent(Protocol):
     The encoding and the trace are those of :mod:`genalloy.core.traces`.
     """
 
-    def infer(self, x: Tensor) -> Any: ...
-    def trace(self, x: Tensor, k: int = 1, encoding: Any = None) -> Any: ...
+    def infer(self, x: Tensor) -> Any:
+        r"""One encoding of x (\*B, \*E), which `trace` takes."""
+        ...
+
+    def trace(self, x: Tensor, k: int = 1, encoding: Any = None) -> Any:
+        r"""k samples of the hidden variables from one encoding of x (\*B, \*E), by default its own; every term is (k, \*B)."""
+        ...
 
 
 class Codes(Protocol):
-    """`encode(x)` gives one code per observation, (\\*B, \\*Z): posterior mean, or the flow's latent."""
+    r"""`encode(x)` gives one code per observation, (\*B, \*Z): posterior mean, or the flow's latent."""
 
-    def encode(self, x: Tensor) -> Tensor: ...
+    def encode(self, x: Tensor) -> Tensor:
+        r"""The code (\*B, \*Z) of x (\*B, \*E)."""
+        ...
 
 
 class Scored(Protocol):
     """Gradient of the log-density with respect to x, same shape as x."""
 
-    def score(self, x: Tensor) -> Tensor: ...
+    def score(self, x: Tensor) -> Tensor:
+        r""":math:`\nabla_x \log p(x)`, (\*B, \*E), at x (\*B, \*E)."""
+        ...
 
 
 class Energetic(Protocol):
-    """Unnormalised negative log-density, (\\*B, \\*E) -> (\\*B)."""
+    r"""Unnormalised negative log-density, (\*B, \*E) -> (\*B)."""
 
-    def energy(self, x: Tensor) -> Tensor: ...
+    def energy(self, x: Tensor) -> Tensor:
+        r""":math:`E(x) = -\log p(x)` up to a constant, (\*B) nats, of x (\*B, \*E)."""
+        ...
 
 
 class Denoises(Protocol):
-    """Posterior mean of the data given a noised copy: E[x | x_t], (\\*B, \\*E) and t (\\*B) in [0, 1]."""
+    r"""Posterior mean of the data given a noised copy: E[x | x_t], (\*B, \*E) and t (\*B) in [0, 1]."""
 
-    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor: ...
+    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        r"""E[x | x_t], (\*B, \*E), of x_t (\*B, \*E) at times t (\*B)."""
+        ...
 
 
 class Stepwise(Protocol):
     """Cached autoregressive sampling; the cache is an explicit value, never a module attribute."""
 
-    def init_state(self, shape: tuple[int, ...]) -> Any: ...
-    def step(self, state: Any, previous: Tensor | None) -> tuple[Any, Tensor]: ...
+    def init_state(self, shape: tuple[int, ...]) -> Any:
+        r"""The empty cache for samples of shape (\*shape, \*E)."""
+        ...
+
+    def step(self, state: Any, previous: Tensor | None) -> tuple[Any, Tensor]:
+        r"""(cache, parameters (\*shape, ...) of the next step) from a cache and the values of the step before, None at first."""
+        ...
 
 
 class Reconstructs(Protocol):
     """`reconstruct(x)`: decoded mean of the code of x, same shape as x."""
 
-    def reconstruct(self, x: Tensor) -> Tensor: ...
+    def reconstruct(self, x: Tensor) -> Tensor:
+        r"""The decoded mean, (\*B, \*E), of the code of x (\*B, \*E)."""
+        ...
 
 
 class Classifies(Protocol):
     r"""`label_given_x(x)`: p(y | x) of classes y in 0..K-1, a distribution with batch (\*B) and events of shape ()."""
 
-    def label_given_x(self, x: Tensor) -> TorchDistribution: ...
+    def label_given_x(self, x: Tensor) -> TorchDistribution:
+        r"""p(y | x) with batch (\*B) of x (\*B, \*E)."""
+        ...
 
 
 SIGNATURES = {

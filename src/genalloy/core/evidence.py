@@ -132,6 +132,7 @@ class Measure(NamedTuple):
     counting: int | Ragged = 0
 
     def plus(self, other: Measure, sign: int = 1) -> Measure:
+        """The sum of both measures; with sign -1 the difference."""
         return Measure(self.lebesgue + sign * other.lebesgue, self.counting + sign * other.counting)
 
     @property

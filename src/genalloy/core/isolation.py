@@ -29,6 +29,7 @@ class Stream:
         self.like = like
 
     def enter(self) -> None:
+        """Wait for the lock, keep the caller's random states and default dtype, and set the dtype of `like`."""
         self.held = _LOCKS.setdefault(os.getpid(), threading.RLock())
         self.held.acquire()
         self.cpu_state = torch.default_generator.get_state()
@@ -38,6 +39,7 @@ class Stream:
         _set_dtype(self.dtype if self.like is None else floating(self.like))
 
     def leave(self) -> None:
+        """Put the caller's default dtype and random states back, then release the lock; a GPU's where it was kept."""
         _set_dtype(self.dtype)
         torch.default_generator.set_state(self.cpu_state)
         if self.cuda:

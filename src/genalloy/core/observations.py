@@ -79,14 +79,17 @@ class Masked(_NoTensor):
 
     @property
     def shape(self) -> torch.Size:
+        """The shape of x."""
         return self.x.shape
 
     @property
     def device(self) -> torch.device:
+        """Where x is."""
         return self.x.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of x."""
         return self.x.dtype
 
     @property

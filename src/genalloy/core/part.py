@@ -59,9 +59,10 @@ class Part(Module, ABC):
 
 
 class Conditional(Part):
-    """p(x | c) = head(network(c)): a network's features turned into a simple distribution.
+    r"""p(x | c) = head(network(c)): a network's features turned into a simple distribution.
 
-    network: context -> (\\*B, \\*E, head.width); head: features -> distribution with events of shape E.
+    network: context -> (\*B, D head.width), the parameters of all D entries of E in turn; head: (\*B, \*E, head.width) ->
+    distribution with events of shape E. context_shapes: event shapes of the parts of c.
     """
 
     def __init__(self, head: nn.Module, network: nn.Module, event_shape: Shape, context_shapes: Shapes) -> None:
@@ -73,6 +74,7 @@ class Conditional(Part):
         self.has_rsample = getattr(head, "has_rsample", None)
 
     def forward(self, context: Context = None) -> TorchDistribution:
+        r"""head(network(c)), with events (\*E) and the batch of the network's features."""
         features = self.network(context)
         return self.head(features.unflatten(-1, (*self.event_shape, -1)), len(self.event_shape))
 
@@ -109,9 +111,11 @@ class Embedded(Part):
         _hand_on(self, part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
+        """The part's distribution given network(c). Raises ValueError where parts of c are missing or left over."""
         return self.part(self._features(context))
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Hands x (\*B, \*E) and network(c) on to the part, where it is initialised from data."""
         if hasattr(self.part, "initialise"):
             self.part.initialise(x, self._features(context))  # type: ignore[operator]
 
@@ -121,7 +125,10 @@ class Embedded(Part):
 
 
 class Estimated(Part):
-    """The same weights under another estimator: density(x) becomes estimator(distribution, x), with its label."""
+    r"""The same weights under another estimator: density(x) becomes estimator(distribution, x), with its label.
+
+    part: Part of any kind. estimator: (distribution, x (\*S, \*B, \*E)) -> Evidence (\*S, \*B).
+    """
 
     def __init__(self, part: nn.Module, estimator: Callable[[TorchDistribution, Tensor], Evidence]) -> None:
         super().__init__()
@@ -130,6 +137,7 @@ class Estimated(Part):
         _hand_on(self, part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
+        """The part's distribution given c, under the estimator."""
         return EstimatedDistribution(self.part(context), self.estimator)
 
 
@@ -147,24 +155,28 @@ class EstimatedDistribution(Distribution):
         self.has_rsample = inner.has_rsample
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Samples (\*S, \*B, \*E) of the inner distribution."""
         return self.inner.rsample(sample_shape)
 
     def density(self, x: Tensor) -> Evidence:
+        r"""What the estimator says of x (\*S, \*B, \*E) under the inner distribution, (\*S, \*B), nats."""
         return self.estimator(self.inner, x)
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
+        r"""Samples (\*S, \*B, \*E) of the inner distribution with its own claim, which the estimator does not touch."""
         return draw(self.inner, sample_shape)
 
     def unwrap(self, x: Tensor) -> tuple[Any, Tensor, Evidence]:
+        r"""(the inner distribution, x itself, a contribution of 0 (\*S, \*B))."""
         return self.inner, x, Evidence.exact(x.new_zeros(leading(x, self.event_shape)))
 
 
 class Tempered(Part):
-    r"""p(x)^(1/T) / Z (Kingma & Dhariwal, 2018; Ackley, Hinton & Sejnowski, 1985): variance times T for a Gaussian.
+    r""":math:`p(x)^{1/T} / Z` (Ackley, Hinton & Sejnowski, 1985; Kingma & Dhariwal, 2018, arXiv:1807.03039).
 
-    A flow tempers its base: EXACT where its log-determinant does not depend on x, as then :math:`p(x)^{1/T} \propto
-    p_{base}(z)^{1/T}`. Elsewhere its samples are a heuristic and the density is NONE. Other distributions without a
-    normalised p^(1/T) raise Unavailable. Raises ValueError where T is not above 0.
+    The variance times T for a Gaussian. A flow tempers its base: EXACT where its log-determinant does not depend on x, as then
+    :math:`p(x)^{1/T} \propto p_{base}(z)^{1/T}`. Elsewhere its samples are a heuristic and the density is NONE. Other
+    distributions without a normalised p^(1/T) raise Unavailable. Raises ValueError where T is not above 0.
     """
 
     def __init__(self, part: nn.Module, temperature: float) -> None:
@@ -176,9 +188,11 @@ class Tempered(Part):
         _hand_on(self, part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
+        """The part's distribution given c, tempered. Raises Unavailable where it has no normalised p^(1/T)."""
         return tempered(self.part(context), self.temperature)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Hands x (\*B, \*E) and the context on to the part, where it is initialised from data."""
         if hasattr(self.part, "initialise"):
             self.part.initialise(x, context)  # type: ignore[operator]
 
@@ -202,4 +216,5 @@ class Unconditional(Part):
         _hand_on(self, part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
+        """The part's distribution without a context, whatever is given."""
         return self.part(None)

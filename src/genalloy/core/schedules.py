@@ -15,12 +15,16 @@ class Schedule(Value, ABC):
     """step -> float."""
 
     @abstractmethod
-    def __call__(self, step: int) -> float: ...
+    def __call__(self, step: int) -> float:
+        """The value at a step, counted from 0."""
+        ...
 
 
 @dataclass(frozen=True)
 class Linear(Schedule):
-    """From `start` to `end` over `steps`, constant afterwards (KL annealing: Bowman et al., 2016)."""
+    r""":math:`a + (b - a) \min(t / n, 1)` at step t: from a = `start` to b = `end` over n = `steps` (Bowman et al., 2016,
+    arXiv:1511.06349, for the KL), constant afterwards.
+    """
 
     start: float
     end: float
@@ -32,7 +36,14 @@ class Linear(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Linear warm-up over `warmup` steps, then half a cosine from `start` to `end` (Loshchilov & Hutter, 2017)."""
+    r"""Linear warm-up, then half a cosine from a = `start` to b = `end`, constant afterwards (Loshchilov & Hutter, 2017,
+    arXiv:1608.03983).
+
+    .. math:: a\, \frac{t + 1}{w} \; (t < w), \qquad
+              b + \frac{a - b}2 \left(1 + \cos \pi \min\Big(\frac{t - w}{n - w}, 1\Big)\right) \; (t \ge w)
+
+    at step t, with w = `warmup` and n = `steps`, the warm-up included.
+    """
 
     start: float
     end: float

@@ -176,6 +176,7 @@ class Row:
 
     @property
     def absence(self) -> str:
+        """Why a cell is empty: the run's state where it has an error, otherwise that nobody measured it."""
         return f"the run {self.state}" if self.error else NOT_MEASURED
 
     @property
@@ -270,14 +271,17 @@ class Comparison:
     sheets: dict[str, str] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> list[Row]:
+        """The rows of a kind, in order."""
         return [row for row in self.rows if row.kind == kind]
 
     @property
     def finished(self) -> list[Row]:
+        """The rows of models without an error."""
         return [row for row in self.of_kind("model") if not row.error]
 
     @property
     def failed(self) -> list[Row]:
+        """The rows with an error, of whatever kind."""
         return [row for row in self.rows if row.error]
 
 

@@ -22,8 +22,13 @@ class Encoding(Protocol):
     """What `infer(x)` returns and `trace` needs: one pass through the encoder. A distribution over codes is one."""
 
     @property
-    def mean(self) -> Tensor: ...
-    def sample(self, sample_shape: Shape = ()) -> Tensor: ...
+    def mean(self) -> Tensor:
+        r"""The codes' mean, (\*B, \*Z)."""
+        ...
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""Codes (\*S, \*B, \*Z)."""
+        ...
 
 
 class Term(NamedTuple):
@@ -67,7 +72,7 @@ class Trace(NamedTuple):
     decoded: TorchDistribution
 
     def log_weights(self) -> Evidence:
-        """log p(x, z) - log r(z | x), (k, \\*B): LOWER and proper (one sample each)."""
+        r"""log p(x, z) - log r(z | x), (k, \*B): LOWER and proper (one sample each)."""
         total = self.likelihood
         for term in self.terms:
             total = total + (term.log_prior - term.log_posterior)

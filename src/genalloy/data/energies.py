@@ -34,7 +34,9 @@ REACH = 8.0
 
 @dataclass(frozen=True)
 class Energy(Value, ABC):
-    """p(x) = exp(-energy(x)) / Z in the plane, confined to [-edge, edge]^2.
+    r"""p(x) = exp(-energy(x)) / Z in the plane, confined to [-edge, edge]^2 (Rezende & Mohamed, 2015, arXiv:1505.05770).
+
+    .. math:: \mathrm{energy}(x) = U(x) + \tfrac12 \sum_i \big((|x_i| - \mathrm{edge})_+ / \mathrm{wall}\big)^2
 
     wall: width of the soft walls; 0: hard ones, energy inf outside. peak: exp(-U) stays below it.
     """
@@ -108,39 +110,52 @@ def _wave(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class U1(Energy):
-    """Two bows: a ring of radius 2, heavy at its left and right."""
+    r"""Two bows: a ring of radius 2, heavy at its left and right.
+
+    .. math:: U(x) = \tfrac12 \Big(\frac{|x| - 2}{0.4}\Big)^2 - \ln\big(g(x_1 - 2, 0.6) + g(x_1 + 2, 0.6)\big)
+    """
 
     peak = 1.0 + 1e-9
 
     def free(self, x: Tensor) -> Tensor:
+        r"""U(x), (\*B, 2) -> (\*B): a ring, and a bow at each side."""
         sides = torch.logaddexp(_ridge(x[..., 0] - 2, 0.6), _ridge(x[..., 0] + 2, 0.6))
         return -_ridge(x.norm(dim=-1) - 2, 0.4) - sides
 
 
 @dataclass(frozen=True)
 class U2(Energy):
-    """A wave."""
+    r"""A wave, :math:`U(x) = \tfrac12 ((x_2 - w_1) / 0.4)^2`."""
 
     peak = 1.0
 
     def free(self, x: Tensor) -> Tensor:
+        r"""U(x), (\*B, 2) -> (\*B): the squared distance to the wave along x_2, in widths."""
         return -_ridge(_wave(x), 0.4)
 
 
 @dataclass(frozen=True)
 class U3(Energy):
-    """A wave with a second strand for a stretch."""
+    r"""A wave with a second strand for a stretch.
+
+    .. math:: U(x) = -\ln\big(g(x_2 - w_1, 0.35) + g(x_2 - w_1 + w_2, 0.35)\big)
+    """
 
     def free(self, x: Tensor) -> Tensor:
+        r"""U(x), (\*B, 2) -> (\*B): the wave, and the strand w_2 below it."""
         strand = 3 * _ridge(x[..., 0] - 1, 0.6).exp()
         return -torch.logaddexp(_ridge(_wave(x), 0.35), _ridge(_wave(x) + strand, 0.35))
 
 
 @dataclass(frozen=True)
 class U4(Energy):
-    """A wave that forks."""
+    r"""A wave that forks.
+
+    .. math:: U(x) = -\ln\big(g(x_2 - w_1, 0.4) + g(x_2 - w_1 + w_3, 0.35)\big)
+    """
 
     def free(self, x: Tensor) -> Tensor:
+        r"""U(x), (\*B, 2) -> (\*B): the wave, and the fork w_3 below it."""
         fork = 3 * torch.sigmoid((x[..., 0] - 1) / 0.3)
         return -torch.logaddexp(_ridge(_wave(x), 0.4), _ridge(_wave(x) + fork, 0.35))
 

@@ -61,6 +61,7 @@ class ConvNet(Module):
             nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, context: Context) -> Tensor:
+        r"""Features (\*B, outputs, H, W) of (still (\*B, C, H, W), \*context); batches broadcast."""
         given = parts(context, self.inputs)
         on_grid = (True, *self.spatial)
         images = [(c, s) for c, s, on in zip(given, flat(self.inputs), on_grid, strict=True) if on]
@@ -107,6 +108,7 @@ class Elements(Module):
         self.network, self.width = network, width
 
     def forward(self, context: Context) -> Tensor:
+        r"""Parameters (\*B, C H W width) of the context's elements, those of one element side by side."""
         return self.network(context).unflatten(-3, (self.width, -1)).movedim(-4, -1).flatten(-4)
 
 

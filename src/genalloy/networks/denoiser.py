@@ -31,12 +31,16 @@ class LevelEmbedding(Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, c: Tensor) -> Tensor:
+        r"""Features (\*B, width) of levels c (\*B), first all sines, then all cosines."""
         angles = c.unsqueeze(-1) * self.frequencies.to(c.dtype)
         return torch.cat([angles.sin(), angles.cos()], -1)
 
 
 class Conditioning(Module):
-    r"""(c_noise (\*B), context) -> features (\*B, width) that modulate every block."""
+    r"""(c_noise (\*B), context) -> features (\*B, width) that modulate every block.
+
+    shapes: event shapes of the context's parts, joined behind the level's embedding and passed through two layers with silu.
+    """
 
     def __init__(self, shapes: Shapes, width: int) -> None:
         super().__init__()
@@ -46,6 +50,7 @@ class Conditioning(Module):
         self.net = nn.Sequential(nn.Linear(self.level.width + extra, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, level: Tensor, context: Context) -> Tensor:
+        r"""Features (\*B, width) of the level (\*B) and of the context's parts, where there are any."""
         features = self.level(level)
         if self.shapes:
             features = join((features, *context), ((self.level.width,), *self.shapes))
@@ -69,15 +74,17 @@ class ModulatedBlock(Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        r"""The block's output (\*B, width) at h (\*B, width) and features c (\*B, conditioning)."""
         scale, shift = self.modulate(c).chunk(2, -1)
         inner = self.first(self.norm(h)) * (1 + scale) + shift
         return h + self.last(self.drop(nn.functional.silu(inner)))
 
 
 class DenoiserMLP(Module):
-    r"""Denoiser of vectors and small images (flattened): (\*B, \*E) -> (\*B, \*E, per_element).
+    r"""Denoiser of vectors and small images (flattened): (x (\*B, \*E), level (\*B), \*context) -> (\*B, \*E, per_element).
 
-    inputs: (event_shape, (), \*context_shapes); width, blocks: of the residual trunk; dropout inside each block.
+    inputs: (event_shape, (), \*context_shapes); width, blocks: of the residual trunk; dropout inside each block. Level and
+    context modulate every block (FiLM: Perez et al., 2018, arXiv:1709.07871).
     """
 
     def __init__(
@@ -101,6 +108,7 @@ class DenoiserMLP(Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, context: Context) -> Tensor:
+        r"""Outputs (\*B, \*E, per_element) of context = (x (\*B, \*E), level (\*B), \*context's parts); zero at the start."""
         x, level, *rest = context
         event = self.inputs[0]
         c = self.condition(level, tuple(rest))

@@ -23,6 +23,7 @@ class ZeroImputation(Module):
         self.network = network
 
     def forward(self, context: Context) -> Tensor:
+        r"""The network's features of (x with zeros, mask, \*the context's other parts), x (\*B, \*E) a Masked or a tensor."""
         (x, *rest), named = split(context)
         whole, mask = _filled(x)
         given = (*rest, named) if named else tuple(rest)

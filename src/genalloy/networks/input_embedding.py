@@ -20,6 +20,7 @@ class ScaledInput(Value):
 
     @property
     def features(self) -> int:
+        """Number of features an element: 1."""
         return 1
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -43,6 +44,7 @@ class CompressedInput(Value):
 
     @property
     def features(self) -> int:
+        """Number of features an element: 1."""
         return 1
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -61,6 +63,7 @@ class ClampedInput(Value):
 
     @property
     def features(self) -> int:
+        """Number of features an element: 1."""
         return 1
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -78,6 +81,7 @@ class OneHot(Value):
 
     @property
     def features(self) -> int:
+        """Number of features an element: levels + 1."""
         return self.levels + 1
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ class LabelEmbedding(Module):
         self.weight = nn.Parameter(torch.randn(classes, width))
 
     def forward(self, label: Context) -> Tensor:
+        r"""Vectors (\*B, width) of labels (\*B). Raises ValueError where one lies outside 0..classes-1."""
         index = parts(label, ((),))[0].long()
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.classes:
             raise ValueError(f"found labels from {int(index.min())} to {int(index.max())}, expected 0..{self.classes - 1}")

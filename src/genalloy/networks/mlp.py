@@ -23,11 +23,12 @@ class Hidden(Value):
 
 
 class MLP(Module):
-    r"""Context parts of shapes `inputs` -> features (\*B, outputs): h' = drop(phi(W h + b)), the outputs linear in the last h.
+    r"""Context parts of shapes `inputs` -> features (\*B, outputs), fully connected.
 
-    inputs: event shapes of the context's parts, e.g. ((16,),) or ((1, 8, 8), ()); hidden: widths; activation: a torch.nn
-    class. shift, scale: the joined input is first mapped to (input - shift) / scale.
-    dropout: after each hidden layer. zero: start at outputs of 0.
+    .. math:: h_0 = (c - \mathrm{shift}) / \mathrm{scale}, \qquad h_{l+1} = \mathrm{drop}(\phi(W_l h_l + b_l)),
+
+    c the parts joined, the outputs linear in the last h. inputs: event shapes of the context's parts, e.g. ((16,),) or
+    ((1, 8, 8), ()); hidden: widths; activation: a torch.nn class. dropout: after each hidden layer. zero: start at outputs of 0.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class MLP(Module):
 
 
 class Dense(Module):
-    r"""Context parts of shapes `inputs` -> features (\*B, outputs).
+    r"""Context parts of shapes `inputs` -> features (\*B, outputs), fully connected, with skip connections where asked for.
 
-    h' = drop(phi(W h + b)), and h + h' in its place where skip connections are asked for and the widths are equal; the outputs
-    are linear in the last h. zero: start at outputs of 0.
+    .. math:: h_{l+1} = [h_l +]\; \mathrm{drop}(\phi(W_l h_l + b_l))
+
+    h is added behind the first layer where `hidden.residual` is set and the widths are equal; the outputs are linear in the last
+    h. zero: start at outputs of 0.
     """
 
     def __init__(self, inputs: Shapes, outputs: int, hidden: Hidden = Hidden(), zero: bool = False) -> None:
@@ -125,6 +128,7 @@ class ResidualMLP(Module):
         return nn.Sequential(self.activation(), nn.Linear(self.width, self.width), self.activation(), last)
 
     def forward(self, context: Context) -> Tensor:
+        r"""Features (\*B, outputs) of the context's parts, joined."""
         h = self.enter(join(context, self.inputs))
         for block in self.body:
             h = h + block(h)

@@ -39,6 +39,7 @@ class Target:
 
     @staticmethod
     def of(dataset: Dataset) -> Target:
+        """What a recipe may know of a data set: its space, moments and rows of the training part, and classes."""
         classes = len(dataset.label_names) if dataset.labels else 0
         return Target(dataset.space, *mean_and_scale(dataset.train, constant=RESOLUTION), len(dataset.train), classes)
 

@@ -49,7 +49,7 @@ class FlowSteps(ABC):
 
     @abstractmethod
     def scale(self, shape: Shape) -> list[Transform]:
-        """Squeeze and couplings for images (C, H, W)."""
+        """Squeeze and couplings for images (C, H, W), data side first."""
 
     @abstractmethod
     def rest(self, left: Shape, deep: Shape) -> nn.Module:
@@ -74,9 +74,10 @@ class FlowSteps(ABC):
 
 @dataclass(frozen=True)
 class Nice(FlowSteps):
-    """Volume is kept everywhere, and what is split off is N(0, I): temperature is exact."""
+    """Volume is kept everywhere, and what is split off is N(0, I): temperature is exact (Dinh et al., 2015, arXiv:1410.8516)."""
 
     def scale(self, shape: Shape) -> list[Transform]:
+        """Squeeze, then additive couplings, each behind a fixed random order of the channels."""
         steps: list[Transform] = [Squeeze(shape)]
         small = steps[0].out_shape(shape)
         for _ in range(self.couplings):
@@ -84,24 +85,28 @@ class Nice(FlowSteps):
         return steps
 
     def end(self, shape: Shape) -> list[Transform]:
+        """A scale and a shift of every entry of the last scale."""
         return [ActNorm(shape)]
 
     def rest(self, left: Shape, deep: Shape) -> nn.Module:
+        """N(0, I) over the channels that are split off, whatever the others are."""
         return StandardNormal(left)
 
 
 @dataclass(frozen=True)
 class RealNVP(FlowSteps):
-    """Half of the couplings by checkerboard, half by channel.
+    """Half of the couplings by checkerboard, half by channel (Dinh et al., 2017, arXiv:1605.08803).
 
     A checkerboard's squares of one colour are two of the four pixels that squeezing makes channels of: its couplings run there,
     at a quarter of the cost, and their networks are as large as all others.
     """
 
     def scale(self, shape: Shape) -> list[Transform]:
+        """Squeeze, then affine couplings by checkerboard and by channel, each behind an ActNorm."""
         return checkered(self, shape, Squeeze(shape), lambda small: [ActNorm(small, True)])
 
     def rest(self, left: Shape, deep: Shape) -> nn.Module:
+        """A Gaussian over the channels that are split off, given the others."""
         return self.gaussian(left, deep)
 
 
@@ -119,16 +124,20 @@ def checkered(steps: FlowSteps, shape: Shape, squeeze: Transform, before: Callab
 
 @dataclass(frozen=True)
 class Glow(FlowSteps):
-    """Couplings as in :class:`RealNVP`, a learned 1x1 convolution before every coupling. wavelets: what it first parts,
-    otherwise pixels."""
+    """Couplings as in :class:`RealNVP`, a learned 1x1 convolution before each (Kingma & Dhariwal, 2018, arXiv:1807.03039).
+
+    wavelets: what it first parts, otherwise pixels.
+    """
 
     wavelets: bool = False
 
     def scale(self, shape: Shape) -> list[Transform]:
+        """Squeeze or Haar wavelets, then affine couplings, each behind an ActNorm and a learned 1x1 convolution."""
         squeeze = Haar(shape) if self.wavelets else Squeeze(shape)
         return checkered(self, shape, squeeze, lambda s: [ActNorm(s, True), InvertibleConvolution(s[0], "identity")])
 
     def rest(self, left: Shape, deep: Shape) -> nn.Module:
+        """A Gaussian over the channels that are split off, given the others."""
         return self.gaussian(left, deep)
 
 

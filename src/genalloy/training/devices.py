@@ -24,6 +24,7 @@ class World:
         self.rank = fabric.global_rank if fabric else 0
 
     def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which the model is evaluated: Fabric's precision, or nothing at all in one process without Fabric."""
         return self.fabric.autocast() if self.fabric else nullcontext()
 
     def add_up(self, gradients: list[Tensor | None], like: tuple[nn.Parameter, ...]) -> list[Tensor | None]:

@@ -92,6 +92,7 @@ def snapshot(buffers: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def put_back(buffers: tuple[Tensor, ...], copies: list[Tensor]) -> None:
+    """The copies' values written into the buffers, in place and without gradients; `copies` as of :func:`snapshot`."""
     with torch.no_grad():
         for buffer, copy in zip(buffers, copies, strict=True):
             buffer.copy_(copy)
