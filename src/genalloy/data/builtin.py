@@ -17,7 +17,10 @@ TOY_SIZES = {"test": 10_000, "validation": 5_000, "train": 50_000}
 
 
 def load_toy(name: str, seed: int, limit: int | None) -> Dataset:
-    """Fresh draws of a two-dimensional law, with its exact density."""
+    """Fresh draws of a two-dimensional law, with its exact density: 50,000, 5,000 and 10,000 rows (n, 2), at most `limit` each.
+
+    Raises BadData where no toy has the name.
+    """
     law = toy(name)
     generator = torch.Generator().manual_seed(seed)
     sizes = {part: min(n, limit or n) for part, n in TOY_SIZES.items()}

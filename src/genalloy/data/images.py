@@ -30,7 +30,10 @@ OWN_PARTS = {
 
 
 def read_folder(folder: Path) -> Raw:
-    """A folder of equally sized pictures; subfolders are labels, or train/valid/test parts that may hold labels."""
+    """A folder of equally sized pictures; subfolders are labels, or train/valid/test parts that may hold labels.
+
+    A folder with MNIST's train-images file is read as such. Raises BadData where there is no picture.
+    """
     idx = sorted(folder.glob("train-images*idx3-ubyte*"))
     if idx:
         return read_idx(idx[0])
@@ -73,7 +76,10 @@ def _parts(places: list[tuple[str, ...]]) -> tuple[Array, list[tuple[str, ...]]]
 
 
 def read_idx(path: Path) -> Raw:
-    """An idx file of MNIST's kind, gzipped or not; its siblings (t10k images, labels) are found by name."""
+    """An idx file of MNIST's kind, gzipped or not; its siblings (t10k images, labels) are found by name.
+
+    Parts "train" and "test" where both files are there, otherwise one whole. Raises BadData as :func:`parse_idx` does.
+    """
     train = path.with_name(path.name.replace("t10k", "train"))
     test = path.with_name(path.name.replace("train", "t10k"))
     own = "train" in path.name and test.exists() and test != path
@@ -91,7 +97,10 @@ def read_idx(path: Path) -> Raw:
 
 
 def parse_idx(path: Path) -> Array:
-    """The uint8 array of an idx file: bytes 0, 0, 8, number of axes, each axis as big-endian int32, then the data."""
+    """The uint8 array of an idx file: bytes 0, 0, 8, number of axes, each axis as big-endian int32, then the data.
+
+    Raises BadData where the file is damaged, cut short, or of another kind.
+    """
     try:
         data = limits.content(path)
     except BadData:

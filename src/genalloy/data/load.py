@@ -3,10 +3,9 @@
     load("8gaussians")   load("digits")   load("table.csv", label="species")   load(array)   load((x, y))
 
 The road has three parts, each in its own module: a source becomes raw rows with names and a hash (`sources`), what its rows
-are is
-decided by their style (`columns` for tables, `arrays`, `sequences`, `text`), and the decided rows are split and described here.
-Every refusal is a `BadData`: what was found, what was expected, and the next move, in one line. Nothing global is seeded; the
-same source, seed and limit give the same parts.
+are is decided by their style (`columns` for tables, `arrays`, `sequences`, `text`), and the decided rows are split and
+described here. Every refusal is a `BadData`: what was found, what was expected, and the next move, in one line. Nothing global
+is seeded; the same source, seed and limit give the same parts.
 """
 
 from __future__ import annotations
@@ -94,7 +93,10 @@ def _built_in(
 
 
 def rows(source: Any, label: str | None = None) -> list[tuple[str, Any, Any]]:
-    """(part, rows, labels or None) of a source, in the user's form: what to score with an existing model."""
+    """(part, rows, labels or None) of a source, in the user's form: what to score with an existing model.
+
+    Parts of built-in data are train, validation and test; sequences are cut where a window is asked for. Raises BadData.
+    """
     source, reading = _asked(source, None)
     if isinstance(source, str) and source in BUILT_IN:
         data = load_data(source)
@@ -118,7 +120,10 @@ def finish(
     columns: Mapping[str, str] | None = None,
     like: Known | None = None,
 ) -> Dataset:
-    """Decide, encode, split, check and describe. Raises BadData."""
+    """A data set from raw rows: decided, encoded, split, thinned to `limit`, checked and described.
+
+    reading, columns, like: as for :func:`load_data`. Raises BadData for what cannot be modelled as it is.
+    """
     raw = replace(raw, asked={**raw.asked, **(columns or {})})
     if raw.asked and raw.form.style != "frame":
         raise BadData(f"{raw.name} is no table; expected no columns for it; leave out {', '.join(raw.asked)}")

@@ -136,13 +136,16 @@ RECEIVERS = torch.linspace(10, 80, 8, dtype=torch.float64)
 
 
 def ricker(t: Tensor) -> Tensor:
-    """Second derivative of a Gaussian with its peak, 1, at t = 0 s (Ricker, 1953)."""
+    r"""The wavelet :math:`w(t) = (1 - 2 a) e^{-a}`, :math:`a = (\pi f t)^2`, of any shape; t in s, f = `PEAK` (Ricker, 1953)."""
     square = (math.pi * PEAK * t).square()
     return (1 - 2 * square) * (-square).exp()
 
 
 def images(depth: Tensor, reflection: float = REFLECTION, bounces: int = BOUNCES) -> tuple[Tensor, Tensor]:
-    """Heights (*B, M) in m and amplitudes (M,) of a source at `depth` (*B) and its images, up to `bounces` on the bottom."""
+    r"""Heights (\*B, M) in m and amplitudes (M,) of a source at `depth` (\*B) and its images, up to `bounces` on the bottom.
+
+    :math:`z_{n\pm} = 2nH \pm z_s` and :math:`a_{n\pm} = \pm(-1)^n \beta^{|n|}`, beta the `reflection`; M = 2 (2 bounces + 1).
+    """
     n = torch.arange(-bounces, bounces + 1, dtype=torch.float64)
     sign = 1 - 2 * n.remainder(2)
     weight = sign * reflection ** n.abs()
@@ -151,7 +154,11 @@ def images(depth: Tensor, reflection: float = REFLECTION, bounces: int = BOUNCES
 
 
 def field(distance: Tensor, depth: Tensor, receivers: Tensor, reflection: float = REFLECTION, bounces: int = BOUNCES) -> Tensor:
-    """Pressure (*B, receivers, samples), float64, at 1 m for A = 1; distance and depth of the source (*B) in m."""
+    r"""Pressure (\*B, receivers, samples), float64, at 1 m for A = 1; distance and depth of the source (\*B) in m.
+
+    :math:`\sum_{n, \pm} a_{n\pm} w(t - (R_{n\pm} - r) / c) / R_{n\pm}`, time starting one wavelet's period before the first
+    sound.
+    """
     heights, amplitude = images(depth, reflection, bounces)
     along = distance[..., None, None]
     path = torch.hypot(along, receivers[:, None] - heights[..., None, :])

@@ -1,4 +1,4 @@
-"""Sequences of unequal lengths: lists of arrays (n_i, *F), padded with zeros to the longest, lengths kept beside them.
+r"""Sequences of unequal lengths: lists of arrays (n_i, \*F), padded with zeros to the longest, lengths kept beside them.
 
 Whole sequences are split first and cut into pieces of at most `window` steps afterwards, so that no recording lies on both
 sides. The length of a row is given, never modelled: a density is of its steps given how many there are.
@@ -27,7 +27,10 @@ Rows = list[Array]
 
 
 def read_sequences(raw: Raw, reading: Reading, seed: int) -> Encoded:
-    """Lists of sequences as (N, T, *F) with lengths. Raises BadData for empty ones, unequal step shapes, values off a grid."""
+    r"""Lists of sequences as (N, T, \*F) with lengths.
+
+    Raises BadData for empty ones, unequal step shapes, values off a grid, or a single sequence that is too short to be split.
+    """
     signal, window = SIGNALS[raw.form.style], reading.window or raw.window
     on_grid = {name: [signal.enter(_checked(row), raw.form.step) for row in rows] for name, rows in raw.parts.items()}
     on_grid, split = _in_order(on_grid, window)
@@ -66,7 +69,7 @@ FEWEST_STEPS = 12
 
 
 def cut(rows: Rows, window: int | None) -> tuple[Rows, Array]:
-    """Pieces of at most `window` steps in order, and the row that each came from."""
+    """Pieces of at most `window` steps in order, and the row (int64) that each came from; whole rows where it is None."""
     if window is None:
         return rows, np.arange(len(rows))
     windows = [(i, row[at : at + window]) for i, row in enumerate(rows) for at in range(0, len(row), window)]
@@ -74,7 +77,7 @@ def cut(rows: Rows, window: int | None) -> tuple[Rows, Array]:
 
 
 def padded(rows: Rows, steps: int) -> Array:
-    """(N, steps, *F) float32, zeros behind each row."""
+    r"""Rows (n_i, \*F) as (N, steps, \*F) float32, zeros behind each row."""
     block = np.zeros((len(rows), steps, *rows[0].shape[1:]), np.float32)
     for place, row in zip(block, rows, strict=True):
         place[: len(row)] = single(row)

@@ -3,6 +3,8 @@
 One text is cut 90/5/5 in order before anything is learned from it. Every part is covered from its first character on;
 what is left over at its end, shorter than a window, is left out, and a note says how much. A window is modelled from its own
 start: nothing is carried over from the one before, so its first symbols cost more than the rest.
+
+Byte pairs (Sennrich et al., 2016, arXiv:1508.07909) are learned from the training part alone.
 """
 
 from __future__ import annotations

@@ -39,10 +39,10 @@ LogDensity = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Toy:
-    """A distribution over the plane with a known log-density.
+    r"""A distribution over the plane with a known log-density.
 
     sample:       (n, generator) -> (n, 2) float32.
-    log_density:  (*B, 2) -> (*B,) nats, computed in float64, returned in x's dtype.
+    log_density:  (\*B, 2) -> (\*B) nats, computed in float64, returned in x's dtype.
     optimum:      E log p in nats; `how` says how it was obtained, and its error.
     modes:        (K, 2) centres of separate modes where there are such, for coverage counts.
     """
@@ -56,7 +56,7 @@ class Toy:
 
 
 def toy(name: str) -> Toy:
-    """The toy called `name`; BadData suggests the nearest name."""
+    """The toy called `name`. Raises BadData, with the nearest name, where there is none."""
     if name not in TOYS:
         raise BadData(f"no toy is called {name!r}; expected one of {', '.join(TOYS)}{nearest(name, TOYS)}")
     return TOYS[name]

@@ -46,9 +46,12 @@ class Completion(Value, ABC):
 
 @dataclass(frozen=True)
 class Enumerated(Completion):
-    r"""From the masses of all joint states of the unknown entries, :math:`p(x_U | x_K) \propto p(x)`: exact.
+    r"""From the masses of all joint states of the unknown entries: exact.
 
-    levels: of every entry, 0..levels-1. most: states at most. Raises Unavailable where there are more, or the mass is not known.
+    .. math:: p(x_U | x_K) = p(x_U, x_K) \Big/ \sum_{x'_U} p(x'_U, x_K)
+
+    levels: of every entry, 0..levels-1. most: states at most. Raises Unavailable where there are more, the mass is not known, or
+    what is given has probability 0.
     """
 
     levels: int
@@ -86,9 +89,12 @@ class Enumerated(Completion):
 
 @dataclass(frozen=True)
 class ImportanceResampled(Completion):
-    """One of `proposals` of the model's own completions, chosen by weight, for each row; one that is exact needs no choice.
+    r"""One of `proposals` of the model's own completions, chosen by weight, for each row; one that is exact needs no choice.
 
-    Raises ValueError below two.
+    .. math:: P(i) = w_i \Big/ \sum_j w_j, \quad w_i = p(x_i) / q(x_i), \qquad
+              \mathrm{effective} = \Big(\sum_i w_i\Big)^2 \Big/ \sum_i w_i^2
+
+    Rubin, 1987. Raises ValueError below two proposals; Unavailable where the distribution gives no weights, or all are 0.
     """
 
     proposals: int = 64

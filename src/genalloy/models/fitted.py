@@ -19,7 +19,10 @@ from genalloy.core.part import Part
 
 
 class FittedGaussian(Part):
-    r"""N(mean, L L^T) over events of mean's shape; mean (\*E), factor L (d, d) lower triangular. Takes no context."""
+    r""":math:`N(\mu, LL^T)` over events of mean's shape; mean (\*E), factor L (d, d) lower triangular. Takes no context.
+
+    .. math:: \log p(x) = -\tfrac12 |L^{-1}(x - \mu)|^2 - \sum_i \log L_{ii} - \tfrac d2 \log 2\pi
+    """
 
     mean: Tensor
     factor: Tensor

@@ -215,10 +215,13 @@ def _least_squares(design: Tensor, targets: Tensor) -> Tensor:
 
 
 class LinearPrediction(Part):
-    r"""p(x | c) = prod_t P(x_t | the `order` elements before); see the module's text. Events (T,) of levels. EXACT.
+    r""":math:`p(x | c) = \prod_t P(x_t | x_{t-p}, \dots, x_{t-1}, c)` by linear prediction (Atal & Hanauer, 1971): EXACT.
 
-    classes: labels 0..classes-1 as context, each with its own coefficients; 0: no context. loudness: whether the scale follows
-    the window. grid: what the levels stand for. Raises ValueError where the event is no sequence or the order is below 1.
+    .. math:: m_t = b + \sum_{i=1}^p a_i v_{x_{t-i}}, \qquad s_t = e^{\alpha} + e^{\beta} \frac1p \sum_{i=1}^p |v_{x_{t-i}}|
+
+    are centre and scale of a :class:`GridLogistic`. Events (T,) of levels 0..levels-1; order: p. classes: labels 0..classes-1 as
+    context, each with its own a and b; 0: no context. loudness: whether the scale follows the window, otherwise
+    :math:`e^{\alpha}`. grid: what the levels stand for. Raises ValueError where the event is no sequence or the order is below 1.
     """
 
     def __init__(

@@ -31,9 +31,11 @@ LARGEST = 2**62
 class NGram(Part):
     r""":math:`p(x) = \prod_t p(x_t | x_{t-n+1}, \dots, x_{t-1})` by counts, Witten-Bell smoothed (Witten & Bell, 1991): EXACT.
 
-    Rows (T,) of symbols 0..levels-1; takes no context. order: n.
-    grams: codes of every counted gram, all orders one after the other, each sorted; counts: of each; sizes: grams of each order.
-    Raises ValueError where levels^order does not fit into an integer.
+    .. math:: p(w | h) = \frac{c(h, w) + t(h)\, p(w | h')}{c(h) + t(h)}
+
+    c: counts, t(h): different symbols seen after h, h': h without its oldest symbol. Rows (T,) of symbols 0..levels-1; takes no
+    context. order: n. grams: codes of every counted gram, all orders one after the other, each sorted; counts: of each; sizes:
+    grams of each order. Raises ValueError where levels^order does not fit into an integer.
     """
 
     grams: Tensor
@@ -56,7 +58,10 @@ class NGram(Part):
 
     @staticmethod
     def of(rows: Tensor, levels: int, order: int = 5, window: int | None = None) -> NGram:
-        r"""Counts of rows (N, T); events have `window` symbols, T by default. A long text is one row, its events are windows."""
+        """Counts of rows (N, T); events have `window` symbols, T by default. A long text is one row, its events are windows.
+
+        order: n, at most T. Raises ValueError where levels^order does not fit into an integer.
+        """
         x = rows.long()
         tables = [torch.unique(_codes(x, levels, k), return_counts=True) for k in range(1, order + 1)]
         sizes = tuple(len(grams) for grams, _ in tables)

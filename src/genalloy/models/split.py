@@ -26,7 +26,9 @@ from genalloy.core.part import Part, declared_measure, declared_rsample, evaluat
 
 
 class Split(Part):
-    r""":math:`p(x | c) = p(z_1 | c)\, p(z_2 | z_1, c)`, x = [z_1, z_2]: multi-scale (Dinh et al., 2017, arXiv:1605.08803).
+    r"""p(x | c) of x = [z_1, z_2], halves of the channels: multi-scale (Dinh et al., 2017, arXiv:1605.08803).
+
+    .. math:: \log p(x | c) = \log p(z_1 | c) + \log p(z_2 | z_1, c)
 
     deep: Part with events of the first C // 2 channels. rest: Part with events of the others, given both(z_1, c).
     event_shape: (C, ...) of x. context_shapes: event shapes of the parts of c. Raises ValueError where C < 2.

@@ -27,7 +27,10 @@ from genalloy.transforms.univariate import Affine
 
 
 def iaf_posterior(target: Target, latent: int, hidden: int, dropout: float, layers: int) -> Flow:
-    """An amortised Gaussian, then inverted MAF layers: drawing with its density is one parallel pass."""
+    """An amortised Gaussian, then inverted MAF layers: drawing with its density is one parallel pass.
+
+    Part over codes (latent,) given x of the data's shape. hidden: units of the encoder, half as many in the flow's networks.
+    """
     base: Conditional = posterior(target, latent, hidden, dropout)
     steps = [Inverse(masked(latent, Hidden((hidden // 2,)), order(latent, i), univariate=Affine(2.0))) for i in range(layers)]
     return Flow(base, steps, (latent,), (target.space.shape,))
@@ -39,6 +42,7 @@ def vae_iaf(
 ) -> Composition:
     """VAE whose posterior is an inverse autoregressive flow.
 
+    latent, hidden, dropout: as for :func:`genalloy.recipes.latent.vae`. layers: of the flow.
     Kingma et al., 2016, arXiv:1606.04934.
     """
     size = default_latent(target, latent)
@@ -51,7 +55,11 @@ def vae_iaf(
 def vae_flow_prior(
     target: Target, latent: int | None = None, hidden: int = 256, layers: int = 4, dropout: float = 0.2, steps: int = 1200
 ) -> Composition:
-    """VAE whose prior is a coupling flow."""
+    """VAE whose prior is a coupling flow.
+
+    latent, hidden, dropout: as for :func:`genalloy.recipes.latent.vae`. layers: couplings, of affine maps.
+    Chen et al., 2017, arXiv:1611.02731, whose prior is an autoregressive flow.
+    """
     size = default_latent(target, latent)
     prior = coupling_flow(size, layers, Hidden((64, 64)), bounded(target, max(1, layers // 2)))
     decoder, encoder = likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout)
@@ -85,6 +93,7 @@ def flow_gan(
 def aae(target: Target, latent: int | None = None, hidden: int = 256, dropout: float = 0.2, steps: int = 1000) -> Composition:
     """Adversarial autoencoder: reconstruction, and a critic that matches the codes' law to the prior.
 
+    latent None: as many as the data have entries, from 2 on; never more than 8. hidden: units. dropout: of both networks.
     Makhzani et al., 2016, arXiv:1511.05644.
     """
     size = min(default_latent(target, latent), 8)
@@ -100,7 +109,9 @@ def latent_diffusion(
 ) -> Composition:
     """VAE whose prior is a diffusion, fitted in a second phase to the codes.
 
-    Rombach et al., 2022, arXiv:2112.10752.
+    beta: of the KL in the first phase, which takes two fifths of the steps under a prior N(0, I). latent, hidden, dropout: as for
+    :func:`genalloy.recipes.latent.vae`.
+    Vahdat, Kreis & Kautz, 2021, arXiv:2106.05931; Rombach et al., 2022, arXiv:2112.10752.
     """
     size = default_latent(target, latent)
     decoder, encoder = likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout)

@@ -39,7 +39,10 @@ def seen(target: Target, flow: Flow) -> Preprocessed:
 
 
 def halves(dims: int, count: int) -> list[Tensor]:
-    """Complementary pairs of masks: every pair a fresh random half, or for few entries every other one."""
+    """Complementary pairs of masks: every pair a fresh random half, or for few entries every other one.
+
+    `count` bool tensors (dims,).
+    """
     masks: list[Tensor] = []
     for i in range(count):
         fresh = alternating(dims) if dims < 4 else alternating(dims)[torch.randperm(dims)]
@@ -48,7 +51,7 @@ def halves(dims: int, count: int) -> list[Tensor]:
 
 
 def order(dims: int, layer: int) -> tuple[int, ...] | None:
-    """Natural order and its reverse in turn."""
+    """Natural order and its reverse in turn: None at even layers, (dims - 1, ..., 0) at odd ones."""
     return tuple(reversed(range(dims))) if layer % 2 else None
 
 
@@ -100,7 +103,7 @@ def realnvp(
 
     layers None: 10 on integers, 20 on reals, 8 on few rows, 4 a scale. width None: 96 on integers, 64 on reals, 32 on few rows,
     32 channels. steps None: 1000 and 6000, fewer on few rows. dropout: on integers, where dense.
-    scales: 0 for dense; on images with even sides, at most so many scales.
+    scales: 0 for dense; on images with even sides, at most so many scales. Raises ValueError on single entries.
     Dinh, Sohl-Dickstein & Bengio, 2017, arXiv:1605.08803.
     """
     if target.space.dims < 2:

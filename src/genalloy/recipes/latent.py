@@ -18,7 +18,10 @@ OPTIONS = Training(Adam(2e-3), clip=100.0, ema=0.995)
 
 
 def likelihood(target: Target, latent: int, hidden: int, dropout: float = 0.0) -> Conditional:
-    """Decoder: z (latent,) to factorised elements of x."""
+    r"""Decoder: z (latent,) to factorised elements of x.
+
+    :math:`p(x | z) = \prod_i p(x_i | z)`, a head that fits the data's kind on an MLP of two layers of `hidden` units.
+    """
     head = likelihood_head(target)
     network = MLP(((latent,),), target.space.dims * head.width, (hidden, hidden), dropout=dropout)
     return Conditional(head, network, target.space.shape, ((latent,),))
@@ -33,7 +36,7 @@ def posterior(target: Target, latent: int, hidden: int, dropout: float = 0.0) ->
 
 
 def default_latent(target: Target, latent: int | None) -> int:
-    """Codes no longer than the data."""
+    """Length of the codes: `latent`, or as many as the data have entries, but 2 at least and 16 at most."""
     return latent or max(2, min(16, target.space.dims))
 
 
@@ -41,9 +44,13 @@ def default_latent(target: Target, latent: int | None) -> int:
 def vae(
     target: Target, latent: int | None = None, hidden: int = 256, beta: float = 1.0, dropout: float = 0.2, steps: int = 1500
 ) -> Composition:
-    """Variational autoencoder: Gaussian prior and posterior, factorised likelihood fitting the data's kind.
+    r"""Variational autoencoder: Gaussian prior and posterior, factorised likelihood fitting the data's kind.
 
-    Kingma & Welling, 2014, arXiv:1312.6114.
+    .. math:: \min\; -E_{r(z | x)} \log p(x | z) + \beta\, KL(r(z | x)\, \|\, N(0, I))
+
+    latent None: as many as the data have entries, 2 to 16. hidden: units of each of two layers. beta: of the KL, 1 for the bound
+    on log p(x) (Higgins et al., 2017, ICLR). dropout: of both networks.
+    Kingma & Welling, 2014, arXiv:1312.6114; Rezende et al., 2014, arXiv:1401.4082.
     """
     size = default_latent(target, latent)
     parts = (StandardNormal((size,)), likelihood(target, size, hidden, dropout), posterior(target, size, hidden, dropout))
@@ -54,8 +61,11 @@ def vae(
 def iwae(
     target: Target, latent: int | None = None, hidden: int = 256, samples: int = 5, dropout: float = 0.2, steps: int = 1000
 ) -> Composition:
-    """VAE trained on the k-sample importance-weighted bound.
+    r"""VAE trained on the k-sample importance-weighted bound.
 
+    .. math:: E_{z_i \sim r(z | x)} \log \frac1k \sum_{i=1}^k \frac{p(x | z_i)\, p(z_i)}{r(z_i | x)} \le \log p(x)
+
+    samples: k. latent, hidden, dropout: as for :func:`vae`.
     Burda, Grosse & Salakhutdinov, 2016, arXiv:1509.00519.
     """
     size = default_latent(target, latent)

@@ -53,8 +53,8 @@ def pixelcnn(
     """PixelCNN: one stack of masked convolutions, which has a blind spot at the right.
 
     channels: of the masked convolutions, on twice as many features. dropout None: 0.1 on fewer than 10,000 rows, otherwise none.
-    conditional: on the label.
-    Raises ValueError where the data are not images.
+    conditional: on the label. Raises ValueError where the data are not images.
+    van den Oord et al., 2016, arXiv:1601.06759.
     """
     size, width = image_size(target, "pixelcnn"), 2 * channels
     blocks: list[CausalLayer] = [ResidualBlock(width, size, kernel, _dropout(target, dropout)) for _ in range(layers)]
@@ -76,6 +76,7 @@ def pixelsnail(
 
     blocks of `repeats` convolutions and one attention each. dropout None: 0.1 on fewer than 10,000 rows, otherwise none.
     conditional: on the label. Raises ValueError where the data are not images.
+    Chen et al., 2018, arXiv:1712.09763.
     """
     size = image_size(target, "pixelsnail")
     snail = PixelSNAILStack(blocks, repeats, dropout=_dropout(target, dropout))
@@ -90,6 +91,7 @@ def row_lstm(
     """Row LSTM: an LSTM down the image, all pixels of a row at once; a triangle above each pixel is seen.
 
     hidden: units, on twice as many features. conditional: on the label. Raises ValueError where the data are not images.
+    van den Oord et al., 2016, arXiv:1601.06759.
     """
     size, width = image_size(target, "row-lstm"), 2 * hidden
     rows: list[CausalLayer] = [RowLSTM(width, size, kernel) for _ in range(layers)]
@@ -105,6 +107,7 @@ def diagonal_bilstm(
 
     hidden: units of each, on twice as many features; published are 1 layer of 32 and 7 of 16. conditional: on the label.
     Raises ValueError where the data are not images.
+    van den Oord et al., 2016, arXiv:1601.06759.
     """
     size, width = image_size(target, "diagonal-bilstm"), 2 * hidden
     diagonals: list[CausalLayer] = [DiagonalBiLSTM(width, size) for _ in range(layers)]

@@ -38,6 +38,7 @@ def pixelcnn_plus_plus(
 
     resolutions None: up to three, while the shorter side keeps four pixels. conditional: on the label. Raises ValueError where
     the data are not images.
+    Salimans et al., 2017, arXiv:1701.05517.
     """
     halvings = max(0, math.floor(math.log2(min(image_size(target, "pixelcnn++")) / COARSEST)))
     streams = PixelCNNPlusPlusStack(features, blocks, resolutions or 1 + min(2, halvings), dropout)

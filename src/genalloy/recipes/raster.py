@@ -50,6 +50,7 @@ def raster_cnn(
     """Causal convolutions along the flattened observation; sees 1 + layers * (kernel - 1) earlier entries.
 
     conditional: on the label.
+    van den Oord et al., 2016, arXiv:1601.06759, on images.
     """
     stack: list[CausalLayer] = [CausalConvolution(width, kernel, 1, dropout) for _ in range(layers)]
     return _raster(target, "raster-cnn", width, stack, conditional, steps)
@@ -68,6 +69,7 @@ def raster_rnn(
     """Recurrent network along the flattened observation; sees all earlier entries.
 
     cell: "lstm" or "gru". conditional: on the label. Raises ValueError on another cell.
+    Hochreiter & Schmidhuber, 1997; Graves, 2013, arXiv:1308.0850.
     """
     chosen = _named(CELLS, cell, "cell")
     stack: list[CausalLayer] = [Recurrent(width, chosen, dropout=dropout) for _ in range(layers)]

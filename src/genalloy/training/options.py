@@ -15,14 +15,21 @@ from genalloy.core.spec import Value
 
 @dataclass(frozen=True)
 class Adam(Value):
-    """Adam, decoupled weight decay where it is not 0 (Kingma & Ba, 2015; Loshchilov & Hutter, 2019)."""
+    r"""Adam, with decoupled weight decay where it is not 0.
+
+    .. math:: \theta \leftarrow \theta - \eta \Big(\frac{\hat m}{\sqrt{\hat v} + 10^{-8}} + \mathrm{weight\_decay}\; \theta\Big)
+
+    with means m and v of gradients and their squares, corrected for their start at 0. lr: :math:`\eta`, multiplied by the
+    player's and the loop's rates. betas: decay of m and v. Kingma & Ba, 2015, arXiv:1412.6980; Loshchilov & Hutter, 2019,
+    arXiv:1711.05101.
+    """
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
 
     def build(self, parameters: Iterable[nn.Parameter], rate: float = 1.0) -> Optimizer:
-        """The fused implementation: one kernel for all tensors, with the same numbers."""
+        """The optimiser of these parameters at lr times `rate`; fused, one kernel for all tensors, where all are floats."""
         make = torch.optim.AdamW if self.weight_decay else torch.optim.Adam
         own = list(parameters)
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in own)

@@ -15,7 +15,11 @@ from genalloy.objectives.objective import Objective, Play, Player
 
 @dataclass(frozen=True)
 class Slot:
-    """One owner of parameters. `others` are buffers of the other players, put back after its turn."""
+    """One owner of parameters. `others` are buffers of the other players, put back after its turn.
+
+    loss: of a play, a scalar. turns: steps in a round. rate: multiplies its learning rate. options: its own optimiser, None for
+    the run's. after: called behind each of its steps.
+    """
 
     name: str
     parameters: tuple[nn.Parameter, ...]
@@ -87,7 +91,7 @@ def _moving(modules: list[nn.Module]) -> list[Tensor]:
 
 
 def snapshot(buffers: tuple[Tensor, ...]) -> list[Tensor]:
-    """Copies to put back after another player's turn."""
+    """Copies, in order, to put back after another player's turn."""
     return [b.clone() for b in buffers]
 
 
