@@ -168,17 +168,17 @@ def counting(dims: int) -> Measure:
 class Evidence:
     r"""A log-density with its claim; ``+`` and ``-`` act on both at once.
 
-    value:    (\*S, \*B) nats.
-    kind:     what the value claims, see :class:`Kind`.
-    how:      "ELBO, 1 sample", printed beside the number.
-    proper:   from ``density()``: E exp(value) <= p(x); from ``draw()``: E[exp(-value) | sample] <= 1 / q(sample).
-              Negation swaps the two. Sums stay proper only where the noises are independent given the hidden
-              variables, which holds for nested parts that draw their own. Never true for UNBIASED and ESTIMATE.
-    covers:   whether the two are equal, so that averages tighten. A deterministic posterior over discrete codes is proper
-              and does not cover: mass of p(x) lies at codes that it never proposes.
-    stderr:   standard error where the value is a Monte Carlo mean, same shape as value.
-    measure:  base measure as a unit.
-    given:    what the number is conditional on, "" for log p(x) itself: log p(x | y) is never ranked beside log p(x).
+    value: (\*S, \*B) nats. kind: what the value claims, see :class:`Kind`. how: "ELBO, 1 sample", printed beside the number.
+
+    proper: from ``density()``: :math:`E\, e^{value} \le p(x)`; from ``draw()``: :math:`E[e^{-value} | sample] \le 1 / q(sample)`.
+    Negation swaps the two. Sums stay proper only where the noises are independent given the hidden variables, which holds for
+    nested parts that draw their own. Never true for UNBIASED and ESTIMATE.
+
+    covers: whether the two are equal, so that averages tighten. A deterministic posterior over discrete codes is proper and does
+    not cover: mass of p(x) lies at codes that it never proposes.
+
+    stderr: standard error where the value is a Monte Carlo mean, same shape as value. measure: base measure as a unit. given:
+    what the number is conditional on, "" for log p(x) itself: log p(x | y) is never ranked beside log p(x).
     """
 
     value: Tensor

@@ -52,16 +52,17 @@ def load_data(
 ) -> Dataset:
     """Read, check, encode and split a data set.
 
-    source:  a toy's name, "digits", "sprites", "waves", a published set's name (see `genalloy.data.published`), a path
-             (.npy, .npz, .csv, .tsv, .parquet, .txt, .wav, idx .gz, folder of pictures or of .wav, "archive.npz:key"), an array
-             or a tensor, a list of sequences (arrays of unequal lengths), a data frame (pandas, polars, Arrow), a torch data
-             set, or a tuple (rows, labels).
-    label:   column of a table or key of an archive that holds labels; it is taken out of the observations.
-    seed:    of the split (80/10/10 unless the source has its own parts) and of a toy's draws.
-    limit:   at most so many rows in each part, chosen by the seed.
-    reading: windows and tokens of text, the longest sequence; a name may say it too, "speech.txt@window=256,bpe=1000".
-    columns: of a table, column -> "real", "integer", "category", "date" or "drop", where a guess is to be overridden.
-    like:    read tables and arrays as another data set was, by its columns, categories, levels, shifts and labels.
+    source: a toy's name, "digits", "sprites", "waves", a published set's name (see `genalloy.data.published`), a path
+    (.npy, .npz, .csv, .tsv, .parquet, .txt, .wav, idx .gz, folder of pictures or of .wav, "archive.npz:key"), an array
+    or a tensor, a list of sequences (arrays of unequal lengths), a data frame (pandas, polars, Arrow), a torch data
+    set, or a tuple (rows, labels).
+
+    label: column of a table or key of an archive that holds labels; it is taken out of the observations. seed: of the split
+    (80/10/10 unless the source has its own parts) and of a toy's draws. limit: at most so many rows in each part, chosen by the
+    seed. reading: windows and tokens of text, the longest sequence; a name may say it too, "speech.txt@window=256,bpe=1000".
+    columns: of a table, column -> "real", "integer", "category", "date" or "drop", where a guess is to be overridden. like: read
+    tables and arrays as another data set was, by its columns, categories, levels, shifts and labels.
+
     Raises BadData for anything that cannot be modelled as it is.
     """
     if limit is not None and limit < 1:

@@ -176,7 +176,7 @@ def _templates() -> Tensor:
 
 
 def _mixture(centres: Tensor) -> Callable[[Tensor], Tensor]:
-    """log p(x) of equally likely centres (K, *E) under noise, x (*B, *E) -> (*B,) nats."""
+    r"""log p(x) of equally likely centres (K, \*E) under noise, x (\*B, \*E) -> (\*B) nats."""
     flat = centres.flatten(1)
     norm = math.log(len(flat)) + flat.shape[1] / 2 * math.log(2 * math.pi * NOISE**2)
 

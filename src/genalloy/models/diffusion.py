@@ -70,7 +70,7 @@ class DataLikelihood(Value, ABC):
 
     @abstractmethod
     def reference(self, y: Tensor, eps: Tensor, lam: Tensor, dims: int) -> Tensor:
-        """|eps - eps_ref|^2 of the reference model whose bound the edge terms complete, the shape of lam."""
+        r""":math:`|\epsilon - \epsilon_{ref}|^2` of the reference model whose bound the edge terms complete, the shape of lam."""
 
     @abstractmethod
     def lift(self, distribution: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -283,7 +283,7 @@ class DiffusionDistribution(Distribution):
         super().__init__(batch, part.event_shape, part.measure)
 
     def embed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""(y (\*S, \*B, \*E), log |dy/dx| (\*S, \*B)), the latter zero under the counting measure."""
+        r"""y (\*S, \*B, \*E) and :math:`\log |dy/dx|` (\*S, \*B), the latter zero under the counting measure."""
         y = (x - self.part.shift) / self.part.scale
         lead = leading(x, tuple(self.event_shape))
         ladj = -self.part.scale.log().sum() * float(self.measure.counting == 0)

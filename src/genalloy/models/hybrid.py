@@ -1,8 +1,9 @@
 r"""A flow and a classifier on its codes: one model of p(x, y) = p(x) p(y | x).
 
-With the flow's code z = f(x), log p(x) = log p(z) + log |det df/dx|, and the labels follow from the code,
+With the flow's code z = f(x), the labels follow from the code,
 
-.. math:: p(y | x) = \mathrm{Cat}\big(y;\, \mathrm{softmax}(W z + b)\big)
+.. math:: \log p(x) = \log p(z) + \log |\det df/dx|, \qquad
+          p(y | x) = \mathrm{Cat}\big(y;\, \mathrm{softmax}(W z + b)\big)
 
 for a linear classifier (Nalisnick, Matsukawa, Teh, Gorur & Lakshminarayanan, 2019; Chen, Behrmann, Duvenaud & Jacobsen,
 2019). As f is invertible no information on y is lost on the way. Trained on lam log p(x) + log p(y | x): both terms share one

@@ -29,7 +29,7 @@ class Adam(Value):
     weight_decay: float = 0.0
 
     def build(self, parameters: Iterable[nn.Parameter], rate: float = 1.0) -> Optimizer:
-        """The optimiser of these parameters at lr times `rate`; fused, one kernel for all tensors, where all are floats."""
+        """The optimiser of these parameters at lr times `rate`; one fused kernel where all are floats on CPU or CUDA."""
         make = torch.optim.AdamW if self.weight_decay else torch.optim.Adam
         own = list(parameters)
         fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in own)
