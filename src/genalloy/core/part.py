@@ -91,6 +91,12 @@ def declared_rsample(*parts: Any) -> bool | None:
     return None if None in carried else all(carried)
 
 
+def initialise_inside(part: Any, x: Tensor, context: Context) -> None:
+    """The data-dependent pass of a part that another one holds, where it has one."""
+    if hasattr(part, "initialise"):
+        part.initialise(x, context)
+
+
 def _hand_on(wrapper: Part, part: nn.Module) -> None:
     """What the part inside declares of its distributions."""
     for name in ("event_shape", "measure", "has_rsample"):
@@ -116,8 +122,7 @@ class Embedded(Part):
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
         r"""Hands x (\*B, \*E) and network(c) on to the part, where it is initialised from data."""
-        if hasattr(self.part, "initialise"):
-            self.part.initialise(x, self._features(context))  # type: ignore[operator]
+        initialise_inside(self.part, x, self._features(context))
 
     def _features(self, context: Context) -> Tensor:
         parts(context, self.context_shapes)  # refuses in words what a network might take for something else
@@ -139,6 +144,10 @@ class Estimated(Part):
     def forward(self, context: Context = None) -> TorchDistribution:
         """The part's distribution given c, under the estimator."""
         return EstimatedDistribution(self.part(context), self.estimator)
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Hands x (\*B, \*E) and c on to the part."""
+        initialise_inside(self.part, x, context)
 
 
 class EstimatedDistribution(Distribution):
@@ -193,8 +202,7 @@ class Tempered(Part):
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
         r"""Hands x (\*B, \*E) and the context on to the part, where it is initialised from data."""
-        if hasattr(self.part, "initialise"):
-            self.part.initialise(x, context)  # type: ignore[operator]
+        initialise_inside(self.part, x, context)
 
 
 def tempered(distribution: Any, temperature: float) -> TorchDistribution:
@@ -218,3 +226,7 @@ class Unconditional(Part):
     def forward(self, context: Context = None) -> TorchDistribution:
         """The part's distribution without a context, whatever is given."""
         return self.part(None)
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Hands x (\*B, \*E) on to the part, without the context."""
+        initialise_inside(self.part, x, None)

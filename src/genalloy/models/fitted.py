@@ -84,14 +84,17 @@ class FittedGaussianDistribution(Distribution):
 class UniformLevels(Part):
     """Every entry independent and uniform on 0..levels-1, :math:`p(x) = K^{-D}`: noise on integers; takes no context."""
 
+    row: Tensor
+
     def __init__(self, levels: int, event_shape: Shape) -> None:
         super().__init__()
         self.levels, self.event_shape = levels, tuple(event_shape)
         self.measure, self.has_rsample = counting(math.prod(self.event_shape)), False
+        self.register_buffer("row", torch.zeros(1, *self.event_shape), persistent=False)
 
     def forward(self, context: Context = None) -> KernelSmoothedDistribution:
         r"""The uniform law, with events (\*E) and no batch; a context is ignored."""
-        return KernelSmoothedDistribution(torch.zeros(1, *self.event_shape), self.levels, 1.0)
+        return KernelSmoothedDistribution(self.row, self.levels, 1.0)
 
 
 class KernelSmoothed(Part):

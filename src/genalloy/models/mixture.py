@@ -16,7 +16,7 @@ from torch.distributions import Distribution as TorchDistribution
 from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence, Kind, Measure, log_sum_exp, same_unit
-from genalloy.core.part import Part, declared_measure
+from genalloy.core.part import Part, declared_measure, declared_rsample, initialise_inside
 
 Estimate = Callable[[TorchDistribution, Tensor], Evidence]
 
@@ -44,6 +44,11 @@ class Mixture(Part):
         """The mixture of the components' distributions, all given the same context."""
         return MixtureDistribution([part(context) for part in self.components], self.logits.log_softmax(0))
 
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Hands x (\*B, \*E) and c on to every component."""
+        for part in self.components:
+            initialise_inside(part, x, context)
+
 
 class Conditioned(Part):
     """p(x | c) at one c, a tensor, as a part that takes no context. part: takes `value` as its whole context."""
@@ -53,12 +58,21 @@ class Conditioned(Part):
     def __init__(self, part: nn.Module, value: Tensor) -> None:
         super().__init__()
         self.part: Any = part
-        self.event_shape = getattr(part, "event_shape", None)
+        self.event_shape, self.has_rsample = getattr(part, "event_shape", None), declared_rsample(part)
         self.register_buffer("value", value)
+
+    @property
+    def measure(self) -> Measure | None:  # type: ignore[override]
+        """The part's."""
+        return declared_measure(self.part)
 
     def forward(self, context: Context = None) -> TorchDistribution:
         """The part's distribution at the kept value; the context that is given here is ignored."""
         return self.part(self.value)
+
+    def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Hands x (B, \*E) on to the part, each row with the kept value."""
+        initialise_inside(self.part, x, self.value.expand(len(x), *self.value.shape))
 
 
 def over_labels(part: nn.Module, log_prior: Tensor) -> Mixture:

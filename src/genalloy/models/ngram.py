@@ -60,9 +60,11 @@ class NGram(Part):
     def of(rows: Tensor, levels: int, order: int = 5, window: int | None = None) -> NGram:
         """Counts of rows (N, T); events have `window` symbols, T by default. A long text is one row, its events are windows.
 
-        order: n, at most T. Raises ValueError where levels^order does not fit into an integer.
+        order: n, at most T. Raises ValueError where it is longer than a row, or levels^order does not fit into an integer.
         """
         x = rows.long()
+        if order > x.shape[1]:
+            raise ValueError(f"found order {order} on rows of {x.shape[1]} symbols, expected an order of at most that")
         tables = [torch.unique(_codes(x, levels, k), return_counts=True) for k in range(1, order + 1)]
         sizes = tuple(len(grams) for grams, _ in tables)
         shape = (window or x.shape[1],)
@@ -93,7 +95,7 @@ class NGram(Part):
 
 def _codes(x: Tensor, levels: int, k: int) -> Tensor:
     """Every k symbols in a row as one integer, the oldest symbol first."""
-    weights = levels ** torch.arange(k - 1, -1, -1)
+    weights = levels ** torch.arange(k - 1, -1, -1, device=x.device)
     return (x.unfold(1, k, 1) * weights).sum(-1).flatten()
 
 

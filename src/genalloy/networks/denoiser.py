@@ -19,13 +19,16 @@ from genalloy.core.spec import Module
 class LevelEmbedding(Module):
     r"""c (\*B) -> :math:`[\sin \omega_j c, \cos \omega_j c]`, (\*B, width) (Vaswani et al., 2017, arXiv:1706.03762).
 
-    slowest, fastest: the ends of the frequencies, which are spaced geometrically; radians a unit of c.
+    slowest, fastest: the ends of the frequencies, which are spaced geometrically; radians a unit of c. Raises ValueError for an
+    odd width.
     """
 
     frequencies: Tensor
 
     def __init__(self, width: int = 32, slowest: float = 0.5, fastest: float = 16.0) -> None:
         super().__init__()
+        if width % 2:
+            raise ValueError(f"found width {width}, expected an even one: as many sines as cosines")
         self.width, self.slowest, self.fastest = width, slowest, fastest
         frequencies = torch.logspace(math.log10(slowest), math.log10(fastest), width // 2)
         self.register_buffer("frequencies", frequencies, persistent=False)
