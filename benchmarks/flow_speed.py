@@ -111,7 +111,7 @@ def directions(count: int) -> str:
     x = torch.randn(count, DIMS)
     calls = {f"{name} {what}": call for name, flow in (("MAF", maf), ("IAF", iaf)) for what, call in _uses(flow, x).items()}
     times = least(calls, 3)
-    gap = float((iaf().encode(maf().encode(x)[0])[0] - x).abs().max())
+    gap = float((iaf().encoded(maf().encoded(x)[0])[0] - x).abs().max())
     return ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in times.items()) + f"; one undoes the other to {gap:.1g}"
 
 

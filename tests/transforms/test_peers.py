@@ -57,10 +57,10 @@ class ZukoSpline(Univariate):
         return Knots(x, y, F.pad(d, (1, 1)).exp())
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        return spline_encode(x, self.knots(raw))
+        return spline_encode(x, Knots(*(k.movedim(-1, 0) for k in self.knots(raw))))
 
     def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        return spline_decode(z, self.knots(raw))
+        return spline_decode(z, Knots(*(k.movedim(-1, 0) for k in self.knots(raw))))
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class NflowsSpline(Univariate):
         return Knots(x, y, F.pad(1e-3 + F.softplus(d), (1, 1), value=1.0))
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        return spline_encode(x, self.knots(raw))
+        return spline_encode(x, Knots(*(k.movedim(-1, 0) for k in self.knots(raw))))
 
     def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        return spline_decode(z, self.knots(raw))
+        return spline_decode(z, Knots(*(k.movedim(-1, 0) for k in self.knots(raw))))
 
 
 @dataclass(frozen=True)

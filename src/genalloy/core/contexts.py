@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from genalloy.core.observations import Record, RecordShape, Shape, event, leading
+from genalloy.core.shapes import broadcast_shapes
 
 Context = Any
 """A tensor or record, a tuple of such, a dict of them, a tuple that ends in a dict, or None."""
@@ -114,7 +115,7 @@ def batch_of(context: Context, declared: Shapes) -> Shape:
     if context is None or not declared:
         return ()
     known = zip(parts(context, declared), _each_part(declared), strict=True)
-    return tuple(torch.broadcast_shapes(*(leading(part, shape) for part, shape in known)))
+    return tuple(broadcast_shapes(*(leading(part, shape) for part, shape in known)))
 
 
 def join(context: Context, declared: Shapes) -> Tensor:
@@ -125,7 +126,7 @@ def join(context: Context, declared: Shapes) -> Tensor:
     features = [_flatten(part, shape) for part, shape in zip(parts(context, declared), _each_part(declared), strict=True)]
     if not features:
         return torch.zeros(0)
-    batch = torch.broadcast_shapes(*(f.shape[:-1] for f in features))
+    batch = broadcast_shapes(*(f.shape[:-1] for f in features))
     return torch.cat([f.expand(*batch, -1) for f in features], -1) if len(features) > 1 else features[0]
 
 

@@ -26,6 +26,7 @@ from torch.distributions.utils import _sum_rightmost
 
 from genalloy.core.evidence import Evidence, Kind, Measure, Unavailable, measure_over
 from genalloy.core.observations import RecordShape, Shape, event, leading, observation, presence, present_measure
+from genalloy.core.shapes import broadcast_shapes
 
 
 class Distribution(TorchDistribution, ABC):
@@ -131,7 +132,7 @@ def observed_density(distribution: TorchDistribution, x: Any) -> Evidence:
     """
     filled, there = presence(x, distribution.event_shape)
     if there is not None and not bool(there.any()):
-        lead = torch.broadcast_shapes(there.shape, distribution.batch_shape)
+        lead = broadcast_shapes(there.shape, distribution.batch_shape)
         return Evidence.exact(torch.zeros(lead, device=x.device), "nothing observed")
     evidence = density(distribution, filled)
     if there is None or filled is x:

@@ -6,6 +6,8 @@ One term for each group of latents. Where the prior or the likelihood is itself 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -31,18 +33,34 @@ class Encoding(Protocol):
         ...
 
 
-class Term(NamedTuple):
+class Term:
     r"""One group of latents: z (k, \*B, \*Z), log p(z | groups above), log r(z | x, groups above), each (k, \*B).
 
     kl: in closed form where it is known, (\*B, units) or, given the groups above, (k, \*B, units): one entry for each element of
-    z where both sides factorise, otherwise a single one.
+    z where both sides factorise, otherwise a single one. Prior and KL may be given as functions, called when they are first
+    asked for: importance weights need no KL, and a bound with a KL in closed form no log p(z).
     """
 
-    name: str
-    z: Tensor
-    log_prior: Evidence
-    log_posterior: Evidence
-    kl: Tensor | None = None
+    def __init__(
+        self,
+        name: str,
+        z: Tensor,
+        log_prior: Evidence | Callable[[], Evidence],
+        log_posterior: Evidence,
+        kl: Tensor | Callable[[], Tensor | None] | None = None,
+    ) -> None:
+        self.name, self.z, self.log_posterior = name, z, log_posterior
+        self._log_prior, self._kl = log_prior, kl
+
+    @cached_property
+    def log_prior(self) -> Evidence:
+        """log p(z | groups above), (k, \\*B)."""
+        return self._log_prior() if callable(self._log_prior) else self._log_prior
+
+    @cached_property
+    def kl(self) -> Tensor | None:
+        """KL(r || p) in closed form, None where it is not known."""
+        return self._kl() if callable(self._kl) else self._kl
 
     def divergence(self, analytic: bool = True) -> Tensor:
         r"""KL(r || p) in nats, (..., units): in closed form, or from the samples, log r - log p, (k, \*B, 1).
@@ -55,13 +73,16 @@ class Term(NamedTuple):
 
     def under(self, name: str) -> Term:
         """The term of a model that another one holds under a name."""
-        return self._replace(name=f"{name}/{self.name}")
+        return Term(f"{name}/{self.name}", self.z, lambda: self.log_prior, self.log_posterior, lambda: self.kl)
 
     def first(self) -> Term:
         """The only one of k = 1 samples."""
-        log_prior, log_posterior = self.log_prior.at(0), self.log_posterior.at(0)
-        kl = self.kl[0] if self.kl is not None and self.kl.dim() > log_prior.value.dim() + 1 else self.kl
-        return Term(self.name, self.z[0], log_prior, log_posterior, kl)
+        log_posterior = self.log_posterior.at(0)
+
+        def kl() -> Tensor | None:
+            return self.kl[0] if self.kl is not None and self.kl.dim() > log_posterior.value.dim() + 1 else self.kl
+
+        return Term(self.name, self.z[0], lambda: self.log_prior.at(0), log_posterior, kl)
 
 
 class Trace(NamedTuple):
@@ -101,9 +122,15 @@ def _unwrapped(distribution: Any, x: Any) -> Any:
 
 def surfaced(distribution: Any, x: Any, name: str) -> tuple[Evidence, tuple[Term, ...]]:
     """density(distribution, x) as what its own latents leave, and the terms of these latents, named under `name`."""
+    later, terms = surfacing(distribution, x, name)
+    return later() if callable(later) else later, terms
+
+
+def surfacing(distribution: Any, x: Any, name: str) -> tuple[Evidence | Callable[[], Evidence], tuple[Term, ...]]:
+    """The same, the density of a distribution without latents as a function: who does not ask, does not pay."""
     inside = traced(distribution, x)
     if inside is None:
-        return density(distribution, x), ()
+        return lambda: density(distribution, x), ()
     trace = inside.distribution.trace(inside.x, 1)
     matched = trace.likelihood.at(0)
     whole = matched if inside.evidence is None else matched.plus(inside.evidence, settled=True)

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genalloy.core.distribution import Shape
-from genalloy.core.evidence import Evidence
-from genalloy.core.observations import Masked, leading
-from genalloy.heads.head import Factorised, Head, chosen, collapsed, component, spread_out, uniform
+from genalloy.core.functions import plain_operations
+from genalloy.core.shapes import broadcast_shapes
+from genalloy.heads.head import Factorised, Head, chosen, component, spread_out, uniform
 
 
 class Bernoulli(Head):
@@ -59,17 +59,12 @@ class BernoulliDistribution(Factorised):
         outside = _not_bits(x)
         return value.masked_fill(outside, -torch.inf) if bool(outside.any()) else value
 
-    def density(self, x: Any) -> Evidence:
-        r"""The exact log-mass (\*B), nats, in one fused pass over the logits: this is what a decoder of bits costs."""
-        if type(x) is Masked:
-            return self.masked_density(x.x, x.mask)
-        lead, axes = leading(x, tuple(self.event_shape)), len(self.event_shape)
-        once = collapsed(x, len(lead))
-        if axes == 0 or not torch.equal(once, once.square()):
-            return super().density(x)
-        logits, bits = self.logits.flatten(-axes), once.flatten(-axes).to(self.logits.dtype)
-        value = bits_log_prob(logits, bits)
-        return Evidence.exact(value.expand(torch.broadcast_shapes(value.shape, lead)), self.how, self.measure)
+    def event_log_prob(self, x: Tensor) -> Tensor:
+        r"""One fused pass over the logits: this is what training and evaluating a decoder of bits costs; as `density`."""
+        axes = len(self.event_shape)
+        if axes == 0 or not torch.equal(x, x.square()):
+            return super().event_log_prob(x)
+        return bits_log_prob(self.logits.flatten(-axes), x.flatten(-axes).to(self.logits.dtype))
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         r"""Bits (\*S, \*B, \*E) as floats, without gradient."""
@@ -93,60 +88,62 @@ def _not_bits(x: Tensor) -> Tensor:
 def bits_log_prob(logits: Tensor, bits: Tensor) -> Tensor:
     r"""Sum over the last axis of x l - softplus(l), x in {0, 1}; both (\*B, D), broadcast to (\*B).
 
-    With s = (2x - 1) l each term is log sigmoid(s), so that without gradients one logarithm does for several entries,
-    :math:`\log \sigma(s_1) \cdots \sigma(s_g)`, in blocks that fit a core's cache.
+    With a = (1 - 2x) l each term is -log(1 + exp(a)), so that one logarithm does for several entries,
+    :math:`-\log (1 + e^{a_1}) \cdots (1 + e^{a_g})`, in blocks that fit a core's cache.
     """
-    graph = torch.is_grad_enabled() and (logits.requires_grad or bits.requires_grad)
-    if graph or logits.device.type != "cpu" or logits.shape[-1] < _FEW:
-        logits, bits = torch.broadcast_tensors(logits, bits)
-        return -F.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(-1)
-    shape = torch.broadcast_shapes(logits.shape, bits.shape)
-    return _blockwise(logits.expand(shape), (2 * bits - 1).expand((1,) * (len(shape) - bits.dim()) + bits.shape))
+    shape = broadcast_shapes(logits.shape, bits.shape)
+    if logits.device.type != "cpu" or shape[-1] < _FEW or bits.requires_grad or plain_operations():
+        return -F.binary_cross_entropy_with_logits(logits.expand(shape), bits.expand(shape), reduction="none").sum(-1)
+    return _Bits.apply(logits.expand(shape), bits)  # type: ignore[no-any-return, no-untyped-call]
 
 
-_FEW, _BLOCK = 16, 2**19
-"""Entries below which folding does not pay, and entries of a block that fits the cache."""
-_RANGE = 80.0
-"""exp(-80) is a normal float: products of sigmoids do not fall below it."""
-_DEEP = _RANGE / 4
-"""Deeper logits are linear in log sigmoid, and are summed apart."""
+class _Bits(torch.autograd.Function):
+    """The sum over the last axis, with gradient x - sigmoid(l)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, bits: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, bits)
+        bits = bits.expand((1,) * (logits.dim() - bits.dim()) + bits.shape)
+        value = _blockwise(logits, bits)
+        odd = ~((value < _NEAR) & (value > -torch.inf))
+        if bool(odd.any()):
+            value[odd] = F.logsigmoid((2 * bits.expand(logits.shape)[odd] - 1) * logits[odd]).sum(-1)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        logits, bits = ctx.saved_tensors
+        return (bits - logits.sigmoid()) * bar.unsqueeze(-1), None
+
+
+_FEW, _BLOCK, _GROUP = 16, 2**18, 8
+"""Entries below which folding does not pay; entries of a block that fits the cache; factors of a product."""
 _NEAR = -1.0
-"""Nats: sums above it have lost digits, since products of sigmoids near one round to one."""
+"""Nats: sums above it have lost digits, since 1 + exp(a) rounds to one; and products that overflow are seen as -inf."""
 
 
-def _blockwise(logits: Tensor, signs: Tensor) -> Tensor:
-    """Splits along the first axis until a block is small; axes of size one in `signs` are repeated."""
+def _blockwise(logits: Tensor, bits: Tensor) -> Tensor:
+    """Splits along the first axis until a block is small; axes of size one in `bits` are repeated."""
     n = logits.shape[0]
     if logits.dim() == 1 or logits.numel() <= _BLOCK:
-        return _sum_log_sigmoid(logits, signs)
+        return _folded(torch.addcmul(logits, logits, bits, value=-2).exp_()).log_().sum(-1).neg_()
     if n == 1:
-        return _blockwise(logits[0], signs[0]).unsqueeze(0)
+        return _blockwise(logits[0], bits[0]).unsqueeze(0)
     step = max(1, n * _BLOCK // logits.numel())
-    cut = signs.split(step) if signs.shape[0] == n else (signs,) * -(-n // step)
-    return torch.cat([_blockwise(piece, sign) for piece, sign in zip(logits.split(step), cut, strict=True)])
+    cut = bits.split(step) if bits.shape[0] == n else (bits,) * -(-n // step)
+    return torch.cat([_blockwise(piece, bit) for piece, bit in zip(logits.split(step), cut, strict=True)])
 
 
-def _sum_log_sigmoid(logits: Tensor, signs: Tensor) -> Tensor:
-    """(\\*B, D) -> (\\*B). Near zero nats the products round to one, and the plain formula is used instead."""
-    s = logits * signs
-    lowest = s.amin(-1)
-    deep = lowest < -_DEEP
-    if bool(deep.any()):
-        rows = s[deep]
-        rest = torch.zeros_like(lowest).masked_scatter_(deep, (rows + _DEEP).clamp(max=0.0).sum(-1))
-        s[deep] = rows.clamp(min=-_DEEP)  # log sigmoid(s) = s - O(exp(s)) beyond
-    depth = min(_DEEP, -float(lowest.nan_to_num(nan=-_DEEP).min())) if lowest.numel() else 0.0
-    value = _folded(s.sigmoid_(), depth).log_().sum(-1)
-    value = value + rest if bool(deep.any()) else value
-    return F.logsigmoid(logits * signs).sum(-1) if bool((value > _NEAR).any()) else value
-
-
-def _folded(p: Tensor, depth: float) -> Tensor:
-    """Halves multiplied onto each other while the length is even and group x depth stays in range; p is used up."""
+def _folded(p: Tensor) -> Tensor:
+    """Products of 1 + p over groups: halves multiplied onto each other while the length is even; p is used up."""
+    if p.shape[-1] % 2:
+        return p.add_(1)
+    p, other = p.tensor_split(2, -1)
+    p.add_(1).addcmul_(p, other)
     group = 2
-    while p.shape[-1] % 2 == 0 and group * depth <= _RANGE and group <= 16:
-        half = p.shape[-1] // 2
-        p = p[..., :half].mul_(p[..., half:])
+    while p.shape[-1] % 2 == 0 and group < _GROUP:
+        p, other = p.tensor_split(2, -1)
+        p.mul_(other)
         group *= 2
     return p
 
@@ -192,11 +189,21 @@ class CategoricalDistribution(Factorised):
 
     def element_log_prob(self, x: Tensor) -> Tensor:
         r""":math:`\log P(x)`, nats an element; -inf where x is no level."""
-        logits = self.logits.log_softmax(-1)
-        index = x.long().unsqueeze(-1)
-        shape = torch.broadcast_shapes(index.shape[:-1], logits.shape[:-1])
-        picked = logits.expand(*shape, -1).gather(-1, index.expand(*shape, 1).clamp(0, logits.shape[-1] - 1)).squeeze(-1)
-        return picked.masked_fill(not_levels(x, logits.shape[-1]), -torch.inf)
+        outside, index = not_levels(x, self.logits.shape[-1]), x.long()
+        refused = bool(outside.any())
+        index = index.masked_fill(outside, 0) if refused else index
+        picked = self._picked(index)
+        return picked.masked_fill(outside, -torch.inf) if refused else picked
+
+    def _picked(self, index: Tensor) -> Tensor:
+        """Log-masses at levels (\\*S, \\*B, \\*E): fused where each has logits of its own, else normalised once for all."""
+        shape: Shape = tuple(self.logits.shape[:-1])
+        if tuple(index.shape) == shape:
+            return -F.cross_entropy(self.logits.reshape(-1, self.logits.shape[-1]), index.reshape(-1), reduction="none").view(
+                shape
+            )
+        logits, shape = self.logits.log_softmax(-1), broadcast_shapes(index.shape, shape)
+        return logits.expand(*shape, -1).gather(-1, index.expand(shape).unsqueeze(-1)).squeeze(-1)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         r"""Levels (\*S, \*B, \*E) as floats, without gradient."""

@@ -49,14 +49,22 @@ class GaussianDistribution(Factorised):
     def element_log_prob(self, x: Tensor) -> Tensor:
         return -0.5 * ((x - self.loc) / self.scale).square() - self.scale.log() - HALF_LOG_2PI
 
+    def event_log_prob(self, x: Tensor) -> Tensor:
+        r"""The scales' part once, whatever the number of samples; (\*S, \*B, \*E) -> (\*S, \*B)."""
+        return self._log_prob_of_noise(self.standardise(x))
+
+    def _log_prob_of_noise(self, eps: Tensor) -> Tensor:
+        axes = len(self.event_shape)
+        return -0.5 * sum_event(eps.square(), axes) - sum_event(self.scale.log() + HALF_LOG_2PI, axes)
+
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        r"""mean + scale eps, (\*S, \*B, \*E)."""
         return self.loc + self.scale * self._noise(sample_shape)
 
     def draw(self, sample_shape: Shape = ()) -> tuple[Tensor, Evidence]:
         """log N(x) from the noise itself, -|eps|^2 / 2 - log scale: nothing is standardised again."""
-        eps, axes = self._noise(sample_shape), len(self.event_shape)
-        value = -0.5 * sum_event(eps.square(), axes) - sum_event(self.scale.log() + HALF_LOG_2PI, axes)
-        return self.loc + self.scale * eps, Evidence.exact(value, self.how, self.measure)
+        eps = self._noise(sample_shape)
+        return self.loc + self.scale * eps, Evidence.exact(self._log_prob_of_noise(eps), self.how, self.measure)
 
     def _noise(self, sample_shape: Shape) -> Tensor:
         return torch.randn((*sample_shape, *self.loc.shape), dtype=self.loc.dtype, device=self.loc.device)

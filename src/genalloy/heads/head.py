@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from genalloy.core.distribution import Distribution, Shape, sum_event
 from genalloy.core.evidence import Evidence, Unavailable, measure_over
 from genalloy.core.observations import Masked, leading, observed_measure
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Module
 
 RAW_ONE = 0.5413248546
@@ -85,9 +86,14 @@ class Factorised(Distribution):
         if type(x) is Masked:
             return self.masked_density(x.x, x.mask)
         lead = leading(x, tuple(self.event_shape))
-        value = sum_event(self.element_log_prob(collapsed(x, len(lead))), len(self.event_shape))
-        value = value.expand(torch.broadcast_shapes(value.shape, lead))
+        value = self.event_log_prob(collapsed(x, len(lead)))
+        if tuple(value.shape) != lead:
+            value = value.expand(broadcast_shapes(value.shape, lead))
         return Evidence.exact(value, self.how, self.measure)
+
+    def event_log_prob(self, x: Tensor) -> Tensor:
+        r"""(\*S, \*B, \*E) -> (\*S, \*B), nats: the sum over elements, for heads that have a shorter way to it."""
+        return sum_event(self.element_log_prob(x), len(self.event_shape))
 
     @property
     def how(self) -> str:
@@ -114,7 +120,7 @@ class Factorised(Distribution):
         elements = self.element_log_prob(x.where(mask, self.inside)).where(mask, 0.0)
         measure = observed_measure(mask.expand(x.shape), axes, self.discrete)
         value = sum_event(elements, axes)
-        return Evidence.exact(value.expand(torch.broadcast_shapes(value.shape, lead)), f"{self.how}, observed entries", measure)
+        return Evidence.exact(value.expand(broadcast_shapes(value.shape, lead)), f"{self.how}, observed entries", measure)
 
 
 def uniform(like: Tensor, shape: Shape) -> Tensor:

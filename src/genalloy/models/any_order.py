@@ -42,6 +42,7 @@ from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Kind, Measure, measure_over
 from genalloy.core.observations import leading
 from genalloy.core.part import Part
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Value
 from genalloy.heads.head import Factorised, Head
 
@@ -425,7 +426,7 @@ class AnyOrderDistribution(Distribution):
     def _completed(self, x: Tensor, known: Tensor, sample_shape: Shape) -> tuple[Tensor, Tensor]:
         """Completions, and log q of what was drawn under its own order."""
         event = tuple(self.event_shape)
-        lead = torch.broadcast_shapes(leading(x, event), leading(known, event), self.batch_shape)
+        lead = broadcast_shapes(leading(x, event), leading(known, event), self.batch_shape)
         flat, fixed = (self._flat(v.expand(*sample_shape, *lead, *event)) for v in (x, known))
         order = (self.generation.keys(flat) - self.dims * fixed).argsort(-1)
         return self._generated(flat.where(fixed, 0.0), fixed, order)
@@ -494,5 +495,5 @@ class AnyOrderDistribution(Distribution):
 
     def _whole(self, x: Tensor) -> Tensor:
         """x with the batch of the context."""
-        lead = torch.broadcast_shapes(leading(x, tuple(self.event_shape)), self.batch_shape)
+        lead = broadcast_shapes(leading(x, tuple(self.event_shape)), self.batch_shape)
         return x.expand(*lead, *self.event_shape)

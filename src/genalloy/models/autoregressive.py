@@ -30,6 +30,7 @@ from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Measure, Unavailable, measure_over
 from genalloy.core.observations import Masked, leading
 from genalloy.core.part import Part
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.heads.head import Head
 
 
@@ -126,7 +127,7 @@ class AutoregressiveDistribution(Distribution):
         which :meth:`completes_exactly` tells apart; an any-order model has no such limit.
         """
         event = tuple(self.event_shape)
-        batch = torch.broadcast_shapes(leading(x, event), leading(known, event), self.batch_shape)
+        batch = broadcast_shapes(leading(x, event), leading(known, event), self.batch_shape)
         given = (x.expand(*batch, *self.event_shape), known.bool().expand(*batch, *self.event_shape))
         return self._generate((*sample_shape, *batch[: len(batch) - len(self.batch_shape)]), scored=False, given=given)[0]
 

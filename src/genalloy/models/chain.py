@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ from genalloy.core.evidence import Evidence, Measure, counting, lebesgue
 from genalloy.core.observations import Masked, each, leading, observed_measure
 from genalloy.core.part import Part
 from genalloy.core.spec import Module
-from genalloy.core.traces import Term, Trace, surfaced
+from genalloy.core.traces import Term, Trace, surfacing
 from genalloy.models.latent import posterior_mean
 
 Choice = Callable[[int, Any, Shape], tuple[Tensor, Evidence]]
@@ -150,11 +151,11 @@ class ChainDistribution(Distribution):
             prior, posterior = self.network.prior(t, state), self.network.posterior(t, state, encoding)
             needs_gradient(posterior, f"posterior of step {t}")
             z, log_posterior = choose(t, posterior, lead)
-            log_prior, above = surfaced(prior, z, f"z{t}")
+            log_prior, above = surfacing(prior, z, f"z{t}")
             state = self.network.advance(t, state, z)
             emission = self.network.emit(t, state) if self._emits(t) else None
             seen = self._slice(x, t)
-            terms = (Term(f"z{t}", z, log_prior, log_posterior, kl(posterior, prior)), *above)
+            terms = (Term(f"z{t}", z, log_prior, log_posterior, partial(kl, posterior, prior)), *above)
             terms = terms if needed is None else tuple(_where(term, needed[t]) for term in terms)
             yield Link(terms, None if emission is None else _matched(emission, seen, lead, self._dims), emission)
             if self.network.each_step:
@@ -268,8 +269,10 @@ def _expanded(x: Tensor, lead: Shape, dims: int) -> Tensor:
 
 
 def _where(term: Term, needed: Tensor) -> Term:
-    divergence = None if term.kl is None else term.kl.where(needed.unsqueeze(-1), 0.0)
-    return Term(term.name, term.z, term.log_prior.where(needed), term.log_posterior.where(needed), divergence)
+    def divergence() -> Tensor | None:
+        return None if term.kl is None else term.kl.where(needed.unsqueeze(-1), 0.0)
+
+    return Term(term.name, term.z, lambda: term.log_prior.where(needed), term.log_posterior.where(needed), divergence)
 
 
 def _matched(emission: Any, seen: Any, lead: Shape, dims: int) -> Evidence:

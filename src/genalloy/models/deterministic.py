@@ -13,6 +13,7 @@ from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Kind, measure_over
 from genalloy.core.observations import leading
 from genalloy.core.part import Part
+from genalloy.core.shapes import broadcast_shapes
 
 
 class Deterministic(Part):
@@ -53,7 +54,7 @@ class PointMass(Distribution):
 
     def density(self, x: Any) -> Evidence:
         r"""log 1[x = point], (\*S, \*B), EXACT over codes; NONE over real numbers."""
-        lead = torch.broadcast_shapes(leading(x, tuple(self.event_shape)), self.batch_shape)
+        lead = broadcast_shapes(leading(x, tuple(self.event_shape)), self.batch_shape)
         if not self.discrete:
             return Evidence.none("a point mass has no density over real numbers", tuple(lead))
         same = (x == self.point).flatten(len(lead)).all(-1) if self.event_shape else x == self.point

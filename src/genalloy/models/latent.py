@@ -20,7 +20,7 @@ from genalloy.core.distribution import Distribution, Shape, density, draw, kl, m
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import event, leading, observation, repeat
 from genalloy.core.part import Part, declared_measure, declared_rsample, evaluating
-from genalloy.core.traces import Term, Trace, surfaced
+from genalloy.core.traces import Term, Trace, surfaced, surfacing
 
 
 class LatentVariable(Part):
@@ -115,9 +115,9 @@ class LatentDistribution(Distribution):
         needs_gradient(encoding, "posterior")
         z, log_posterior = draw(encoding, (k,))
         decoded = self.decode(z)
-        log_prior, above = surfaced(self.prior, z, "z")
+        log_prior, above = surfacing(self.prior, z, "z")
         matched, inside = surfaced(decoded, repeat(x, k), "x")
-        term = Term("z", z, log_prior, log_posterior, kl(encoding, self.prior))
+        term = Term("z", z, log_prior, log_posterior, lambda: kl(encoding, self.prior))
         return Trace(matched, (term, *above, *inside), decoded)
 
     def density(self, x: Any) -> Evidence:

@@ -17,6 +17,7 @@ from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence, Kind, Measure, log_sum_exp, same_unit
 from genalloy.core.part import Part, declared_measure, declared_rsample, initialise_inside
+from genalloy.core.shapes import broadcast_shapes
 
 Estimate = Callable[[TorchDistribution, Tensor], Evidence]
 
@@ -95,7 +96,7 @@ class MixtureDistribution(Distribution):
         shapes = sorted({tuple(part.event_shape) for part in components})
         if len(shapes) > 1:
             raise ValueError(f"a mixture's components must share their event shape; found {shapes[0]} and {shapes[1]}")
-        batch = torch.broadcast_shapes(*(part.batch_shape for part in components))
+        batch = broadcast_shapes(*(part.batch_shape for part in components))
         super().__init__(tuple(batch), tuple(first.event_shape), measure_of(first))
         self.components, self.log_weights = components, log_weights
 

@@ -23,6 +23,7 @@ from genalloy.core.distribution import Distribution, Shape
 from genalloy.core.evidence import Evidence, Measure, Unavailable, counting
 from genalloy.core.observations import Masked, leading, observed_measure
 from genalloy.core.part import Part
+from genalloy.core.shapes import broadcast_shapes
 
 LARGEST = 2**62
 """A history and its symbol are one int64."""
@@ -155,7 +156,7 @@ class NGramDistribution(Distribution):
     @torch.no_grad()
     def complete(self, x: Tensor, known: Tensor, sample_shape: Shape = ()) -> Tensor:
         r"""Samples (\*S, \*B, T) that keep x (\*B, T) where `known` is true; exact draws where that is a beginning."""
-        shape = (*sample_shape, *torch.broadcast_shapes(x.shape, known.shape))
+        shape = (*sample_shape, *broadcast_shapes(x.shape, known.shape))
         given, keep = x.long().expand(shape), known.bool().expand(shape)
         reach, every = self.part.order - 1, torch.arange(self.part.levels, device=x.device)
         row = torch.zeros(*shape[:-1], reach + shape[-1], dtype=torch.long, device=x.device)

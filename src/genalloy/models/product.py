@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-import torch
 from torch import nn
 from torch.distributions import Distribution as TorchDistribution
 
@@ -21,6 +20,7 @@ from genalloy.core.distribution import Distribution, Shape, draw, measure_of, ob
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import Record, RecordShape, event, leading, observation, presence
 from genalloy.core.part import Part, declared_measure, declared_rsample
+from genalloy.core.shapes import broadcast_shapes
 
 
 class Product(Part):
@@ -70,7 +70,7 @@ class ProductDistribution(Distribution):
 
     def __init__(self, parts: Mapping[str, TorchDistribution]) -> None:
         self.parts = dict(parts)
-        batch = torch.broadcast_shapes(*(part.batch_shape for part in self.parts.values()))
+        batch = broadcast_shapes(*(part.batch_shape for part in self.parts.values()))
         shapes = RecordShape({name: tuple(part.event_shape) for name, part in self.parts.items()})
         super().__init__(tuple(batch), shapes, reduce(Measure.plus, map(measure_of, self.parts.values())))
         self.has_rsample = all(part.has_rsample for part in self.parts.values())
@@ -78,7 +78,7 @@ class ProductDistribution(Distribution):
     def density(self, x: Any) -> Evidence:
         """The sum over the parts that the record has, nats; as strong a claim as the weakest of the parts makes."""
         x = observation(x)
-        lead = torch.broadcast_shapes(leading(x, self.event_shape), self.batch_shape)
+        lead = broadcast_shapes(leading(x, self.event_shape), self.batch_shape)
         terms = [observed_density(self.parts[name], part).expand(lead) for name, part in x.parts.items()]
         return sum(terms[1:], terms[0])
 

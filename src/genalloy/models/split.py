@@ -23,6 +23,7 @@ from genalloy.core.distribution import Distribution, Shape, density, draw, measu
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
 from genalloy.core.part import Part, declared_measure, declared_rsample, evaluating, tempered
+from genalloy.core.shapes import broadcast_shapes
 
 
 class Split(Part):
@@ -111,7 +112,7 @@ class SplitDistribution(Distribution):
 
     def density(self, x: Tensor) -> Evidence:
         r""":math:`\log p(z_1 | c) + \log p(z_2 | z_1, c)`, (\*S, \*B), nats; NONE where tempered factors make no whole."""
-        lead = torch.broadcast_shapes(leading(x, self.split.event_shape), self.batch_shape)
+        lead = broadcast_shapes(leading(x, self.split.event_shape), self.batch_shape)
         z1, z2 = self.split.parted(x.expand(*lead, *self.split.event_shape))
         return self._claimed(density(self.deep, z1) + density(self._rest(z1, self.context), z2))
 

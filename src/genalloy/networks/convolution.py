@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from genalloy.core.contexts import Context, Shapes, flat, join, parts, shapes_of
 from genalloy.core.observations import leading
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Module, Value
 
 Shape = tuple[int, ...]
@@ -66,7 +67,7 @@ class ConvNet(Module):
         on_grid = (True, *self.spatial)
         images = [(c, s) for c, s, on in zip(given, flat(self.inputs), on_grid, strict=True) if on]
         shift = self._shift(tuple(c for c, on in zip(given, on_grid, strict=True) if not on))
-        lead = torch.broadcast_shapes(*(leading(c, s) for c, s in images), shift.shape[:-3])
+        lead = broadcast_shapes(*(leading(c, s) for c, s in images), shift.shape[:-3])
         x = torch.cat([c.to(shift.dtype).expand(*lead, *s) for c, s in images], -3)
         features = self._convolve(x.reshape(-1, *x.shape[-3:]), shift.expand(*lead, -1, 1, 1).reshape(-1, *shift.shape[-3:]))
         return features.reshape(*lead, *features.shape[1:])

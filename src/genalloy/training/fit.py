@@ -60,13 +60,16 @@ def fit(
     """
     state, world = state or State(), World(fabric)
     team: list[Slot] = []
+    timed: list[Any] = []
     waiting, started = map(Batch.of, batches), False
     for batch in waiting:
         with Stream(model):
-            team = team or prepare(model, objective, batch, training, state, world)
+            if not team:
+                team = prepare(model, objective, batch, training, state, world)
+                timed = [m for root in (model, objective) for m in root.modules() if callable(getattr(m, "at", None))]
             turns = [player.turns_at(state.step) for player in team]
             own = [batch, *islice(waiting, max(turns) - 1)]
-            step = _round(team, turns, model, objective, own, training, state, world) if len(own) == max(turns) else None
+            step = _round(team, turns, timed, model, objective, own, training, state, world) if len(own) == max(turns) else None
         if step is None:
             if not started:
                 raise ValueError(f"a step of these players takes {max(turns)} batches; found {len(own)}: give more")
@@ -76,17 +79,16 @@ def fit(
 
 
 def _round(
-    team: list[Slot], turns: list[int], model: nn.Module, objective: Objective, batches: list[Batch], training: Training,
-    state: State, world: World,
+    team: list[Slot], turns: list[int], timed: list[Any], model: nn.Module, objective: Objective, batches: list[Batch],
+    training: Training, state: State, world: World,
 ) -> Step:  # fmt: skip
     """Every player's turns, then the average; buffers of the others stand still."""
     losses, norms, terms = dict[str, float](), dict[str, float](), dict[str, Tensor]()
     state.set_rate(number(training.rate, state.step))
-    timed = [m for root in (model, objective) for m in root.modules() if callable(getattr(m, "at", None))]
     for order, (player, count) in enumerate(zip(team, turns, strict=True)):
         for turn, batch in enumerate(batches[:count]):
             for module in timed:
-                module.at(state.step)  # type: ignore[operator]
+                module.at(state.step)
             still = snapshot(player.others)
             key = (training.seed, state.step, order, turn)
             losses[player.name], norms[player.name], noted = _turn(player, model, batch, key, training, state, world)

@@ -17,13 +17,13 @@ import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from genalloy.core.contexts import Context, Shapes, batch_of, tensors
 from genalloy.core.distribution import Shape, sum_event
 from genalloy.core.evidence import Evidence
 from genalloy.core.observations import leading
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.solvers.adjoint import Backpropagated, Gradient
 from genalloy.solvers.divergence import ExactTrace, TraceEstimator, rates, velocity
 from genalloy.solvers.ode import Field, RungeKutta4, Solver, State, Steps
@@ -150,7 +150,7 @@ class Continuous(Layer):
         return context if self.context_shapes else None
 
     def _broadcast(self, x: Tensor, context: Context) -> Tensor:
-        batch = torch.broadcast_shapes(leading(x, self.event_shape), batch_of(context, self.context_shapes))
+        batch = broadcast_shapes(leading(x, self.event_shape), batch_of(context, self.context_shapes))
         return x.expand(*batch, *self.event_shape)
 
     def _name(self) -> str:

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from genalloy.core.contexts import Context, Shapes, batch_of, shapes_of
 from genalloy.core.evidence import Evidence, Kind
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Module, Value
 from genalloy.networks.lipschitz import Tangent
 from genalloy.solvers.divergence import Probes, Rademacher
@@ -304,7 +305,7 @@ class Residual(Transform):
     def _placed(self, x: Tensor, context: Context) -> Placed:
         context = context if self.context_shapes else None
         own = tuple(x.shape[: x.dim() - self.event_dims])
-        batch = tuple(torch.broadcast_shapes(own, batch_of(context, self.context_shapes)))
+        batch = tuple(broadcast_shapes(own, batch_of(context, self.context_shapes)))
         rows = x.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
         return Placed(rows, self.network.bind(context, batch), batch)
 

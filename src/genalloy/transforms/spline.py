@@ -20,13 +20,15 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from genalloy.transforms.univariate import Univariate, soft_clamp
 
 
 class Knots(NamedTuple):
-    """Places (\\*B, K + 1), values (\\*B, K + 1) and slopes (\\*B, K + 1) of the knots; the outer slopes are 1."""
+    """Places (K + 1, \\*B), values (K + 1, \\*B) and slopes (K + 1, \\*B) of the knots; the outer slopes are 1.
+
+    Knots first: what is done for every element of a batch then runs along memory, and a last axis of 8 bins would not.
+    """
 
     x: Tensor
     y: Tensor
@@ -46,9 +48,9 @@ class Bin(NamedTuple):
 
 def _bin(knots: Knots, value: Tensor, along: Tensor) -> Bin:
     """The bin of each value along `along`, the knots' places or values."""
-    index = (value.unsqueeze(-1) >= along[..., 1:-1]).sum(-1, keepdim=True)
-    ends = torch.cat([index, index + 1], -1)
-    x, y, slope = (k.expand(*value.shape, -1).gather(-1, ends).unbind(-1) for k in knots)
+    index = (value >= along[1:-1]).sum(0, keepdim=True)
+    ends = torch.cat([index, index + 1])
+    x, y, slope = (k.expand(-1, *value.shape).gather(0, ends).unbind(0) for k in knots)
     return Bin(x[0], y[0], x[1] - x[0], y[1] - y[0], slope[0], slope[1])
 
 
@@ -63,7 +65,7 @@ def _curve(b: Bin, xi: Tensor) -> tuple[Tensor, Tensor]:
 
 def spline_encode(x: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
     r"""(z, log dz/dx) for x (\*B); identity outside the knots."""
-    low, high = knots.x[..., 0], knots.x[..., -1]
+    low, high = knots.x[0], knots.x[-1]
     inside = (x > low) & (x < high)
     safe = torch.where(inside, x, 0.5 * (low + high))
     b = _bin(knots, safe, knots.x)
@@ -73,7 +75,7 @@ def spline_encode(x: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
 
 def spline_decode(z: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
     r"""(x, log dx/dz), the inverse of :func:`spline_encode`."""
-    low, high = knots.y[..., 0], knots.y[..., -1]
+    low, high = knots.y[0], knots.y[-1]
     inside = (z > low) & (z < high)
     safe = torch.where(inside, z, 0.5 * (low + high))
     b = _bin(knots, safe, knots.y)
@@ -120,13 +122,14 @@ class RationalQuadratic(Univariate):
 
     def knots(self, raw: Tensor) -> Knots:
         """Admissible knots from raw parameters (\\*B, 3 bins - 1)."""
-        sides, slopes = raw.split([2 * self.bins, self.bins - 1], -1)
-        shares = self.floor / self.bins + (1 - self.floor) * sides.unflatten(-1, (2, -1)).softmax(-1)
-        x, y = (F.pad(shares, (1, 0)).cumsum(-1) * (2 * self.bound) - self.bound).unbind(-2)
-        steep = shares[..., 1, :] / shares[..., 0, :]
-        factor = soft_clamp(slopes, math.log(self.spread)).exp()
-        inner = torch.minimum(steep[..., 1:], steep[..., :-1]) * factor
-        return Knots(x, y, F.pad(inner, (1, 1), value=1.0))
+        sides, slopes = raw.movedim(-1, 0).contiguous().split([2 * self.bins, self.bins - 1])
+        shares = self.floor / self.bins + (1 - self.floor) * sides.unflatten(0, (2, -1)).softmax(1)
+        ends = shares.cumsum(1) * (2 * self.bound) - self.bound
+        x, y = torch.cat([torch.full_like(ends[:, :1], -self.bound), ends], 1).unbind(0)
+        steep = shares[1] / shares[0]
+        inner = torch.minimum(steep[1:], steep[:-1]) * soft_clamp(slopes, math.log(self.spread)).exp()
+        outer = torch.ones_like(inner[:1])
+        return Knots(x, y, torch.cat([outer, inner, outer]))
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         return spline_encode(x, self.knots(raw))

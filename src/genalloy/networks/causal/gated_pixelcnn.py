@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.contexts import Context, Shapes, shapes_of
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Module, Value
 from genalloy.networks.causal.convolution import WHOLE, CausalConv2d, PixelWalk, RowWalk, Walk
 from genalloy.networks.causal.network import Pixels
@@ -128,7 +129,7 @@ class GatedPixelCNN(Module):
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         place = self.places(context)
-        lead = torch.broadcast_shapes(x.shape[:-3], place.shape[:-3])
+        lead = broadcast_shapes(x.shape[:-3], place.shape[:-3])
         place = batched(place, lead)
         features = as_planes(self.entry(x.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape)))
         out = self._right(features, self._down(features, place, WHOLE), WHOLE)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.contexts import Context, Shapes, flat, join, shapes_of
+from genalloy.core.functions import plain_operations
 from genalloy.core.spec import Module
 from genalloy.networks.input_embedding import Entry, ScaledInput
 from genalloy.networks.mlp import Hidden
@@ -44,13 +45,9 @@ class MaskedLinear(Module):
         self._bands = _bands(mask)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.mask * self.weight
-        if len(self._bands) == 1:
-            return F.linear(x, weight, self.bias)
-        sizes = [rows for rows, _ in self._bands]
-        biases = [None] * len(sizes) if self.bias is None else self.bias.split(sizes)
-        bands = zip(weight.split(sizes), biases, self._bands, strict=True)
-        return torch.cat([F.linear(x[..., :seen], w[:, :seen], b) for w, b, (_, seen) in bands], -1)
+        if len(self._bands) == 1 or x.dtype != self.weight.dtype or plain_operations():
+            return F.linear(x, self.mask * self.weight, self.bias)
+        return _Banded.apply(x, self.weight, self.bias, self.mask, self._bands)  # type: ignore[no-any-return, no-untyped-call]
 
     def block(self, x: Tensor, rows: slice) -> Tensor:
         """Rows of the output, given the first rows of a transposed input (n, N) that hold all that they may see."""
@@ -60,16 +57,57 @@ class MaskedLinear(Module):
         return torch.addmm(self.bias[rows].unsqueeze(1), weight, x)
 
 
-BAND = 256
-"""Rows of a band of a wide layer."""
+class _Banded(torch.autograd.Function):
+    """y_b = x_{<seen_b} (M * W)_b^T + b, band by band: what no unit of a band sees is neither multiplied nor differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, bands: Bands) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        kept = [mask[rows, :seen] * weight[rows, :seen] for rows, seen in bands]
+        y = x.new_empty(len(flat), len(weight))
+        for (rows, seen), w in zip(bands, kept, strict=True):
+            torch.mm(flat[:, :seen], w.t(), out=y[:, rows])
+        if bias is not None:
+            y += bias
+        ctx.save_for_backward(x, weight, mask)
+        ctx.bands, ctx.kept, ctx.biased = bands, kept, bias is not None
+        return y.unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, mask = ctx.saved_tensors
+        flat, g = x.reshape(-1, x.shape[-1]), bar.reshape(-1, len(weight))
+        to_bias = g.sum(0) if ctx.biased else None
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            return (g @ (mask * weight)).view_as(x), (g.t() @ flat) * mask, to_bias, None, None
+        to_x = to_weight = None
+        if ctx.needs_input_grad[0]:
+            to_x = torch.zeros_like(flat)
+            for (rows, seen), w in zip(ctx.bands, ctx.kept, strict=True):
+                to_x[:, :seen].addmm_(g[:, rows], w)
+        if ctx.needs_input_grad[1]:
+            to_weight = torch.zeros_like(weight)
+            for rows, seen in ctx.bands:
+                torch.mm(g[:, rows].t(), flat[:, :seen], out=to_weight[rows, :seen])
+            to_weight *= mask
+        return None if to_x is None else to_x.view_as(x), to_weight, to_bias, None, None
 
 
-def _bands(mask: Tensor) -> list[tuple[int, int]]:
-    """(rows, leading columns that they see): where units are sorted by degree, much of a wide layer is never multiplied."""
+Bands = list[tuple[slice, int]]
+"""Units (rows of a layer) and the leading inputs that they see."""
+
+BAND = 128
+"""Units of a band: fewer multiply less and call more."""
+
+
+def _bands(mask: Tensor) -> Bands:
+    """Where units are sorted by degree, much of a wide layer is never multiplied."""
     rows, columns = mask.shape
     if min(rows, columns) < BAND:
-        return [(rows, columns)]
-    return [(len(band), int(band.any(0).nonzero().max()) + 1 if band.any() else 1) for band in mask.bool().split(BAND)]
+        return [(slice(0, rows), columns)]
+    starts = range(0, rows, BAND)
+    seen = [int(band.any(0).nonzero().max()) + 1 if band.any() else 1 for band in mask.bool().split(BAND)]
+    return [(slice(start, min(start + BAND, rows)), n) for start, n in zip(starts, seen, strict=True)]
 
 
 class MADEState(NamedTuple):

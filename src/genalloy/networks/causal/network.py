@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.contexts import Context, Shapes
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Module, Value
 from genalloy.networks.causal.positions import PositionalEmbedding
 from genalloy.networks.input_embedding import Entry, ScaledInput
@@ -219,7 +220,7 @@ class CausalNet(Module):
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         places = self._places(context)
-        lead = torch.broadcast_shapes(x.shape[: x.dim() - len(self.event_shape)], places.shape[:-2])
+        lead = broadcast_shapes(x.shape[: x.dim() - len(self.event_shape)], places.shape[:-2])
         elements = self.entry(x.flatten(-len(self.event_shape))[..., self.index])
         elements = elements.expand(*lead, *elements.shape[-3:]).reshape(-1, *elements.shape[-3:])
         c = places.expand(*lead, *places.shape[-2:]).reshape(-1, *places.shape[-2:]) if places.dim() > 2 else places[None]

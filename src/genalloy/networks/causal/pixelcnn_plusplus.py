@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.contexts import Context, Shapes, shapes_of
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Module, Value
 from genalloy.networks.causal.convolution import WHOLE, CausalConv2d, PixelWalk, RowWalk, Size, Walk
 from genalloy.networks.causal.positions import PositionalEmbedding, batched
@@ -197,7 +198,7 @@ class PixelCNNPlusPlus(Module):
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         place = self.places(context)
-        lead = torch.broadcast_shapes(x.shape[:-3], place.shape[:-3])
+        lead = broadcast_shapes(x.shape[:-3], place.shape[:-3])
         places = self._pyramid(batched(place, lead))
         image = as_planes(self.entry(x.expand(*lead, *self.event_shape).reshape(-1, *self.event_shape).to(place.dtype)))
         out = self._right(F.pad(image, (1, -1)), self._down(image, places, WHOLE), places, WHOLE).movedim(1, -1)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from genalloy.core.contexts import Context, Shapes, flat, join, parts, shapes_of
 from genalloy.core.observations import leading
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Module
 
 Shape = tuple[int, ...]
@@ -64,7 +65,7 @@ class PositionalEmbedding(Module):
 
     def _near(self, maps: list[tuple[Tensor, Shape]], dtype: torch.dtype) -> Tensor:
         """The parts on the grid, brought to its size, convolved."""
-        lead = torch.broadcast_shapes(*(leading(part, shape) for part, shape in maps))
+        lead = broadcast_shapes(*(leading(part, shape) for part, shape in maps))
         planes = [self._whole(part.to(dtype).expand(*lead, *shape).reshape(-1, *shape)) for part, shape in maps]
         return self.near(torch.cat(planes, 1)).reshape(*lead, self.features, *self.grid)  # type: ignore[misc]
 

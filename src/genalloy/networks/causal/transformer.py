@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genalloy.core.contexts import Context, Shapes, flat, join, shapes_of
+from genalloy.core.shapes import broadcast_shapes
 from genalloy.core.spec import Module, Value
 from genalloy.networks.causal.network import CausalLayer
 from genalloy.networks.causal.sparse_attention import DenseAttention, Factor, Pattern
@@ -203,7 +204,7 @@ class CausalTransformer(Module):
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         start = self._start(context)
-        lead = torch.broadcast_shapes(x.shape[:-2], start.shape[:-1])
+        lead = broadcast_shapes(x.shape[:-2], start.shape[:-1])
         known = self.enter(x[..., :-1, :]).expand(*lead, -1, -1)
         h = torch.cat([start.expand(*lead, -1).unsqueeze(-2), known], -2) + self.places
         h = h.reshape(math.prod(lead), *h.shape[-2:])
