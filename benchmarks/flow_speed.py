@@ -79,8 +79,8 @@ def models(what: str) -> dict[str, tuple[nn.Module, Density, Callable[[int], Ten
 
 
 def stepper(model: nn.Module, density: Density, x: Tensor) -> Callable[[], None]:
-    """One step of maximum likelihood with Adam."""
-    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    """One step of maximum likelihood with fused Adam, for everyone."""
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()

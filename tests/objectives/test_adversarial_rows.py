@@ -32,7 +32,7 @@ from genalloy.objectives.bounds import ELBO
 from genalloy.objectives.likelihood import MaximumLikelihood
 from genalloy.objectives.match import MMD, Match, MatchMoments
 from genalloy.objectives.objective import Objective, Play, Player, Turn
-from genalloy.objectives.payoffs import NonSaturating, Wasserstein
+from genalloy.objectives.payoffs import Hinge, LeastSquares, NonSaturating, Payoff, Relativistic, Wasserstein
 from genalloy.objectives.reconstruction import Reconstruction
 from genalloy.objectives.sources import Beside, Data, Decode, Encode, Given, Noised, Points, Prior, Rows, Sample, Through
 from genalloy.training.fit import Step, fit
@@ -366,3 +366,21 @@ def test_a_game_scores_each_set_once() -> None:
     critic.loss(Play(generator(), rows(1)[0]))
     assert len(passes) == 2 and isinstance(critic.play(Play(generator(), rows(1)[0])), Game)
     assert issubclass(Critic, Player)
+
+
+@pytest.mark.parametrize(
+    "payoff", [NonSaturating(), Hinge(), Wasserstein(), LeastSquares(), Relativistic()], ids=lambda p: type(p).__name__
+)
+def test_real_points_are_scored_where_the_models_loss_depends_on_them(payoff: Payoff) -> None:
+    """An ordinary generator does not move the real points: their term is left out, and its gradient is the same."""
+    model, critic, calls = generator(), Critic(MLP(((D,),), 1, (8,))), list[int]()
+    critic.network.register_forward_hook(lambda *_: calls.append(1))
+    objective, play = Adversarial(critic, payoff), Play(model, rows(1)[0])
+    torch.manual_seed(0)
+    slopes = torch.autograd.grad(objective(play), list(model.parameters()))
+    assert len(calls) == (2 if isinstance(payoff, Relativistic) else 1)
+    fresh = Play(model, play.batch)
+    torch.manual_seed(0)
+    whole = payoff.model(critic.score(Data()(fresh)), critic.score(Sample()(fresh)))
+    for slope, other in zip(slopes, torch.autograd.grad(whole, list(model.parameters())), strict=True):
+        torch.testing.assert_close(slope, other)

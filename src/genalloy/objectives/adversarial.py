@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genalloy.core.contexts import both
+from genalloy.core.contexts import both, tensors
 from genalloy.core.schedules import Number
 from genalloy.core.spec import Value
 from genalloy.objectives.objective import Objective, Play, Player
@@ -297,7 +297,9 @@ class Adversarial(Objective):
 
     def forward(self, play: Play) -> Tensor:
         """payoff.model at the critic's scores of real and fake points, a scalar; gradients reach the model through both."""
-        return self.payoff.model(self.critic.score(self.real(play)), self.critic.score(self.fake(play)))
+        real, fake = self.real(play), self.fake(play)
+        idle = self.payoff.apart and not any(part.requires_grad for part in (real.x, *tensors(real.given)))
+        return self.payoff.model(None if idle else self.critic.score(real), self.critic.score(fake))
 
     def check(self, play: Play) -> None:
         """Raises ValueError where shapes differ or a row gets several scores, Unavailable where samples carry no gradient."""

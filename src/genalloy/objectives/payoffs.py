@@ -36,15 +36,20 @@ class Payoff(Value, ABC):
     `critic` is the critic's loss and `model` the model's, which are not opposites in general; `estimate` reads the divergence of
     the two laws off the same scores (f-GAN: Nowozin et al., 2016, arXiv:1606.00709). Sizes of real and fake may differ, except
     for :class:`Relativistic`, which pairs them.
+
+    apart: whether the model's loss is a sum of a term of the real scores and one of the fake scores. Where the model does not
+    make the real points, their term is then a constant, and `model` is called with real = None: a pass of the critic is saved.
     """
+
+    apart: bool = False
 
     @abstractmethod
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """The critic's loss, a scalar, at its scores (B,) of real and fake points."""
 
     @abstractmethod
-    def model(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The model's loss, a scalar, at the critic's scores (B,) of real and fake points."""
+    def model(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """The model's loss, a scalar, at the critic's scores (B,) of real and fake points; real is None only if `apart`."""
 
     @abstractmethod
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -63,8 +68,10 @@ class Relativistic(Payoff):
         r""":math:`E\,\mathrm{softplus}(C(y) - C(x))`, nats; scores (B,), paired by row."""
         return F.softplus(fake - real).mean()
 
-    def model(self, real: Tensor, fake: Tensor) -> Tensor:
+    def model(self, real: Tensor | None, fake: Tensor) -> Tensor:
         r""":math:`E\,\mathrm{softplus}(C(x) - C(y))`, nats: the critic's loss with the two sides exchanged."""
+        if real is None:
+            raise ValueError("a relativistic loss pairs fake points with real ones; found no scores of real ones")
         return F.softplus(real - fake).mean()
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -80,13 +87,15 @@ class NonSaturating(Payoff):
     (Goodfellow et al., 2014, arXiv:1406.2661), and the same on the real side with the labels exchanged.
     """
 
+    apart = True
+
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         r""":math:`-E \log D(x) - E \log(1 - D(y))`, nats, D = sigmoid(C); scores (B,)."""
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
-    def model(self, real: Tensor, fake: Tensor) -> Tensor:
+    def model(self, real: Tensor | None, fake: Tensor) -> Tensor:
         r""":math:`-E \log D(y) - E \log(1 - D(x))`, nats; the second part is a constant where the real points are data."""
-        return F.softplus(-fake).mean() + F.softplus(real).mean()
+        return F.softplus(-fake).mean() + (0.0 if real is None else F.softplus(real).mean())
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
         r""":math:`\log 2` minus half the critic's loss: at most JS(p, q) in expectation, nats."""
@@ -100,13 +109,15 @@ class Hinge(Payoff):
     Lim & Ye, 2017, arXiv:1705.02894; Miyato et al., 2018, arXiv:1802.05957.
     """
 
+    apart = True
+
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         r""":math:`E \max(0, 1 - C(x)) + E \max(0, 1 + C(y))`; scores (B,)."""
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
-    def model(self, real: Tensor, fake: Tensor) -> Tensor:
+    def model(self, real: Tensor | None, fake: Tensor) -> Tensor:
         r""":math:`E\,C(x) - E\,C(y)`, without a margin: the model's gradient never goes out."""
-        return real.mean() - fake.mean()
+        return (0.0 if real is None else real.mean()) - fake.mean()
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
         """1 minus half the critic's loss: at most the total variation TV(p, q) in expectation."""
@@ -120,13 +131,15 @@ class Wasserstein(Payoff):
     Arjovsky, Chintala & Bottou, 2017, arXiv:1701.07875.
     """
 
+    apart = True
+
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         r""":math:`E\,C(y) - E\,C(x)`; unbounded below unless the critic's slope is bounded. Scores (B,)."""
         return fake.mean() - real.mean()
 
-    def model(self, real: Tensor, fake: Tensor) -> Tensor:
+    def model(self, real: Tensor | None, fake: Tensor) -> Tensor:
         r""":math:`E\,C(x) - E\,C(y)`, minus the critic's loss: this game is zero-sum."""
-        return real.mean() - fake.mean()
+        return (0.0 if real is None else real.mean()) - fake.mean()
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
         r""":math:`E\,C(x) - E\,C(y)`: at most W1(p, q) in expectation for a 1-Lipschitz critic, in units of x."""
@@ -137,13 +150,15 @@ class Wasserstein(Payoff):
 class LeastSquares(Payoff):
     r""":math:`E (C(x) - 1)^2 + E\,C(y)^2`, targets 1 and 0 (Mao et al., 2016, arXiv:1611.04076)."""
 
+    apart = True
+
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         r""":math:`E (C(x) - 1)^2 + E\,C(y)^2`; scores (B,)."""
         return (real - 1).square().mean() + fake.square().mean()
 
-    def model(self, real: Tensor, fake: Tensor) -> Tensor:
+    def model(self, real: Tensor | None, fake: Tensor) -> Tensor:
         r""":math:`E (C(y) - 1)^2 + E\,C(x)^2`: the critic's loss with the targets exchanged."""
-        return (fake - 1).square().mean() + real.square().mean()
+        return (fake - 1).square().mean() + (0.0 if real is None else real.square().mean())
 
     def estimate(self, real: Tensor, fake: Tensor) -> Tensor:
         r"""2 minus four times the critic's loss: at most :math:`\sum (p - q)^2 / (p + q)` in expectation, between 0 and 2."""
