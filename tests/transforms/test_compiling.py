@@ -7,12 +7,16 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from genalloy.networks.mlp import Hidden
+from genalloy.core.part import Conditional
+from genalloy.heads.discrete import Bernoulli, bits_log_prob
+from genalloy.heads.gaussian import StandardNormal
+from genalloy.models.flow import Flow
+from genalloy.networks.mlp import MLP, Hidden
 from genalloy.transforms.autoregressive import masked
 from genalloy.transforms.coupling import alternating, coupling
 from genalloy.transforms.layer import Transform
 from genalloy.transforms.spline import RationalQuadratic
-from genalloy.transforms.univariate import Additive, Affine
+from genalloy.transforms.univariate import Additive, Affine, Univariate
 
 SMALL = Hidden((16, 16))
 LAYERS: dict[str, Callable[[], Transform]] = {
@@ -55,3 +59,31 @@ def test_decoding_a_coupling_is_one_graph(name: str) -> None:
     compiled = torch.compile(layer.decode, fullgraph=True, backend="aot_eager")
     for a, b in zip(compiled(z, c), layer.decode(z, c), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("univariate", [Affine(), RationalQuadratic(5)], ids=lambda u: type(u).__name__)
+def test_the_density_of_a_wide_flow_is_one_graph(univariate: Univariate) -> None:
+    """Wide enough for banded products, which a compiler does not see through and the plain ones replace."""
+    flow = Flow(StandardNormal((6,)), [masked(6, Hidden((256, 256)), None, (), univariate) for _ in range(2)], (6,))
+    for p in flow.parameters():
+        p.data.add_(0.01 * torch.randn_like(p))
+    x, parameters, results = 2 * torch.randn(7, 6), list(flow.parameters()), []
+    eager = lambda x: flow().density(x).value  # noqa: E731
+    for run in (eager, torch.compile(eager, fullgraph=True, backend="aot_eager")):
+        value = run(x)
+        results.append((value, *torch.autograd.grad(value.mean(), parameters)))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_decoder_of_bits_is_one_graph_and_one_map_under_torch_func() -> None:
+    part = Conditional(Bernoulli(), MLP(((3,),), 32, (8,)), (32,), ((3,),))
+    z, x = torch.randn(5, 3), (torch.rand(5, 32) < 0.3).float()
+    value = part(z).density(x).value
+    logits = part.network(z)
+    torch.testing.assert_close(torch.vmap(bits_log_prob)(logits, x), value)
+    by_hand = -torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+    torch.testing.assert_close(value, by_hand)
+    slope = torch.func.grad(lambda row: bits_log_prob(row, x[0]))(logits[0])
+    torch.testing.assert_close(slope, x[0] - logits[0].sigmoid())
+    torch.testing.assert_close(torch.compile(bits_log_prob, fullgraph=True, backend="aot_eager")(logits, x), value)

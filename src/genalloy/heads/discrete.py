@@ -62,7 +62,7 @@ class BernoulliDistribution(Factorised):
     def event_log_prob(self, x: Tensor) -> Tensor:
         r"""One fused pass over the logits: this is what training and evaluating a decoder of bits costs; as `density`."""
         axes = len(self.event_shape)
-        if axes == 0 or not torch.equal(x, x.square()):
+        if axes == 0 or not _all_bits(x):
             return super().event_log_prob(x)
         return bits_log_prob(self.logits.flatten(-axes), x.flatten(-axes).to(self.logits.dtype))
 
@@ -79,6 +79,14 @@ class BernoulliDistribution(Factorised):
         """The bits that `keep` takes, as a two-way choice with logits (0, l)."""
         logits = torch.stack([torch.zeros_like(self.logits), self.logits], -1)
         return _kept(logits, keep, len(self.event_shape)).under(self.law)
+
+
+def _all_bits(x: Tensor) -> bool:
+    """Whether x - x^2 is 0 everywhere: a third of the time of comparing."""
+    if x.dtype == torch.bool or not x.numel():
+        return True
+    low, high = torch.addcmul(x, x, x, value=-1).aminmax()
+    return bool(low == 0) and bool(high == 0)
 
 
 def _not_bits(x: Tensor) -> Tensor:
@@ -113,7 +121,10 @@ class _Bits(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, bar: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         logits, bits = ctx.saved_tensors
-        return (bits - logits.sigmoid()) * bar.unsqueeze(-1), None
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            return (bits - logits.sigmoid()) * bar.unsqueeze(-1), None
+        slope = logits.sigmoid()
+        return torch.sub(bits, slope, out=slope).mul_(bar.unsqueeze(-1)), None
 
 
 _FEW, _BLOCK, _GROUP = 16, 2**18, 8

@@ -132,10 +132,9 @@ class Layered(Distribution, ABC):
 
     def density(self, x: Tensor) -> Evidence:
         r"""log p(x), (\*S, \*B), nats, with the sum of the base's and the layers' claims."""
-        coarse = self._coarse(x)
-        fine = self.once(x)
-        if coarse is None:
-            return fine
+        if not any(layer.solved for layer in self.layers):
+            return self.once(x)
+        coarse, fine = self._coarse(x), self.once(x)
         error = (fine.value.detach() - coarse).abs()
         worst = float(error.max()) if error.numel() else 0.0
         return fine.estimated(f"{fine.how}; solver error up to {worst:.1g} nats by step doubling", error)
@@ -146,13 +145,10 @@ class Layered(Distribution, ABC):
         return _total(density(self.base, z), contributions)
 
     @torch.no_grad()
-    def _coarse(self, x: Tensor) -> Tensor | None:
-        """The log-density with coarser layers, None where no layer has a coarser self; the random stream stands still."""
-        layers = [layer.coarser() for layer in self.layers]
-        if all(coarse is layer for coarse, layer in zip(layers, self.layers, strict=True)):
-            return None
+    def _coarse(self, x: Tensor) -> Tensor:
+        """The log-density with coarser layers; the random stream stands still."""
         twin = copy.copy(self)
-        twin.layers = layers
+        twin.layers = [layer.coarser() for layer in self.layers]
         with Stream():
             return twin.once(x).value
 

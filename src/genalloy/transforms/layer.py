@@ -26,11 +26,13 @@ class Layer(Module, ABC):
     differentiable: whether gradients flow through `decode` (False for rounding).
     measure: what the layer trades in the base measure (dequantisation: Lebesgue coordinates for counted ones).
     constant: whether it is a bijection whose contribution is the same for every x (p^(1/T) then passes through).
+    solved: whether it is solved numerically now, with an error that a flow states by :meth:`coarser`.
     """
 
     differentiable: bool = True
     measure: Measure = Measure()
     constant: bool = False
+    solved: bool = False
 
     @abstractmethod
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:

@@ -85,10 +85,13 @@ class Continuous(Layer):
         """Evaluations of the field a solve, in the present mode; 0 where the solver adapts."""
         return self.solver.evaluations * (len(self.steps.grid(self.training)) - 1)
 
+    @property
+    def solved(self) -> bool:  # type: ignore[override]
+        """In evaluation; in training the error is not asked for."""
+        return not self.training
+
     def coarser(self) -> Layer:
-        """In evaluation, the same equation in half the steps, or at ten times the tolerance; in training, itself."""
-        if self.training:
-            return self
+        """The same equation in half the steps, or at ten times the tolerance."""
         coarse = copy.copy(self)
         coarse.solver, coarse.steps = self.solver.coarser(), self.steps.coarser()
         return coarse
