@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench bench-all clean
 
 demo: $(STAMP)
 	$(BIN)/genalloy compare digits --minutes 0.75 --out demo
@@ -23,6 +23,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "zuko>=1.4"
+	$(BIN)/python benchmarks/core_speed.py
+
+bench-all: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,peers]"
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 $(STAMP): pyproject.toml constraints.txt
