@@ -19,6 +19,7 @@ from itertools import pairwise
 
 import torch
 import zuko
+from fit_overhead import STEPS, by_fit, by_hand
 from fit_overhead import vae as two_layer_vae
 from importance_weighted import ROWS, D, K, Z
 from importance_weighted import vae as wide_vae
@@ -36,7 +37,6 @@ from genalloy.models.implicit import Implicit
 from genalloy.networks.causal.made import MADE
 from genalloy.networks.mlp import MLP, Hidden
 from genalloy.objectives.adversarial import Adversarial, Critic
-from genalloy.objectives.bounds import ELBO
 from genalloy.objectives.payoffs import NonSaturating
 from genalloy.training.fit import fit
 from genalloy.training.options import Adam, Training
@@ -119,26 +119,10 @@ def importance(hidden: tuple[int, int]) -> Calls:
     return {"ours": lambda: ImportanceWeighted(K)(model(), x), "peer: bare loop": bare, "limit: decoder": decoder}
 
 
-def training(steps: int = 50) -> Calls:
+def training() -> Calls:
     x, mine, hand = (torch.rand(128, 784) < 0.2).float(), two_layer_vae(), two_layer_vae()
     optimizer = torch.optim.Adam(hand.parameters(), 1e-3, fused=True)
-
-    def by_fit() -> None:
-        for _ in fit(mine, ELBO(), (Batch(x) for _ in range(steps))):
-            pass
-
-    def by_hand() -> None:
-        for _ in range(steps):
-            mean, raw = hand.posterior.network(x).unflatten(-1, (16, 2)).unbind(-1)
-            scale = F.softplus(raw + 0.5413248546) + 1e-4
-            logits = hand.likelihood.network(mean + scale * torch.randn_like(mean))
-            likelihood = -F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
-            kl = 0.5 * (scale.square() + mean.square() - 1 - 2 * scale.log()).sum() / len(x)
-            optimizer.zero_grad()
-            (kl - likelihood).backward()
-            optimizer.step()
-
-    return {"ours": by_fit, "peer: hand-written": by_hand}
+    return {"ours": lambda: by_fit(mine, x), "peer: hand-written": lambda: by_hand(hand, x, optimizer)}
 
 
 def lstm() -> Calls:
@@ -181,7 +165,7 @@ ROWS_OF_THE_TABLE: dict[str, Callable[[], Calls]] = {
     "NSF sampling, 300": lambda: flow_samples("NSF"),
     "importance weighting, 200-200": lambda: importance((200, 200)),
     "importance weighting, 500-500": lambda: importance((500, 500)),
-    "fit, two-layer VAE, 50 steps": training,
+    f"fit, two-layer VAE, {STEPS} steps": training,
     "raster LSTM forward and backward": lstm,
     "GAN, 50 steps": gan,
 }

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 import zuko
+from core_speed import BINS, DIMS, LAYERS
+from core_speed import autoregressive as ours
 from nflows.distributions.normal import StandardNormal as NflowsNormal
 from nflows.flows.base import Flow as NflowsFlow
 from nflows.transforms.autoregressive import (
@@ -26,26 +28,12 @@ from nflows.transforms.permutations import ReversePermutation
 from torch import Tensor, nn
 from turns import in_turn
 
-from genalloy.heads.gaussian import StandardNormal
 from genalloy.models.flow import Flow
-from genalloy.networks.causal.made import MADE
-from genalloy.networks.mlp import Hidden
-from genalloy.transforms.autoregressive import AutoregressiveTransform
 from genalloy.transforms.layer import Inverse
 from genalloy.transforms.spline import RationalQuadratic
-from genalloy.transforms.univariate import Affine, Univariate
+from genalloy.transforms.univariate import Affine
 
-DIMS, LAYERS, BINS = 43, 5, 8
 Density = Callable[[Tensor], Tensor]
-
-
-def ours(univariate: Univariate, widths: tuple[int, ...]) -> Flow:
-    """Masked layers in alternating order."""
-    orders = (None, tuple(reversed(range(DIMS))))
-    hidden = Hidden(widths, nn.ReLU)
-    networks = [MADE((DIMS,), univariate.width, hidden, orders[i % 2], linear=False) for i in range(LAYERS)]
-    layers = [AutoregressiveTransform(network.zero_output(), univariate) for network in networks]
-    return Flow(StandardNormal((DIMS,)), layers, (DIMS,))
 
 
 def of_nflows(make: Callable[..., nn.Module], widths: tuple[int, ...], **more: Any) -> NflowsFlow:
