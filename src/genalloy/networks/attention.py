@@ -48,6 +48,7 @@ class GatedConvolution(Module):
         self.drop, self.norm = nn.Dropout(dropout), nn.LayerNorm(channels)
 
     def forward(self, h: Tensor) -> Tensor:
+        """h (N, H, W, C) -> the same shape."""
         near = self.near(concat_elu(h).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.norm(h + F.glu(self.gates(self.drop(concat_elu(near)))))
 
@@ -66,6 +67,7 @@ class GatedAttention(Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, h: Tensor) -> Tensor:
+        """h (N, H, W, C) -> the same shape; (H, W) is `size`."""
         apart = self.enter(h + self.place).flatten(1, 2).unflatten(-1, (3, self.heads, -1))
         q, k, v = apart.permute(2, 0, 3, 1, 4).unbind(0)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(h.shape)
@@ -83,6 +85,7 @@ class Blocks(Module):
         self.side = side
 
     def forward(self, image: Tensor) -> Tensor:
+        r"""(\*B, C, H, W) -> (\*B, side^2 C, H / side, W / side), the pixels of a block behind each other in every channel."""
         return F.pixel_unshuffle(image, self.side)
 
 
@@ -111,6 +114,7 @@ class AttentionNet(Module):
             nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, context: Context) -> Tensor:
+        r"""(still (\*B, C, H, W), \*context) -> features (\*B, outputs, H, W)."""
         h = self.enter(context)
         flat = self.layers(h.reshape(-1, *h.shape[-3:]).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.leave(flat).reshape(*h.shape[:-3], self.outputs, *h.shape[-2:])
