@@ -45,6 +45,7 @@ class MaskedLinear(Module):
         self._bands = _bands(mask)
 
     def forward(self, x: Tensor) -> Tensor:
+        r"""x (\*B, inputs) -> (\*B, outputs); bands of a wide layer leave out the last columns, which none of their rows sees."""
         if len(self._bands) == 1 or x.dtype != self.weight.dtype or plain_operations():
             return F.linear(x, self.mask * self.weight, self.bias)
         return _Banded.apply(x, self.weight, self.bias, self.mask, self._bands)  # type: ignore[no-any-return, no-untyped-call]
@@ -187,6 +188,7 @@ class MADE(Module):
         return self
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        r"""x (\*B, \*E) -> (\*B, \*E, width), all conditionals in one pass."""
         x = x.flatten(-len(self.event_shape)) if len(self.event_shape) != 1 else x
         x = x if self.order is None else x[..., self.by_rank]
         features = self.entry(x).flatten(-2)
