@@ -87,12 +87,15 @@ class Recurrent(CausalLayer):
         self.leave = nn.Linear(self.size, width)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """h (N, T, width) -> the same shape, by torch's fused recurrence; c is not used."""
         added = self.leave(self.recurrence(self.norm(h))[0])
         return h + F.dropout(added, self.dropout, self.training)
 
     def init_state(self, n: int, like: Tensor) -> Memory:
+        """The cell's state before the first token of n sequences: zeros, each (n, hidden)."""
         return self.cell.start(n, self.size, like)
 
     def step(self, state: Memory, h: Tensor, t: int, c: Tensor) -> tuple[Memory, Tensor]:
+        """The cell's next state, and the output (N, width) of token t from h (N, width); without dropout; c is not used."""
         state = self.cell.cell(self.norm(h), state, self.recurrence.all_weights[0])
         return state, h + self.leave(state[0])
