@@ -77,6 +77,7 @@ class TransformerBlock(CausalLayer):
         self.drop = nn.Dropout(attention.dropout)
 
     def forward(self, h: Tensor, c: Tensor | None = None) -> Tensor:
+        """h (N, T, width) -> the same shape; c, what is known of the places, is not used."""
         q, k, v = self._heads(h, slice(0, h.shape[1]))
         if len(self.factors) == 1:
             return self._rest(h, self.factors[0].attend(q, k, v).flatten(-2))
@@ -203,6 +204,7 @@ class CausalTransformer(Module):
         return self
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        r"""x (\*B, T, F) -> (\*B, T, F, per_element), in one pass; the batches of x and the context broadcast."""
         start = self._start(context)
         lead = broadcast_shapes(x.shape[:-2], start.shape[:-1])
         known = self.enter(x[..., :-1, :]).expand(*lead, -1, -1)
