@@ -189,9 +189,11 @@ class BoundedLinear(Bounded):
         self.inputs, self.outputs = inputs, outputs
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x (N, inputs) -> x W^T (N, outputs)."""
         return F.linear(x, weight)
 
     def adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
+        """y (N, outputs) -> y W (N, inputs)."""
         return y @ weight
 
 
@@ -207,9 +209,11 @@ class BoundedConv(Bounded):
         self.event_shape, self.outputs, self.kernel = tuple(event_shape), outputs, kernel
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x (N, C, H, W) -> (N, outputs, H, W), padded with zeros to the same size."""
         return F.conv2d(x, weight, padding=self.kernel // 2)
 
     def adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
+        """y (N, outputs, H, W) -> (N, C, H, W), by the transposed convolution."""
         return F.conv_transpose2d(y, weight, padding=self.kernel // 2)
 
 
