@@ -81,6 +81,7 @@ class OrderAgnosticMLP(Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Tensor, known: Tensor, context: Context = None) -> Tensor:
+        r"""x (\*B, \*E), known (\*B, \*E) of booleans, context -> (\*B, \*E, width)."""
         level, *rest = both((share(known, len(self.event_shape)).to(self.leave.weight.dtype),), context)
         c = self.condition(level, tuple(rest))
         h = self.enter(absorbed(x, known, self.entry).flatten(-1 - len(self.event_shape)))
@@ -114,6 +115,7 @@ class OrderAgnosticAttention(Module):
         self.network = AttentionNet((planes, (), *places), self.grid[0] * width, blocks)
 
     def forward(self, x: Tensor, known: Tensor, context: Context = None) -> Tensor:
+        r"""x (\*B, \*E), known (\*B, \*E) of booleans, context -> (\*B, \*E, width)."""
         level = share(known, len(self.event_shape)).to(x.dtype)
         rest = zip(parts(context, self.context_shapes), flat(self.context_shapes), self.places, strict=True)
         aligned = (c.reshape((*c.shape[: c.dim() - len(s)], *p)) for c, s, p in rest)
@@ -149,6 +151,7 @@ class OrderAgnosticUNet(Module):
         self.network = UNet(inputs, outputs, shape.channels, shape.depth, shape.blocks, shape.dropout)
 
     def forward(self, x: Tensor, known: Tensor, context: Context = None) -> Tensor:
+        r"""x (\*B, C, H, W), known (\*B, C, H, W) of booleans, context -> (\*B, C, H, W, width)."""
         level, given = share(known, 3).to(x.dtype), parts(context, self.context_shapes)
         planes, lead = _planes(absorbed(x, known, self.entry), self.event_shape), x.shape[:-3]
         on = [c.expand(*lead, *c.shape[-3:]).to(x.dtype) for c, a in zip(given, self.aligned, strict=True) if a]
