@@ -18,9 +18,11 @@ from genalloy.networks.denoiser import Conditioning
 
 
 class ConvBlock(Module):
-    """h + K2 * drop(silu(norm(K1 * silu(norm(h))) (1 + scale(c)) + shift(c))), K of 3x3; zero at the start.
+    r"""Two 3x3 convolutions K beside a skip connection, modulated between them.
 
-    h (N, channels, H, W), c (N, conditioning), features of the noise level.
+    .. math:: h + K_2 * \mathrm{drop}(\mathrm{silu}(\mathrm{norm}(K_1 * \mathrm{silu}(\mathrm{norm}(h)))\,(1 + a) + b))
+
+    (a, b) is linear in c (N, conditioning), features of the noise level; h (N, channels, H, W). The second term starts at zero.
     """
 
     def __init__(self, channels: int, conditioning: int, dropout: float = 0.0) -> None:
@@ -35,6 +37,7 @@ class ConvBlock(Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """h (N, channels, H, W), c (N, conditioning) -> the shape of h."""
         scale, shift = self.modulate(c)[..., None, None].chunk(2, 1)
         inner = self.first(nn.functional.silu(self.norm_in(h)))
         inner = self.norm_mid(inner) * (1 + scale) + shift
@@ -42,9 +45,9 @@ class ConvBlock(Module):
 
 
 class GlobalBlock(Module):
-    """h + W2 drop(silu(W1 norm(h) (1 + scale(c)) + shift(c))) on the whole grid as one vector: layout in one step.
+    r""":math:`h + W_2\, \mathrm{drop}(\mathrm{silu}(W_1 \mathrm{norm}(h)\,(1 + a) + b))` on the whole grid as one vector.
 
-    Zero at the start.
+    It lays out an image in one step. (a, b) is linear in c (N, conditioning). The second term starts at zero.
     """
 
     def __init__(self, size: int, conditioning: int, width: int, dropout: float = 0.0) -> None:
@@ -58,6 +61,7 @@ class GlobalBlock(Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """h (N, channels, H, W) of `size` entries a row, c (N, conditioning) -> the shape of h."""
         scale, shift = self.modulate(c).chunk(2, 1)
         inner = self.first(self.norm(h.flatten(1))) * (1 + scale) + shift
         return h + self.last(self.drop(nn.functional.silu(inner))).reshape(h.shape)
@@ -106,6 +110,7 @@ class UNet(Module):
         return nn.ModuleList(ConvBlock(channels, 4 * self.channels, self.dropout) for _ in range(self.blocks))
 
     def forward(self, context: Context) -> Tensor:
+        r"""(x (\*B, C, H, W), noise level (\*B) or one that broadcasts, \*context) -> (\*B, C, H, W, per_element)."""
         x, level, *rest = context
         lead, shape = x.shape[:-3], x.shape[-3:]
         c = self.condition(level.expand(lead), tuple(rest)).expand(*lead, -1).reshape(-1, 4 * self.channels)
