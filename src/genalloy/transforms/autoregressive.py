@@ -42,10 +42,12 @@ class AutoregressiveTransform(Transform):
         self.event_dims, self.constant = len(network.event_shape), univariate.volume  # type: ignore[arg-type]
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, \*E) -> (z, log \|det dz/dx\| (\*B)), in one parallel pass of the network."""
         z, slopes = self.univariate.encode(x, self.network(x, self._own(context)))
         return z, slopes.flatten(-self.event_dims).sum(-1)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, \*E) -> (x, log \|det dx/dz\| (\*B)), one variable after another in the order of generation."""
         batch = tuple(z.shape[: z.dim() - self.event_dims])
         state, previous = self.network.init_state(batch, self._own(context)), None
         values, total = [], z.new_zeros(batch)
