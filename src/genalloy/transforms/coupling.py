@@ -76,6 +76,7 @@ class FixedMask(CouplingMask):
         return flat[..., self.fixed], flat[..., self.free]
 
     def whole(self, still: Tensor, moved: Tensor) -> Tensor:
+        r"""Both parts put back at their places, (\*B, \*E); `still` broadcasts to the batch of `moved`."""
         still = still.expand(*moved.shape[:-1], -1)
         return torch.cat([still, moved], -1)[..., self.place].unflatten(-1, tuple(self.mask.shape))
 
@@ -105,6 +106,7 @@ class ChannelMask(CouplingMask):
         return (rest, first) if self.second else (first, rest)
 
     def whole(self, still: Tensor, moved: Tensor) -> Tensor:
+        r"""Both halves put back in order, (\*B, C, H, W); `still` broadcasts to the batch of `moved`."""
         still = still.expand(*moved.shape[: -self.event_dims], *still.shape[-self.event_dims :])
         return torch.cat([moved, still] if self.second else [still, moved], -self.event_dims)
 
@@ -132,6 +134,7 @@ class CheckerboardMask(CouplingMask):
         return x * self.mask, x.flatten(-3)[..., self.free]
 
     def whole(self, still: Tensor, moved: Tensor) -> Tensor:
+        r"""The image with the entries that moved at their squares, (\*B, C, H, W); `still` broadcasts."""
         flat = still.expand(*moved.shape[:-1], *self.shape).flatten(-3)
         return flat.index_copy(-1, self.free, moved).unflatten(-1, self.shape)
 
@@ -166,11 +169,13 @@ class Coupling(Transform):
         self._moved_dims = len(parting.moved_shape)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, \*E) -> (z, log \|det dz/dx\| (\*B)), the sum of log-slopes over what moves."""
         still, moved = self.parting.part(x)
         z, slopes = self.univariate.encode(moved, self._raw(still, context))
         return self.parting.whole(still, z), slopes.flatten(-self._moved_dims).sum(-1)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, \*E) -> (x, log \|det dx/dz\| (\*B)), in one pass of the network, too."""
         still, moved = self.parting.part(z)
         x, slopes = self.univariate.decode(moved, self._raw(still, context))
         return self.parting.whole(still, x), slopes.flatten(-self._moved_dims).sum(-1)
