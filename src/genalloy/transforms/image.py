@@ -53,10 +53,12 @@ class Squeeze(Transform):
         return 4 * channels, height // 2, width // 2
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(\*B, C, H, W) -> ((\*B, 4 C, H / 2, W / 2), zeros (\*B))."""
         blocks = x.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2))
         return blocks.movedim((-3, -1), (-5, -4)).flatten(-5, -3), x.new_zeros(x.shape[:-3])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(\*B, 4 C, H / 2, W / 2) -> ((\*B, C, H, W), zeros (\*B))."""
         blocks = z.unflatten(-3, (2, 2, -1)).movedim((-5, -4), (-3, -1))
         return blocks.flatten(-2).flatten(-3, -2), z.new_zeros(z.shape[:-3])
 
@@ -81,10 +83,12 @@ class Haar(Transform):
         return self.squeeze.out_shape(shape)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(\*B, C, H, W) -> ((\*B, 4 C, H / 2, W / 2), zeros (\*B)): squeezed, then rotated."""
         z, ladj = self.squeeze.encode(x)
         return self._rotated(z), ladj
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(\*B, 4 C, H / 2, W / 2) -> ((\*B, C, H, W), zeros (\*B)): rotated back, then put together."""
         return self.squeeze.decode(self._rotated(z))
 
     def _rotated(self, z: Tensor) -> Tensor:
@@ -104,9 +108,11 @@ class Shuffle(Transform):
         self.register_buffer("permutation", permutation.long())
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(:math:`z_i = x_{p(i)}` over channels, zeros (\*B))."""
         return x.index_select(-3, self.permutation), x.new_zeros(x.shape[:-3])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(:math:`x_{p(i)} = z_i` over channels, zeros (\*B))."""
         return z.index_select(-3, self.permutation.argsort()), z.new_zeros(z.shape[:-3])
 
 
@@ -129,12 +135,14 @@ class InvertibleConvolution(Mixing, Transform):
         self.hold(size, start)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, C, H, W) -> (W x at every pixel, :math:`H\,W \sum_i s_i` (\*B))."""
         lower, upper = self._factors()
         weight = (lower @ upper)[self.permutation]
         z = F.conv2d(x.reshape(-1, *x.shape[-3:]), weight[..., None, None])
         return z.reshape(x.shape), self._ladj(x)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, C, H, W) -> (:math:`W^{-1} z` at every pixel, :math:`-H\,W \sum_i s_i` (\*B)), by two triangular solves."""
         columns = z.index_select(-3, self.permutation.argsort()).flatten(-2)
         return self._solved(columns).reshape(z.shape), -self._ladj(z)
 
