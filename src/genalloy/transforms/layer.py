@@ -96,17 +96,21 @@ class Exact(Layer):
         self.constant = transform.constant
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""x (\*B, \*E) -> z, and log \|det dz/dx\| (\*B) in nats: EXACT."""
         z, ladj = self.transform.encode(x, context)
         return z, Evidence.exact(ladj)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""z (\*B, \*E) -> x, and log \|det dz/dx\| (\*B) in nats there: EXACT."""
         x, ladj = self.transform.decode(z, context)
         return x, Evidence.exact(-ladj)
 
     def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The transform's."""
         return self.transform.out_shape(shape)
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        """Hands x and the context on to the transform."""
         self.transform.initialise(x, context)
 
     def __repr__(self) -> str:
@@ -122,7 +126,9 @@ class Inverse(Transform):
         self.event_dims, self.constant = transform.event_dims, transform.constant
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        """The transform's :meth:`~Transform.decode`."""
         return self.transform.decode(x, context)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        """The transform's :meth:`~Transform.encode`."""
         return self.transform.encode(z, context)
