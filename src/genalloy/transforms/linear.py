@@ -32,9 +32,11 @@ class Permute(Transform):
         self.register_buffer("permutation", permutation.long())
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(:math:`z_i = x_{p(i)}`, zeros (\*B))."""
         return x[..., self.permutation], x.new_zeros(x.shape[:-1])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(:math:`x_{p(i)} = z_i`, zeros (\*B))."""
         return z[..., self.permutation.argsort()], z.new_zeros(z.shape[:-1])
 
 
@@ -44,9 +46,11 @@ class Reverse(Transform):
     constant = True
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(:math:`z_i = x_{D+1-i}`, zeros (\*B))."""
         return x.flip(-1), x.new_zeros(x.shape[:-1])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        """The same as :meth:`encode`, which is its own inverse."""
         return self.encode(z)
 
 
@@ -78,9 +82,11 @@ class ActNorm(Transform):
         self.log_scale.copy_(-scale.log().reshape(self.shift.shape))
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, \*E) -> (:math:`(x - b)\, e^s`, the sum of s over the event (\*B))."""
         return (x - self.shift) * self.log_scale.exp(), self._ladj(x)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, \*E) -> (:math:`z\, e^{-s} + b`, minus the sum of s over the event (\*B))."""
         return z * torch.exp(-self.log_scale) + self.shift, -self._ladj(z)
 
     def _ladj(self, x: Tensor) -> Tensor:
@@ -146,10 +152,12 @@ class PLU(Mixing, Transform):
         self.hold(size, start)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, D) -> (W x, :math:`\sum_i s_i` (\*B))."""
         lower, upper = self._factors()
         z = (x @ upper.t() @ lower.t())[..., self.permutation]
         return z, self.log_scale.sum().expand(x.shape[:-1])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, D) -> (:math:`W^{-1} z`, :math:`-\sum_i s_i` (\*B)), by two triangular solves."""
         rows = z[..., self.permutation.argsort()].reshape(-1, self.size)
         return self._solved(rows.t()).t().reshape(z.shape), -self.log_scale.sum().expand(z.shape[:-1])
