@@ -57,6 +57,7 @@ class Dequantise(Layer):
         self.measure = Measure(-self.count, self.count)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""x (\*B, \*E) -> x + u, and the contribution (\*B) in nats: -log q(u \| x), or 0 where u is uniform; LOWER."""
         if self.noise is None:
             return x + torch.rand_like(x) * self.discrete, self._uniform(x, Kind.LOWER)
         distribution = self._given(x, context)
@@ -65,6 +66,10 @@ class Dequantise(Layer):
         return x + self._spread(u, x), self._measured((-evidence).below("variational dequantisation, 1 sample"))
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""z (\*B, \*E) -> its floor, clipped to [low, high] where discrete, and the contribution (\*B) in nats; UPPER.
+
+        It is -log q(z - x \| x), with z - x kept inside (0, 1), or 0 where the noise is uniform.
+        """
         floored = z.floor().clamp(min=self.low, max=self.high)
         x = torch.where(self.discrete, floored, z)
         if self.noise is None:
@@ -107,9 +112,11 @@ class Standardise(Transform):
         self.event_dims = shift.dim()
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, \*E) -> (:math:`(x - m) / s`, :math:`-\sum \log s` (\*B))."""
         return (x - self.shift) / self.scale, self._ladj(x)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, \*E) -> (:math:`z s + m`, :math:`\sum \log s` (\*B))."""
         return z * self.scale + self.shift, -self._ladj(z)
 
     def _ladj(self, x: Tensor) -> Tensor:
@@ -130,11 +137,13 @@ class Logit(Transform):
         self.high, self.alpha, self.event_dims = high, alpha, event_dims
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, \*E) in [0, h] -> (z, log \|det dz/dx\| (\*B))."""
         p = self.alpha + (1 - 2 * self.alpha) * x / self.high
         z = p.log() - torch.log1p(-p)
         return z, -sum_event(self._log_slope(z), self.event_dims)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, \*E) -> (:math:`x = h\,(\sigma(z) - \alpha) / (1 - 2 \alpha)`, log \|det dx/dz\| (\*B))."""
         x = (torch.sigmoid(z) - self.alpha) * (self.high / (1 - 2 * self.alpha))
         return x, sum_event(self._log_slope(z), self.event_dims)
 
@@ -154,11 +163,14 @@ class Flatten(Transform):
         self.event_dims = len(self.shape)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(\*B, \*shape) -> ((\*B, D), zeros (\*B))."""
         z = x.flatten(-len(self.shape))
         return z, z.new_zeros(z.shape[:-1])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(\*B, D) -> ((\*B, \*shape), zeros (\*B))."""
         return z.unflatten(-1, self.shape), z.new_zeros(z.shape[:-1])
 
     def out_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(D,), the number of entries."""
         return (math.prod(shape),)
