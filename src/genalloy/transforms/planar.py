@@ -98,11 +98,13 @@ class Planar(Transform):
         self.coefficients = Coefficients(size * start, hidden, context_shapes)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, D) -> (z, log \|det dz/dx\| (\*B))."""
         u, w, b, kappa = self._plane(context)
         h, slope = squash(dot(w, x) + b)
         return x + u * h.unsqueeze(-1), (h.square() + kappa * slope).log()
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, D) -> (x, log \|det dx/dz\| (\*B)), by one scalar root a row. Raises NotConverged."""
         u, w, b, kappa = self._plane(context)
 
         def along(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,12 +139,14 @@ class Radial(Transform):
         self.coefficients = Coefficients(torch.cat([torch.randn(dims), 0.01 * torch.randn(2)]), hidden, context_shapes)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, D) -> (z, log \|det dz/dx\| (\*B))."""
         centre, alpha, gamma = self._ball(context)
         away = x - centre
         r = away.norm(dim=-1)
         return centre + away * ((r + gamma) / (r + alpha)).unsqueeze(-1), self._ladj(r, alpha, gamma)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, D) -> (x, log \|det dx/dz\| (\*B)), by the root of a quadratic."""
         centre, alpha, gamma = self._ball(context)
         away = z - centre
         r = _radius(away.norm(dim=-1), alpha, gamma)
