@@ -79,6 +79,7 @@ class ExactLogDet(LogDet):
     """The whole Jacobian and its determinant: EXACT, D tangents and of order :math:`D^3` a row; differentiable to any order."""
 
     def at(self, network: Any, rows: Tensor, bound: Bound) -> tuple[Tensor, Evidence]:
+        r"""(g(rows) (N, \*E), log \|det(I + J)\| (N,), EXACT)."""
         g, tangent = network.linearise(rows, bound)
         jacobian = whole_jacobian(tangent, rows)
         eye = torch.eye(jacobian.shape[-1], dtype=rows.dtype, device=rows.device)
@@ -121,6 +122,10 @@ class PowerSeries(ABC):
         """The mean over probes with its claim."""
 
     def at(self, network: Any, rows: Tensor, bound: Bound) -> tuple[Tensor, Evidence]:
+        r"""(g(rows) (N, \*E), the weighted series' mean over probes (N,)), with a standard error from two probes on.
+
+        Unless `unrolled`, its derivatives come from the Neumann series: a second derivative raises ValueError.
+        """
         v, c = self.noise((self.probes, *rows.shape), rows), self.coefficients(rows)
         with torch.set_grad_enabled(self.unrolled and torch.is_grad_enabled()):
             g, tangent = network.linearise(rows, bound)
@@ -199,6 +204,7 @@ class Truncated(PowerSeries, LogDet):
     unrolled: bool = False
 
     def at(self, network: Any, rows: Tensor, bound: Bound) -> tuple[Tensor, Evidence]:
+        r"""(g(rows) (N, \*E), the n terms (N,), an ESTIMATE), by probes, or by powers of the whole Jacobian if 0."""
         if self.probes:
             return super().at(network, rows, bound)
         g, tangent = network.linearise(rows, bound)
@@ -214,6 +220,7 @@ class Truncated(PowerSeries, LogDet):
         return rows.new_ones(self.terms, self.probes, 1)
 
     def labelled(self, value: Tensor, stderr: Tensor | None) -> Evidence:
+        """The value as an ESTIMATE, not proper, described by the number of terms."""
         traces = f"{self.probes} probe(s)" if self.probes else "exact traces"
         return Evidence(value, Kind.ESTIMATE, f"power series of {self.terms} terms, {traces}", False, stderr)
 
@@ -251,6 +258,7 @@ class Roulette(PowerSeries, LogDet):
         return kept.to(rows)
 
     def labelled(self, value: Tensor, stderr: Tensor | None) -> Evidence:
+        """The value as UNBIASED, not proper, described by the law of its depth."""
         how = f"Russian roulette, {self.exact} + Geometric({self.p:g}) terms, {self.probes} probe(s)"
         return Evidence(value, Kind.UNBIASED, how, False, stderr)
 
@@ -279,10 +287,12 @@ class Residual(Transform):
         self.event_dims = len(self.event_shape)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, \*E) -> (x + g(x), log \|det(I + J(x))\| (\*B)), by the whole Jacobian."""
         z, evidence = self.labelled(x, context, ExactLogDet())
         return z, evidence.value
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, \*E) -> (x, -log \|det(I + J(x))\| (\*B)), x by fixed-point iteration. Raises NotConverged."""
         x = self.preimage(z, context)
         return x, -self.encode(x, context)[1]
 
@@ -342,9 +352,11 @@ class StochasticResidual(Layer):
         self.transform, self.log_det, self.learning = transform, log_det, learning
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""x (\*B, \*E) -> x + g(x), and the log-determinant (\*B) in nats with its label."""
         return self.transform.labelled(x, context, self._chosen())
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""z (\*B, \*E) -> x by fixed-point iteration, and log \|det dz/dx\| (\*B) there with its label. Raises NotConverged."""
         x = self.transform.preimage(z, context)
         return x, self.transform.labelled(x, context, self._chosen())[1]
 
