@@ -77,9 +77,11 @@ class DeepSigmoid(Univariate):
         return Units(soft_clamp(slopes, self.bound), places + offsets, weights.log_softmax(-1))
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(z, log dz/dx), each (\*B), in log-space; x (\*B), raw (\*B, 3 K)."""
         return self._curve(x, self.parameters(raw))
 
     def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(x, log dx/dz), each (\*B), x by the solver; z (\*B), raw (\*B, 3 K). Raises NotConverged."""
         units = self.parameters(raw)
 
         # z near 0 is a difference of terms of the size of the offsets: known to their last place, not to its own
