@@ -132,7 +132,9 @@ class RationalQuadratic(Univariate):
         return Knots(x, y, torch.cat([outer, inner, outer]))
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(z, log dz/dx), each (\*B), by :func:`spline_encode` at the knots of raw (\*B, 3 K - 1)."""
         return spline_encode(x, self.knots(raw))
 
     def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(x, log dx/dz), each (\*B), by :func:`spline_decode` at the knots of raw (\*B, 3 K - 1)."""
         return spline_decode(z, self.knots(raw))
