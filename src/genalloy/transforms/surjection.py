@@ -112,9 +112,11 @@ class Signs(SurjectionMap):
         self.choices = math.prod(self.whole) * math.log(2.0)
 
     def apart(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(\|y\|, 1.0 where y >= 0 and else 0.0), both (\*B, \*whole)."""
         return y.abs(), (y >= 0).to(y.dtype)
 
     def together(self, core: Tensor, rest: Tensor) -> Tensor:
+        """core (2 rest - 1): the sign put back."""
         return core * (2 * rest - 1)
 
     def holds(self, core: Tensor) -> Tensor:
@@ -141,6 +143,7 @@ class Sort(SurjectionMap):
         self.choices = math.lgamma(self.whole[0] + 1)
 
     def apart(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The sorted entries and the place in y (\*B, D) that each came from, as floats."""
         core, places = y.sort(-1)
         return core, places.to(y.dtype)
 
@@ -222,10 +225,15 @@ class Reduce(Surjection, Layer):
         self.differentiable = part is None or fold.coordinates > 0
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""x (\*B, \*whole) -> core, and log p(rest \| core) (\*B) in nats."""
         core, rest = self.fold.apart(x)
         return core, self._density(rest, core, context)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""core -> x with its rest drawn from p(rest \| core), and log p(rest \| core) (\*B) in nats.
+
+        Raises ValueError where a core is none.
+        """
         if not self.fold.holds(z).all():
             raise ValueError(
                 f"found a base outside of what {type(self.fold).__name__} leaves behind; follow it by Positive or Ordered, "
@@ -235,9 +243,11 @@ class Reduce(Surjection, Layer):
         return self.fold.together(z, rest), evidence
 
     def out_shape(self, shape: Shape) -> Shape:
+        """The core's shape."""
         return self.fold.core_shape
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
+        r"""Hands the rests of x (\*B, \*whole) on to the part, with their cores and the context as its context."""
         core, rest = self.fold.apart(x)
         if hasattr(self.part, "initialise"):
             self.part.initialise(rest, both(core, context))
@@ -257,16 +267,22 @@ class Extend(Surjection, Layer):
         self.measure = Measure(-fold.coordinates)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""x -> (x, e) put together, e drawn from q(e \| x), and -log q(e \| x) (\*B) in nats: LOWER.
+
+        The contribution is -inf where x is no core.
+        """
         rest, evidence = self._draw(x, context)
         invented = (-evidence).below(f"{type(self.fold).__name__.lower()} imputed, 1 sample")
         value = torch.where(self.fold.holds(x), invented.value, -torch.inf)
         return self.fold.together(x, rest), replace(invented, value=value)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Evidence]:
+        r"""z (\*B, \*whole) -> its core, and -log q(rest \| core) (\*B) in nats: UPPER."""
         core, rest = self.fold.apart(z)
         return core, (-self._density(rest, core, context)).above(f"{type(self.fold).__name__.lower()} dropped, 1 sample")
 
     def out_shape(self, shape: Shape) -> Shape:
+        """The shape of core and rest together."""
         return self.fold.whole
 
 
@@ -298,10 +314,12 @@ class Positive(Transform):
         self.event_dims = event_dims
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(:math:`\log(e^x - 1)`, minus the sum of :math:`\log(1 - e^{-x})` over the event (\*B))."""
         z, log_slope = _from_positive(x)
         return z, log_slope.flatten(-self.event_dims).sum(-1)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(softplus(z), the sum of :math:`\log \sigma(z)` over the event (\*B))."""
         return F.softplus(z), F.logsigmoid(z).flatten(-self.event_dims).sum(-1)
 
 
@@ -309,10 +327,12 @@ class Ordered(Transform):
     r"""Increasing vectors (\*B, D) to all reals: :math:`z_1 = x_1`, :math:`z_i = \log(e^{x_i - x_{i-1}} - 1)`."""
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""Increasing x (\*B, D) -> (z, log-determinant (\*B), which sums :math:`-\log(1 - e^{x_{i-1} - x_i})` over the gaps)."""
         gaps, log_slope = _from_positive(x.diff(dim=-1))
         return torch.cat([x[..., :1], gaps], -1), log_slope.sum(-1)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, D) -> (x, the sum of :math:`\log \sigma(z_i)` over i > 1), by cumulative sums of positive gaps."""
         first, gaps = z[..., :1], z[..., 1:]
         return torch.cat([first, F.softplus(gaps)], -1).cumsum(-1), F.logsigmoid(gaps).sum(-1)
 
