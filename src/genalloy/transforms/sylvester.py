@@ -64,6 +64,7 @@ class Orthogonal(Basis):
     steps: int = 80
 
     def columns(self, dims: int) -> int:
+        """M = min(width, D)."""
         return min(self.width, dims)
 
     def start(self, dims: int) -> Tensor:
@@ -71,6 +72,7 @@ class Orthogonal(Basis):
         return torch.linalg.qr(torch.randn(dims, self.columns(dims)))[0].flatten()
 
     def matrix(self, raw: Tensor, dims: int) -> Tensor:
+        r"""Q (\*B, D, M) by the iteration, from raw (\*B, D M). Raises NotConverged as the class says."""
         q = raw.unflatten(-1, (dims, self.columns(dims)))
         # at most the spectral norm's own bound, so the iteration starts where it converges
         q = q / (q.abs().sum(-1).amax(-1) * q.abs().sum(-2).amax(-1)).sqrt()[..., None, None]
@@ -102,6 +104,7 @@ class Householder(Basis):
         return torch.randn(self.reflections * dims)
 
     def matrix(self, raw: Tensor, dims: int) -> Tensor:
+        r"""Q (\*B, D, D), the product of the reflections whose directions are raw (\*B, reflections D)."""
         v = raw.unflatten(-1, (self.reflections, dims))
         v = v / v.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
         q = torch.eye(dims, dtype=v.dtype, device=v.device)
@@ -124,6 +127,7 @@ class Triangular(Basis):
         return torch.zeros(0)
 
     def matrix(self, raw: Tensor, dims: int) -> Tensor:
+        """The identity (D, D), or with its rows reversed; raw gives dtype and device alone."""
         q = torch.eye(dims, dtype=raw.dtype, device=raw.device)
         return q.flip(0) if self.reverse else q
 
@@ -157,11 +161,13 @@ class Sylvester(Transform):
         self.coefficients = Coefficients(start, hidden, context_shapes)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, D) -> (z, log \|det dz/dx\| (\*B))."""
         q, upper, tilde, b = self._factors(context)
         h, slope = squash(_times(tilde, _times(q.mT, x)) + b)
         return x + _times(q, _times(upper, h)), (1 + _diagonal(upper) * _diagonal(tilde) * slope).log().sum(-1)
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, D) -> (x, log \|det dx/dz\| (\*B)). Raises NotConverged where a scalar equation is not solved."""
         q, upper, tilde, b = self._factors(context)
         v = _substitute(upper, tilde, b, _times(q.mT, z))
         h, slope = squash(_times(tilde, v) + b)
