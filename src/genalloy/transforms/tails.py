@@ -46,9 +46,11 @@ class LogTails(Transform):
         self.event_dims, self.limit = event_dims, limit
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""x (\*B, \*E) -> (z, log \|det dz/dx\| (\*B))."""
         return compress(x, self.limit), -self._log_slope(F.softshrink(x, self.limit))
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""z (\*B, \*E) -> (x, log \|det dx/dz\| (\*B)); both saturate for z :data:`MOST` beyond the limit."""
         over = torch.sinh(F.softshrink(z, self.limit).clamp(-MOST, MOST))
         return z.clamp(-self.limit, self.limit) + over, self._log_slope(over)
 
