@@ -28,12 +28,14 @@ class Patches(Transform):
         self.tokens = (height // size * (width // size), channels * size * size)
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(\*B, C, H, W) -> (tokens (\*B, T, C p p), zeros (\*B)), T = H/p W/p."""
         p, rows, columns = self.size, self.shape[1] // self.size, self.shape[2] // self.size
         cut = x.unflatten(-1, (columns, p)).unflatten(-3, (rows, p))  # (*B, C, rows, p, columns, p)
         z = cut.movedim((-4, -2), (-5, -4)).flatten(-3).flatten(-3, -2)
         return z, x.new_zeros(x.shape[:-3])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""Tokens (\*B, T, C p p) -> (images (\*B, C, H, W), zeros (\*B))."""
         channels, height, width = self.shape
         p = self.size
         cut = z.unflatten(-2, (height // p, width // p)).unflatten(-1, (channels, p, p))  # (*B, rows, columns, C, p, p)
@@ -52,7 +54,9 @@ class ReverseTokens(Transform):
     event_dims = 2
 
     def encode(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        r"""(:math:`z_t = x_{T+1-t}`, zeros (\*B))."""
         return x.flip(-2), x.new_zeros(x.shape[:-2])
 
     def decode(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        """The same as :meth:`encode`, which is its own inverse."""
         return self.encode(z)
