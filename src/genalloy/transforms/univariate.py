@@ -58,10 +58,12 @@ class Affine(Univariate):
         return 2
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(:math:`x e^a + m`, a), each (\*B); x (\*B), raw (\*B, 2)."""
         a = soft_clamp(raw[..., 0], self.bound)
         return torch.addcmul(raw[..., 1], x, a.exp()), a
 
     def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(:math:`(z - m)\, e^{-a}`, -a), each (\*B); z (\*B), raw (\*B, 2)."""
         a = -soft_clamp(raw[..., 0], self.bound)
         return (z - raw[..., 1]) * a.exp(), a
 
@@ -78,10 +80,12 @@ class Additive(Univariate):
         return 1
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(x + m, zeros), each (\*B); x (\*B), raw (\*B, 1)."""
         z = x + raw[..., 0]
         return z, torch.zeros_like(z)
 
     def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(z - m, zeros), each (\*B); z (\*B), raw (\*B, 1)."""
         x = z - raw[..., 0]
         return x, torch.zeros_like(x)
 
@@ -99,12 +103,14 @@ class Then(Univariate):
         return self.first.width + self.second.width
 
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(:math:`\tau_2(\tau_1(x))`, the sum of both log-slopes), each (\*B); raw (\*B, width), the first map's first."""
         one, two = raw.split([self.first.width, self.second.width], -1)
         y, inner = self.first.encode(x, one)
         z, outer = self.second.encode(y, two)
         return z, inner + outer
 
     def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        r"""(:math:`\tau_1^{-1}(\tau_2^{-1}(z))`, the sum of both log-slopes), each (\*B)."""
         one, two = raw.split([self.first.width, self.second.width], -1)
         y, outer = self.second.decode(z, two)
         x, inner = self.first.decode(y, one)
