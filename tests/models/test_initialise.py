@@ -19,6 +19,7 @@ from genalloy.models.product import Product
 from genalloy.networks.denoiser import LevelEmbedding
 from genalloy.networks.mlp import MLP
 from genalloy.transforms.linear import ActNorm
+from genalloy.transforms.surjection import Reduce, Slices
 
 
 def flow(conditional: bool = False) -> Flow:
@@ -70,3 +71,18 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         NGram.of(torch.zeros(4, 3), 2)
     with pytest.raises(ValueError, match="found width 7, expected an even one"):
         LevelEmbedding(7)
+
+
+@pytest.mark.parametrize("declared", [((2,),), ((2,), (3,))], ids=["core", "core and context"])
+def test_a_surjections_part_is_initialised_under_what_it_is_given(declared: Any) -> None:
+    """The part sees the core alone unless it declares a context too, in its first pass as in every other."""
+    torch.manual_seed(0)
+    part = Flow(Conditional(Gaussian(), MLP(declared, 4, ()), (2,), declared), [ActNorm((2,))], (2,), declared)
+    layer = Reduce(Slices((4,), 2), part)
+    x, context = 5 + torch.randn(200, 4), torch.randn(200, 3)
+    with torch.no_grad():
+        layer.initialise(x, context)
+        z, evidence = layer.encode(x, context)
+    assert z.shape == (200, 2) and bool(torch.isfinite(evidence.value).all())
+    rest, _ = part.layers[0].encode(layer.fold.apart(x)[1])  # type: ignore[operator]
+    torch.testing.assert_close(rest.mean(0), torch.zeros(2), atol=1e-3, rtol=0)

@@ -179,10 +179,14 @@ class Surjection(ABC):
 
     def _rest(self, core: Tensor, context: Context) -> tuple[TorchDistribution, Shape]:
         r"""Distribution of the rest, and the sample shape that fills the core's batch."""
-        shapes = getattr(self.part, "context_shapes", None)
-        distribution = self.part(core if shapes is None or len(flat(shapes)) == 1 else both(core, context))
+        distribution = self.part(self._given(core, context))
         batch = core.shape[: core.dim() - len(self.fold.core_shape)]
         return distribution, tuple(batch[: len(batch) - len(distribution.batch_shape)])
+
+    def _given(self, core: Tensor, context: Context) -> Context:
+        """What the part is conditional on: the core, and the context where it declares one."""
+        shapes = getattr(self.part, "context_shapes", None)
+        return core if shapes is None or len(flat(shapes)) == 1 else both(core, context)
 
     def _draw(self, core: Tensor, context: Context) -> tuple[Tensor, Evidence]:
         """A rest and its log-probability, without measure of its own where it has no coordinates."""
@@ -250,7 +254,7 @@ class Reduce(Surjection, Layer):
         r"""Hands the rests of x (\*B, \*whole) on to the part, with their cores and the context as its context."""
         core, rest = self.fold.apart(x)
         if hasattr(self.part, "initialise"):
-            self.part.initialise(rest, both(core, context))
+            self.part.initialise(rest, self._given(core, context))
 
 
 class Extend(Surjection, Layer):
