@@ -18,7 +18,7 @@ from genalloy.core.contexts import Context, Shapes, batch_of, both, shapes_of
 from genalloy.core.distribution import Distribution, Shape, density, measure_of
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
-from genalloy.core.part import Part, declared_measure
+from genalloy.core.part import Part, declared_measure, initialise_inside
 from genalloy.mcmc.buffer import ReplayBuffer
 from genalloy.mcmc.langevin import Kernel, Langevin, slope
 
@@ -57,9 +57,7 @@ class EnergyModel(Part):
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
         r"""Hands x (\*B, \*E) and the context on to the base, where it is initialised from data; the tilt stays as it is."""
-        base: Any = self.base
-        if hasattr(base, "initialise"):
-            base.initialise(x, context)
+        initialise_inside(self.base, x, context)
 
 
 class EnergyDistribution(Distribution):

@@ -20,8 +20,18 @@ from genalloy.core.distribution import Distribution, Shape, density, draw, measu
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.isolation import Stream
 from genalloy.core.observations import leading
-from genalloy.core.part import Part, declared_measure, declared_rsample, tempered
+from genalloy.core.part import Part, declared_measure, declared_rsample, initialise_inside, tempered
 from genalloy.transforms.layer import Layer, Transform
+
+
+def _declared_measure(part: Any) -> Measure | None:
+    """The base's, and what the layers trade in it."""
+    return declared_measure(part.base, *part.layers)
+
+
+def _declared_rsample(part: Any) -> bool | None:
+    """The base's, unless a layer stops gradients."""
+    return declared_rsample(part.base) if all(layer.differentiable for layer in part.layers) else False
 
 
 class Flow(Part):
@@ -39,15 +49,7 @@ class Flow(Part):
         super().__init__()
         _hold(self, base, layers, event_shape, context_shapes)
 
-    @property
-    def measure(self) -> Measure | None:  # type: ignore[override]
-        """The base's, and what the layers trade in it."""
-        return declared_measure(self.base, *self.layers)
-
-    @property
-    def has_rsample(self) -> bool | None:  # type: ignore[override]
-        """The base's, unless a layer stops gradients."""
-        return declared_rsample(self.base) if all(layer.differentiable for layer in self.layers) else False  # type: ignore[union-attr]
+    measure, has_rsample = property(_declared_measure), property(_declared_rsample)  # type: ignore[assignment]
 
     def forward(self, context: Context = None) -> Layered:
         r"""The distribution of x given c, with events (\*E) and the base's batch; the context's where the base has none."""
@@ -68,8 +70,7 @@ def _initialise(part: Any, x: Tensor, context: Context) -> None:
     for layer in part.layers:
         layer.initialise(x, context)
         x, _ = layer.encode(x, context)
-    if hasattr(part.base, "initialise"):
-        part.base.initialise(x, context)
+    initialise_inside(part.base, x, context)
 
 
 class Preprocessed(Part):
@@ -89,15 +90,7 @@ class Preprocessed(Part):
         if any(True for _ in self.layers.parameters()):
             raise ValueError("Preprocessed holds fixed layers only; found learnable parameters: use Flow")
 
-    @property
-    def measure(self) -> Measure | None:  # type: ignore[override]
-        """The base's, and what the layers trade in it."""
-        return declared_measure(self.base, *self.layers)
-
-    @property
-    def has_rsample(self) -> bool | None:  # type: ignore[override]
-        """The base's, unless a layer stops gradients."""
-        return declared_rsample(self.base) if all(layer.differentiable for layer in self.layers) else False  # type: ignore[union-attr]
+    measure, has_rsample = property(_declared_measure), property(_declared_rsample)  # type: ignore[assignment]
 
     def forward(self, context: Context = None) -> Layered:
         r"""The distribution of x given c, with events (\*E) and the base's batch; the context's where the base has none."""

@@ -23,7 +23,7 @@ from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
-from genalloy.core.part import Part, declared_measure, declared_rsample
+from genalloy.core.part import Part, declared_measure, declared_rsample, initialise_inside
 
 
 class Hybrid(Part):
@@ -57,8 +57,7 @@ class Hybrid(Part):
 
     def initialise(self, x: Tensor, context: Context = None) -> None:
         r"""Data-dependent initialisation of the flow from a batch x (\*B, \*E), where the flow has any."""
-        if hasattr(self.flow, "initialise"):
-            self.flow.initialise(x, context)
+        initialise_inside(self.flow, x, context)
 
 
 class HybridDistribution(Distribution):

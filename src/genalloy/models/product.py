@@ -19,7 +19,7 @@ from genalloy.core.contexts import Context
 from genalloy.core.distribution import Distribution, Shape, draw, measure_of, observed_density
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import Record, RecordShape, event, leading, observation, presence
-from genalloy.core.part import Part, declared_measure, declared_rsample
+from genalloy.core.part import Part, declared_measure, declared_rsample, initialise_inside
 from genalloy.core.shapes import broadcast_shapes
 
 
@@ -61,8 +61,8 @@ class Product(Part):
     def initialise(self, x: Any, context: Context = None) -> None:
         r"""Hands each part of a record x (\*B, \*E) that is there, and the context, on to the Part of that name."""
         for name, part in self.parts.items():
-            if name in x and hasattr(part, "initialise"):
-                part.initialise(presence(x[name], self.event_shape[name])[0], context)  # type: ignore[operator]
+            if name in x:
+                initialise_inside(part, presence(x[name], self.event_shape[name])[0], context)
 
 
 class ProductDistribution(Distribution):

@@ -22,7 +22,7 @@ from genalloy.core.contexts import Context, Shapes, batch_of, both, flat, parts,
 from genalloy.core.distribution import Distribution, Shape, density, draw, measure_of
 from genalloy.core.evidence import Evidence, Measure
 from genalloy.core.observations import leading
-from genalloy.core.part import Part, declared_measure, declared_rsample, evaluating, tempered
+from genalloy.core.part import Part, declared_measure, declared_rsample, evaluating, initialise_inside, tempered
 from genalloy.core.shapes import broadcast_shapes
 
 
@@ -65,8 +65,7 @@ class Split(Part):
         z1, z2 = self.parted(x)
         own = context if self.context_shapes else None
         for part, z, c in ((self.deep, z1, own), (self.rest, z2, both(z1, own))):
-            if hasattr(part, "initialise"):
-                part.initialise(z, c)  # type: ignore[operator]
+            initialise_inside(part, z, c)
 
 
 def halves(shape: Shape) -> tuple[Shape, Shape]:

@@ -37,6 +37,7 @@ from torch.nn import functional as F
 from genalloy.core.contexts import Context, both, flat
 from genalloy.core.distribution import density, draw, needs_gradient
 from genalloy.core.evidence import Evidence, Measure
+from genalloy.core.part import initialise_inside
 from genalloy.core.spec import Module
 from genalloy.heads.gaussian import StandardNormal
 from genalloy.transforms.layer import Layer, Transform
@@ -253,8 +254,7 @@ class Reduce(Surjection, Layer):
     def initialise(self, x: Tensor, context: Context = None) -> None:
         r"""Hands the rests of x (\*B, \*whole) on to the part, with their cores and the context as its context."""
         core, rest = self.fold.apart(x)
-        if hasattr(self.part, "initialise"):
-            self.part.initialise(rest, self._given(core, context))
+        initialise_inside(self.part, rest, self._given(core, context))
 
 
 class Extend(Surjection, Layer):
